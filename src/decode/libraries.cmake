@@ -1,0 +1,2 @@
+find_package(zydis REQUIRED)
+target_link_libraries(deja_decode PUBLIC Zydis)

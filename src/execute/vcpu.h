@@ -1,0 +1,114 @@
+// A virtual CPU as C++ code sees it: the architectural state, memory through segmentation-free linear addresses,
+// and the rest of the machine. Semantics of instructions that are not translated inline are written against this.
+#pragma once
+
+#include "decode/insn.h"
+#include "guest/clock.h"
+#include "guest/cpu_model.h"
+#include "guest/cpu_state.h"
+#include "guest/fault.h"
+#include "guest/platform.h"
+#include "guest/ram.h"
+
+namespace deja {
+
+// Whose rights an access has. `current`: the CPL decides; `supervisor`: implicit system accesses (descriptor
+// tables, TSS, exception frames pushed after a switch to CPL 0); these ignore CPL and are subject to SMAP as
+// implicit accesses (SDM vol. 3A 4.6.1).
+enum class Rights : u8 { current, supervisor, user };
+
+enum class Access : u8 { read, write, execute };
+
+struct Vcpu;
+
+// Linear memory of one vCPU. All functions throw GuestFault (#PF, or #GP/#SS(0) for a non-canonical address)
+// before anything changed, except where a write straddles two pages, which is probed first. Accesses to
+// non-RAM go to Platform::mmio_*, writes to tracked pages invalidate what was derived from them.
+class Mmu {
+ public:
+  virtual ~Mmu() = default;
+
+  virtual void read_bytes(Gva address, void* out, unsigned size, Rights rights = Rights::current) = 0;
+  virtual void write_bytes(Gva address, const void* data, unsigned size, Rights rights = Rights::current) = 0;
+  // Raises what a write (or read) of that range would raise, setting A/D bits as the access would.
+  virtual void probe(Gva address, unsigned size, Access access, Rights rights = Rights::current) = 0;
+  // Instruction bytes at a linear address; returns how many could be fetched (up to size, at least 1, stops at a
+  // page that cannot be fetched from); throws when the first byte cannot.
+  virtual unsigned fetch(Gva address, u8* out, unsigned size) = 0;
+  // Physical memory, for page-directory-pointer loads and the like; false when not RAM.
+  virtual bool read_physical(Gpa address, void* out, unsigned size) = 0;
+
+  // To be called after CR0, CR3, CR4, EFER, CPL-independent paging state or PDPTEs changed.
+  virtual void paging_changed() = 0;
+
+  template <class T>
+  T read(Gva address, Rights rights = Rights::current) {
+    T value;
+    read_bytes(address, &value, sizeof value, rights);
+    return value;
+  }
+  template <class T>
+  void write(Gva address, T value, Rights rights = Rights::current) {
+    write_bytes(address, &value, sizeof value, rights);
+  }
+};
+
+struct Vcpu {
+  CpuState& state;
+  Mmu& mmu;
+  Platform& platform;
+  const Clock& clock;
+  const CpuModel& model;
+  // Where execution goes on when the current instruction completes. A helper that transfers control sets it.
+  u64 next_rip = 0;
+
+  // --- x87/SSE/AVX registers live in the host's while the guest runs. Helpers that touch state.fpu bracket the
+  // access: after fpu_to_memory() state.fpu is current; after changing it, fpu_from_memory() makes it effective.
+  // (YMM registers and MXCSR too.) Both are cheap to call twice.
+  void (*fpu_to_memory)(Vcpu&) = nullptr;
+  void (*fpu_from_memory)(Vcpu&) = nullptr;
+};
+
+// The semantics of an instruction done in C++. On entry state.rip is the instruction's own address and next_rip
+// the one after it; on return the caller sets rip = next_rip. May throw GuestFault, having changed nothing.
+// A helper that wants to run again (a REP with work left) sets next_rip = state.rip.
+using InsnHelper = void (*)(Vcpu& cpu, const Insn& insn);
+
+// execute/system_*.cc: privileged and control-flow instructions; nullptr when the mnemonic is not among them.
+InsnHelper find_system_helper(const Insn& insn);
+// execute/fpu_*.cc: x87/SSE/AVX instructions not carried over to the host (environment, state, transcendentals,
+// gathers, approximations…); nullptr when not among them.
+InsnHelper find_fpu_helper(const Insn& insn);
+// execute/string_ops.cc: MOVS, STOS, LODS, SCAS, CMPS, INS, OUTS with and without REP; nullptr when not.
+InsnHelper find_string_helper(const Insn& insn);
+// execute/legacy_ops.cc: unprivileged instructions that are rare in hot code (BCD adjusts, BOUND, XLAT, ENTER,
+// PUSHA…, CMPXCHG16B and so on); nullptr when not among them.
+InsnHelper find_legacy_helper(const Insn& insn);
+
+// Delivers an exception, interrupt or NMI: pushes the frame and sets rip, CPL, flags (SDM vol. 3A 6.12 to 6.15).
+// Handles double and triple faults itself (a triple fault sets activity = shutdown). state.rip must be the
+// address to push. Clears interrupt shadows; RF in the pushed image as the SDM says.
+enum class EventKind : u8 {
+  fault,               // exception from an instruction, including #DB traps and INT3/INTO (see software)
+  external_interrupt,  // INTR
+  nmi,
+  software_interrupt,  // INT n: DPL checks apply
+  software_exception,  // INT3, INTO: DPL checks apply
+  privileged_software_exception,  // INT1
+};
+void deliver_event(Vcpu& cpu, EventKind kind, const GuestFault& event);
+
+// --- operands.cc: generic access to decoded operands, for helpers.
+u64 read_gpr(const CpuState& s, const Operand& op);                  // zero-extended
+void write_gpr(CpuState& s, const Operand& op, u64 value);           // 32-bit writes zero the upper half
+u64 effective_offset(const Vcpu& cpu, const Insn& insn);             // offset within the segment, truncated to address size
+// Segment base, limit and canonical checks (#GP/#SS) for an access of `size` bytes at `offset`.
+Gva linear_address(const Vcpu& cpu, Seg segment, u64 offset, unsigned size, Access access);
+Gva operand_address(const Vcpu& cpu, const Insn& insn, unsigned size, Access access);
+u64 read_operand(Vcpu& cpu, const Insn& insn, unsigned index);       // gpr, mem (1, 2, 4, 8 bytes), imm, seg
+void write_operand(Vcpu& cpu, const Insn& insn, unsigned index, u64 value);
+// Stack with the current stack-address size; the pushed width in bytes. push_value probes before RSP changes.
+void push_value(Vcpu& cpu, u64 value, unsigned size);
+u64 pop_value(Vcpu& cpu, unsigned size);
+
+}  // namespace deja

@@ -1,0 +1,38 @@
+// The CPU that guests see: fixed, named models. Nothing of the host's CPUID passes through.
+#pragma once
+
+#include <string_view>
+
+#include "guest/cpu_state.h"
+
+namespace deja {
+
+struct CpuidRegs {
+  u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+struct CpuModel {
+  std::string_view name;  // as given to --cpu and written to the manifest: "x86-64-v3", "x86-64-v2"
+  bool avx = false;       // AVX, AVX2, FMA, F16C, BMI1/2, LZCNT, MOVBE: the v3 group
+  u64 tsc_hz = 1'000'000'000;
+  u64 crystal_hz = 25'000'000;
+  unsigned physical_bits = 40;
+  unsigned linear_bits = 48;
+};
+
+// nullptr when there is no such model.
+const CpuModel* find_cpu_model(std::string_view name);
+// Space-separated names of all models, for messages.
+std::string_view cpu_model_names();
+
+// CPUID as executed by this vCPU: depends on the model, the leaf/subleaf, vCPU index and count, and the state
+// bits that CPUID reflects (CR4.OSXSAVE, XCR0, APIC base enable).
+CpuidRegs cpuid(const CpuModel& model, const CpuState& state, unsigned vcpu_count, u32 leaf, u32 subleaf);
+
+// Puts `state` into the state after power-on RESET (SDM vol. 3A table 10-1), as vCPU `index`; the application
+// processors come up in wait_for_sipi.
+void reset_cpu(CpuState& state, unsigned index);
+// INIT: as reset, but keeps x87/SSE, MSRs, CR0.CD/NW and TSC (SDM vol. 3A table 10-1).
+void init_cpu(CpuState& state);
+
+}  // namespace deja

@@ -1,0 +1,115 @@
+#include "guest/ram.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+namespace deja {
+namespace {
+
+void* map_anonymous(u64 size, int prot) {
+  void* p = mmap(nullptr, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return p == MAP_FAILED ? nullptr : p;
+}
+
+bool is_zero_page(const u8* p) {
+  const u64* w = reinterpret_cast<const u64*>(p);
+  for (unsigned i = 0; i < kPageSize / 8; i += 8)
+    if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7]) return false;
+  return true;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<GuestRam>> GuestRam::create(u64 size) {
+  if (size % kPageSize || size < 1_MiB || size > 16_GiB)
+    return make_error("RAM size {} bytes: must be a multiple of 4 KiB between 1 MiB and 16 GiB", size);
+  std::unique_ptr<GuestRam> ram(new GuestRam);
+  ram->low_size_ = std::min(size, kMaxLowRam);
+  ram->high_size_ = size - ram->low_size_;
+  ram->mapped_ = ram->end();
+  // The hole stays inaccessible, and so does a guard page behind the end.
+  ram->base_ = static_cast<u8*>(map_anonymous(ram->mapped_ + kPageSize, PROT_NONE));
+  if (!ram->base_) return make_error("cannot reserve {} bytes of address space for guest RAM: {}", size, strerror(errno));
+  if (mprotect(ram->base_, ram->low_size_, PROT_READ | PROT_WRITE) ||
+      (ram->high_size_ && mprotect(ram->base_ + kHighRamStart, ram->high_size_, PROT_READ | PROT_WRITE)))
+    return make_error("cannot map {} bytes of guest RAM: {}", size, strerror(errno));
+  madvise(ram->base_, ram->mapped_, MADV_HUGEPAGE);
+  const u64 frames = ram->frames();
+  ram->flags_ = static_cast<u8*>(map_anonymous(frames, PROT_READ | PROT_WRITE));
+  ram->hashes_ = static_cast<u64*>(map_anonymous(frames * 8, PROT_READ | PROT_WRITE));
+  if (!ram->flags_ || !ram->hashes_) return make_error("out of memory for {} page records", frames);
+  return ram;
+}
+
+GuestRam::~GuestRam() {
+  if (base_) munmap(base_, mapped_ + kPageSize);
+  if (flags_) munmap(flags_, frames());
+  if (hashes_) munmap(hashes_, frames() * 8);
+}
+
+bool GuestRam::contains(Gpa p, u64 size) const {
+  if (size == 0) return true;
+  if (p.value < low_size_) return size <= low_size_ - p.value;
+  if (p.value < kHighRamStart) return false;
+  const u64 offset = p.value - kHighRamStart;
+  return offset < high_size_ && size <= high_size_ - offset;
+}
+
+bool GuestRam::read(Gpa p, void* out, u64 size) const {
+  if (!contains(p, size)) return false;
+  std::memcpy(out, host(p), size);
+  return true;
+}
+
+bool GuestRam::write(Gpa p, const void* data, u64 size) {
+  if (!contains(p, size)) return false;
+  std::memcpy(host(p), data, size);
+  written(p, size);
+  return true;
+}
+
+void GuestRam::written(Gpa p, u64 size) {
+  if (size == 0) return;
+  const u64 last = (p.value + size - 1) >> kPageShift;
+  for (u64 frame = p.frame(); frame <= last; ++frame) {
+    mark_dirty(frame);
+    if ((flags_[frame] & kTracked) && observer_) {
+      const u64 from = std::max(p.value, frame << kPageShift);
+      const u64 to = std::min(p.value + size, (frame + 1) << kPageShift);
+      observer_->tracked_page_written(Gpa(from), to - from);
+    }
+  }
+}
+
+u64 GuestRam::page_hash(u64 frame) const {
+  const u8* page = base_ + (frame << kPageShift);
+  if (is_zero_page(page)) return 0;
+  return XXH3_64bits_withSeed(page, kPageSize, frame * 0x9e3779b97f4a7c15u + 1);
+}
+
+u64 GuestRam::digest() {
+  for (const u32 frame : dirty_frames_) {
+    const u64 h = page_hash(frame);
+    sum_ += h - hashes_[frame];
+    hashes_[frame] = h;
+    flags_[frame] &= static_cast<u8>(~kDirty);
+  }
+  dirty_frames_.clear();
+  if (observer_) observer_->dirty_marks_cleared();
+  return sum_;
+}
+
+u64 GuestRam::digest_from_scratch() const {
+  u64 sum = 0;
+  for (u64 f = 0; f < frames(); ++f)
+    if (contains(Gpa(f << kPageShift))) sum += page_hash(f);
+  return sum;
+}
+
+}  // namespace deja

@@ -1,0 +1,95 @@
+// Guest RAM: one host mapping in which guest physical address p stands at base + p; RAM is [0, low_size) and
+// [4 GiB, 4 GiB + high_size), what lies between is the hole for PCI and APIC windows.
+// Every write, from translated code, C++ helpers or device DMA, is accounted page by page for the digest, and
+// pages that hold translated code or page tables report writes to an observer.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
+#include "base/types.h"
+
+namespace deja {
+
+inline constexpr u64 kHighRamStart = 4_GiB;
+inline constexpr u64 kMaxLowRam = 3_GiB;  // the hole is [3 GiB, 4 GiB)
+
+// Told of writes to tracked pages, after the bytes have changed.
+class RamObserver {
+ public:
+  virtual ~RamObserver() = default;
+  virtual void tracked_page_written(Gpa address, u64 size) = 0;
+  // The dirty marks were cleared: writable mappings cached anywhere must be dropped.
+  virtual void dirty_marks_cleared() = 0;
+};
+
+class GuestRam {
+ public:
+  // size: bytes, a multiple of 4 KiB, 1 MiB..16 GiB.
+  static Result<std::unique_ptr<GuestRam>> create(u64 size);
+  ~GuestRam();
+  GuestRam(const GuestRam&) = delete;
+
+  u64 size() const { return low_size_ + high_size_; }
+  u64 low_size() const { return low_size_; }
+  u64 high_size() const { return high_size_; }
+  u64 end() const { return high_size_ ? kHighRamStart + high_size_ : low_size_; }
+  u64 frames() const { return end() >> kPageShift; }
+  bool contains(Gpa p) const {
+    return p.value < low_size_ || (p.value >= kHighRamStart && p.value - kHighRamStart < high_size_);
+  }
+  // Whole range inside RAM?
+  bool contains(Gpa p, u64 size) const;
+
+  u8* base() const { return base_; }
+  // The caller has checked contains().
+  u8* host(Gpa p) const { return base_ + p.value; }
+
+  // Bounds-checked copies; false (and nothing done) when any byte is not RAM. write() does all accounting.
+  bool read(Gpa p, void* out, u64 size) const;
+  bool write(Gpa p, const void* data, u64 size);
+
+  // Page flags, one byte a frame.
+  enum : u8 {
+    kDirty = 1,         // written since the last digest
+    kCode = 2,          // holds translated code
+    kPageTable = 4,     // a leaf page table (its entries map 4 KiB pages) that cached translations derive from
+    kUpperTable = 8,    // a higher-level paging structure likewise
+    kWriteCached = 16,  // some TLB maps it writable (fast stores possible)
+    kTracked = kCode | kPageTable | kUpperTable,
+  };
+  u8& flags(u64 frame) { return flags_[frame]; }
+  void set_observer(RamObserver* o) { observer_ = o; }
+
+  // To be called after bytes changed through host(); marks dirty and reports tracked pages.
+  void written(Gpa p, u64 size);
+  void mark_dirty(u64 frame) {
+    if (!(flags_[frame] & kDirty)) {
+      flags_[frame] |= kDirty;
+      dirty_frames_.push_back(static_cast<u32>(frame));
+    }
+  }
+
+  // Digest of the whole RAM: the sum over non-zero pages of XXH3(page, seed = frame number). A pure function of
+  // content. Rehashes only pages written since the last call, then clears the dirty marks.
+  u64 digest();
+  // The same computed from scratch; used by tests and by the divergence report.
+  u64 digest_from_scratch() const;
+  // Hash of one page as it enters the sum (0 for a zero page).
+  u64 page_hash(u64 frame) const;
+  const std::vector<u32>& dirty_frames() const { return dirty_frames_; }
+
+ private:
+  GuestRam() = default;
+  u8* base_ = nullptr;
+  u64 mapped_ = 0;
+  u64 low_size_ = 0, high_size_ = 0;
+  u8* flags_ = nullptr;
+  u64* hashes_ = nullptr;  // per frame, as last summed
+  u64 sum_ = 0;
+  std::vector<u32> dirty_frames_;
+  RamObserver* observer_ = nullptr;
+};
+
+}  // namespace deja
