@@ -35,6 +35,12 @@ class Mmu {
   // Instruction bytes at a linear address; returns how many could be fetched (up to size, at least 1, stops at a
   // page that cannot be fetched from); throws when the first byte cannot.
   virtual unsigned fetch(Gva address, u8* out, unsigned size) = 0;
+  // Host memory behind a range that lies inside one page, for bulk work (REP MOVS and kin): has the rights checks
+  // and the A/D effects of the access, throws like read_bytes/write_bytes. The pointer is valid until the next
+  // call of any Mmu function. nullptr when the page is not plain RAM (MMIO; for writes also tracked pages): then
+  // use read_bytes/write_bytes. map_write marks the page dirty.
+  virtual const u8* map_read(Gva address, unsigned size) = 0;
+  virtual u8* map_write(Gva address, unsigned size) = 0;
   // Physical memory, for page-directory-pointer loads and the like; false when not RAM.
   virtual bool read_physical(Gpa address, void* out, unsigned size) = 0;
 
