@@ -15,8 +15,12 @@ enum class CodeSize : u8 { bits16 = 2, bits32 = 4, bits64 = 8 };
 
 enum class OperandKind : u8 { none, gpr, seg, cr, dr, mmx, xmm, ymm, st, mem, imm, far_ptr };
 
+// Where an operand is encoded.
+enum class Field : u8 { implicit, modrm_reg, modrm_rm, opcode, vvvv, is4, immediate };
+
 struct Operand {
   OperandKind kind = OperandKind::none;
+  Field field = Field::implicit;
   u8 size = 0;         // bytes (mem: bytes accessed; 0 for AGEN operands such as LEA, INVLPG)
   u8 reg = 0;          // register number in encoding order; for high-byte registers (AH..BH) 0..3 and high = true
   bool high = false;
@@ -64,6 +68,7 @@ struct Insn {
   u8 encoding = 0;  // ZydisInstructionEncoding: legacy, VEX…
   u8 modrm = 0;
   bool has_modrm = false;
+  bool has_rex = false, rex_r = false, rex_x = false, rex_b = false;  // for VEX: its bits, not inverted
   u8 vex_w = 0, vex_l = 0, vex_vvvv = 0, vex_pp = 0;
 
   // Status flags (flag::…): what the instruction reads, sets to a defined value, leaves undefined.
