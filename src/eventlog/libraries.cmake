@@ -1,0 +1,5 @@
+find_package(OpenSSL REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(zstd REQUIRED)
+find_library(XXHASH_LIBRARY xxhash REQUIRED)
+target_link_libraries(deja_eventlog PUBLIC OpenSSL::Crypto nlohmann_json::nlohmann_json zstd::libzstd_shared ${XXHASH_LIBRARY})

@@ -1,0 +1,89 @@
+// manifest.json of a recording: what machine ran, with which inputs, recorded by what, and how it ended.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "eventlog/events.h"
+
+namespace deja {
+
+inline constexpr u32 kRecordingFormatVersion = 1;
+
+// A file that the machine was built from.
+struct InputFile {
+  std::string role;           // "kernel", "initrd"…
+  std::string original_path;  // absolute, as it was when recorded; for people, and for references
+  std::string sha256;         // 64 lower-case hexadecimal digits
+  u64 size = 0;               // bytes
+  std::string stored;         // "sha256-<hex>" under inputs/; empty: only referenced by original_path
+  bool operator==(const InputFile&) const = default;
+};
+
+// The machine's configuration, all of it guest-visible.
+struct MachineSpec {
+  u64 ram_bytes = 0;
+  u32 vcpus = 1;
+  std::string cpu_model;   // e.g. "x86-64-v3"
+  u32 clock_rate_num = 1;  // nanoseconds per step = num / den
+  u32 clock_rate_den = 1;
+  u64 quantum_steps = 0;  // steps that a vCPU runs before the next one's turn
+  std::string boot_mode;  // "vmlinux", "bzimage", "multiboot"…
+  std::string cmdline;
+  std::vector<std::string> serial;             // by port, canonical --serial spelling
+  std::map<std::string, std::string> options;  // further ones by name, e.g. "isa-debug-exit" = "0xf4"
+  bool operator==(const MachineSpec&) const = default;
+};
+
+// Informational only: nothing of it may influence a replay.
+struct HostInfo {
+  std::string cpu;     // model name
+  std::string kernel;  // uname -sr
+  u32 cpus = 0;
+  bool operator==(const HostInfo&) const = default;
+};
+HostInfo this_host();
+
+// Totals, known once a recording has ended.
+struct EndInfo {
+  event::End end;
+  Step final_step = 0;
+  u64 instructions = 0;
+  u64 virtual_ns = 0;
+  u64 host_ns = 0;  // host time that the recording took, pauses included
+  u64 digests = 0;
+  u64 log_bytes = 0;  // filled in by RecordingWriter::finish, as the next two
+  u64 log_frames = 0;
+  u64 log_checksum = 0;  // of the last frame
+  bool operator==(const EndInfo&) const = default;
+};
+
+struct RecordingManifest {
+  u32 format_version = kRecordingFormatVersion;
+  u32 machine_version = 0;  // version of the guest-visible behaviour (docs/determinism.md, rule 7)
+  std::string build;        // of the recorder
+  i64 created_unix_ns = 0;
+  u32 recorder_pid = 0;
+  HostInfo host;
+  MachineSpec machine;
+  std::vector<InputFile> inputs;
+  i64 rtc_base_unix_seconds = 0;  // the date that the RTC shows at power-on
+  std::string rng_seed;           // raw bytes, at most 64; hexadecimal in the file
+  std::optional<EndInfo> end;     // absent: still running, or its recorder was killed
+  bool operator==(const RecordingManifest&) const = default;
+};
+
+// The file's text: indented JSON whose last member is a checksum of all before it.
+std::string to_json(const RecordingManifest& manifest);
+// `where` names the file in messages. Refuses newer formats, unknown, missing and out-of-range members, and
+// any change since the file was written. Does not judge machine_version.
+Result<RecordingManifest> parse_manifest(std::string_view text, const std::string& where);
+
+// "2026-11-22 15:30:12 UTC"
+std::string format_date(i64 unix_ns);
+
+}  // namespace deja

@@ -1,0 +1,75 @@
+// A recording as a whole: directory, manifest and event log, written by one recorder and read by replays.
+//
+//   auto dir = create_recording_dir(name, clock.wall_unix_ns());
+//   manifest.inputs.push_back(add_input(dir, "kernel", path, InputStorage::copy));
+//   auto recording = RecordingWriter::create(dir, manifest, clock);     // from here on others see it
+//   recording->append({step, input::SerialBytes{0, "ls\r"}}); recording->tick(); …
+//   recording->finish(end_info);
+//
+//   auto recording = Recording::open(resolve_recording(rec));
+//   while (auto event = recording.log.next()) …
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "eventlog/log_reader.h"
+#include "eventlog/log_writer.h"
+#include "eventlog/manifest.h"
+#include "eventlog/recording_dir.h"
+
+namespace deja {
+
+class RecordingWriter {
+ public:
+  // Fills in created_unix_ns and recorder_pid, writes the manifest and an empty log, and points `latest`
+  // here.
+  static Result<std::unique_ptr<RecordingWriter>> create(std::filesystem::path dir,
+                                                         RecordingManifest manifest, HostClock& clock);
+  // A writer that is destroyed without finish() leaves what a killed recorder leaves.
+  ~RecordingWriter();
+
+  // See LogWriter.
+  Status append(const LogEvent& event) { return log_->append(event); }
+  Status tick() { return log_->tick(); }
+  Status flush() { return log_->flush(); }
+
+  // Appends the End event, closes the log and replaces the manifest by the final one. On an error (disk full)
+  // may be called again.
+  Status finish(EndInfo info);
+
+  const std::filesystem::path& dir() const { return dir_; }
+  const RecordingManifest& manifest() const { return manifest_; }
+  u64 log_bytes() const { return log_->bytes_written(); }
+  // Where the monitor of this recording listens.
+  std::string monitor_socket() const { return (dir_ / kMonitorSocket).string(); }
+
+ private:
+  RecordingWriter() = default;
+  Status write_manifest();
+
+  std::filesystem::path dir_;
+  RecordingManifest manifest_;
+  std::unique_ptr<LogWriter> log_;
+  bool end_appended_ = false;
+};
+
+struct Recording {
+  std::filesystem::path dir;
+  RecordingManifest manifest;
+  RecordingState state;
+  LogReader log;  // at its first event
+
+  // Checks manifest and log header. `dir` as from resolve_recording.
+  static Result<Recording> open(const std::filesystem::path& dir);
+
+  // When log.next() has returned nullopt: does the log end where the manifest says? An error when the end is
+  // missing although the recording was ended in order.
+  Status check_end() const;
+};
+
+// Reads and checks everything but the replay itself: each frame, the end, each input file.
+Status check_recording(const std::filesystem::path& dir);
+
+}  // namespace deja

@@ -1,0 +1,73 @@
+// Where recordings are: NAME.deja/ directories, by default under ${XDG_DATA_HOME:-~/.local/share}/deja, with
+// a link `latest` to the newest one there.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "eventlog/manifest.h"
+
+namespace deja {
+
+inline constexpr std::string_view kRecordingSuffix = ".deja";
+inline constexpr std::string_view kManifestFile = "manifest.json";
+inline constexpr std::string_view kEventsFile = "events.log";
+inline constexpr std::string_view kInputsDir = "inputs";
+inline constexpr std::string_view kMonitorSocket = "monitor.sock";
+
+// Directory of the user's recordings (need not exist yet).
+Result<std::filesystem::path> default_recordings_dir();
+
+// Creates the directory of a new recording. `name`: empty = from the date, e.g. 2026-11-22-153012.deja; with
+// a slash = a path; else a name in the default directory. ".deja" is added when missing. An existing one is
+// refused. Does not move `latest`.
+Result<std::filesystem::path> create_recording_dir(std::string_view name, i64 now_unix_ns);
+
+// What a user means by REC: a path of a recording, a name in the default directory (with or without .deja),
+// or "latest". An absolute, lexically clean path.
+Result<std::filesystem::path> resolve_recording(std::string_view rec);
+
+// Points `latest` beside `recording` to it, atomically. Only in the default directory; elsewhere does
+// nothing.
+Status point_latest_to(const std::filesystem::path& recording);
+
+enum class RecordingState {
+  writing,  // a recorder holds it
+  ended,    // in order
+  killed,   // the recorder died: complete up to its last flush
+};
+std::string_view to_string(RecordingState state);
+// Is a process writing this recording's log?
+bool being_written(const std::filesystem::path& recording);
+
+struct RecordingSummary {
+  std::filesystem::path path;
+  std::string name;  // without .deja
+  RecordingState state = RecordingState::killed;
+  u64 bytes = 0;                              // of all its files
+  std::optional<RecordingManifest> manifest;  // absent: damaged, see problem
+  std::string problem;
+};
+// All *.deja in a directory (default: the user's), by creation time, then name.
+Result<std::vector<RecordingSummary>> list_recordings(std::optional<std::filesystem::path> dir = {});
+
+// Removes a recording with all its files. Refuses what does not look like one, and one that is being written.
+// `latest` is pointed to the newest that is left, or removed.
+Status remove_recording(const std::filesystem::path& recording);
+
+// --- Input files -----------------------------------------------------------------------------------------
+
+enum class InputStorage { copy, reference };
+// Hashes `path`, and for `copy` stores its bytes as inputs/sha256-<hex> (shared blocks where the file system
+// can). The content hashed is the content stored.
+Result<InputFile> add_input(const std::filesystem::path& recording, std::string role,
+                            const std::filesystem::path& path, InputStorage storage);
+// Where to read an input from; checks that it is there and has the recorded size and SHA-256.
+Result<std::filesystem::path> find_input(const std::filesystem::path& recording, const InputFile& input);
+Result<std::string> sha256_of_file(const std::filesystem::path& path);
+
+}  // namespace deja

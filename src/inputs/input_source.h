@@ -1,0 +1,88 @@
+// The door: where a session gets what comes from outside, and where serial output goes.
+// HostInputs (host_inputs.h) is the real one, ScriptedInputs below the fake one for tests.
+#pragma once
+
+#include <deque>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "inputs/host_clock.h"
+#include "inputs/input.h"
+
+namespace deja {
+
+// How many bytes each serial port (by index) can take now; ports beyond the end can take none. Bytes for
+// which there is no room stay at the host, and from there the sender is held back.
+using SerialRoom = std::span<const std::size_t>;
+
+class InputSource {
+ public:
+  virtual ~InputSource() = default;
+
+  // Everything that is waiting, in order of arrival, without blocking. Cheap (one system call when nothing is
+  // there), meant to be called about once a millisecond. Also moves buffered output on.
+  virtual std::vector<HostInput> poll(SerialRoom room) = 0;
+
+  // Sleeps until poll(room) would return something (true), or until host time HostClock::monotonic_ns()
+  // reaches `deadline_ns` (false; kNeverNs: no deadline). May return true for nothing. Output goes on
+  // meanwhile.
+  virtual bool wait_until(u64 deadline_ns, SerialRoom room) = 0;
+};
+
+// Where the bytes go that a guest sends over its serial lines. The machine never waits for the host in a way
+// that it could see: write() only buffers; while backlogged() the session must not let the machine run on
+// (InputSource::wait_until moves the output, and still sees Quit).
+class SerialOutput {
+ public:
+  virtual ~SerialOutput() = default;
+  virtual void write(u8 port, std::string_view bytes) = 0;
+  // More is buffered than should be; the host is slow or blocked.
+  virtual bool backlogged() const = 0;
+  // Writes what is buffered, waiting at most `timeout_ns`. An error when the host refuses (EIO, a full disk,
+  // a closed pipe), each reported once; the port's later output is then dropped.
+  virtual Status drain(u64 timeout_ns) = 0;
+};
+
+// Discards everything (`replay --quiet`, verify).
+class NullSerialOutput : public SerialOutput {
+ public:
+  void write(u8, std::string_view) override {}
+  bool backlogged() const override { return false; }
+  Status drain(u64) override { return {}; }
+};
+
+// Collects in memory.
+class StringSerialOutput : public SerialOutput {
+ public:
+  void write(u8 port, std::string_view bytes) override {
+    if (port >= text.size()) text.resize(port + 1);
+    text[port] += bytes;
+  }
+  bool backlogged() const override { return false; }
+  Status drain(u64) override { return {}; }
+
+  std::vector<std::string> text;  // by port
+};
+
+// Inputs at given host times, for tests of sessions.
+class ScriptedInputs : public InputSource {
+ public:
+  explicit ScriptedInputs(HostClock& clock) : clock_(clock) {}
+  // `at_ns` (monotonic) must not decrease from call to call.
+  void add(u64 at_ns, HostInput input) { script_.push_back({at_ns, std::move(input)}); }
+
+  std::vector<HostInput> poll(SerialRoom room) override;
+  bool wait_until(u64 deadline_ns, SerialRoom room) override;
+
+ private:
+  struct Item {
+    u64 at_ns;
+    HostInput input;
+  };
+  HostClock& clock_;
+  std::deque<Item> script_;
+};
+
+}  // namespace deja
