@@ -1,0 +1,129 @@
+#!/usr/bin/env python3
+"""Checks the source for calls that would let the host leak into the machine: each with its reason and replacement.
+
+docs/determinism.md gives the rules; this is the part of them that a search can hold up. Comments and string literals
+are not searched. An exception is made here, in the rule, where a reviewer sees it, never by a mark in the source.
+"""
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MACHINE_STATE = ("guest", "decode", "translate", "execute", "devices", "machine")
+EVERYWHERE = ("base", *MACHINE_STATE, "inputs", "eventlog", "replay", "cli")
+
+
+@dataclass(frozen=True)
+class Rule:
+    pattern: str
+    reason: str
+    instead: str
+    layers: tuple[str, ...] = EVERYWHERE
+    except_in: tuple[str, ...] = ()  # path prefixes below src/
+    in_tests: bool = False           # unit tests may do more than the machine, unless the rule says otherwise
+
+
+def call(names: str) -> str:
+    """Matches calls of libc functions, not methods or longer names that end alike."""
+    return rf"(?<![\w.>:])(?:::|std::)?(?:{names})\s*\("
+
+
+TIME_INSTEAD = "guest/clock.h for guest time; inputs/host_clock.h for pacing and progress"
+RULES = [
+    Rule(r"\bstd::unordered_(?:multi)?(?:map|set)\b|\bstd::hash\b",
+         "its order depends on the library and on addresses", "a sorted std::vector, std::map, or a table by page",
+         layers=MACHINE_STATE),
+    Rule(r"\bstd::chrono\b|#\s*include\s*<chrono>", "host time", TIME_INSTEAD, except_in=("inputs/",)),
+    Rule(call("gettimeofday|clock_gettime|ftime|timespec_get|localtime|localtime_r")
+         + r"|(?<![\w.>:])(?:::|std::)?(?:time\s*\(\s*(?:NULL|nullptr|0|&\s*\w+)\s*\)|(?<!\w )clock\s*\(\s*\))",
+         "host time", TIME_INSTEAD, except_in=("inputs/",)),
+    Rule(r"\b(?:__builtin_ia32_rdtscp?|__rdtscp?|_rdtscp?)\b|\brdtscp?\b(?=[^\n]*\basm\b)", "host time",
+         TIME_INSTEAD, except_in=("inputs/",)),
+    Rule(call("rand|srand|srandom|rand_r|drand48|lrand48|arc4random"), "hidden global state, no seed to print",
+         "a generator with an explicit seed that is printed", in_tests=True),
+    Rule(r"\bstd::(?:random_device|default_random_engine)\b", "no seed to print, differs between libraries",
+         "std::mt19937_64 with an explicit seed that is printed; entropy for the guest comes through inputs/",
+         in_tests=True),
+    Rule(call("getrandom|getentropy"), "entropy enters only through the one door", "inputs/",
+         except_in=("inputs/",)),
+    Rule(r"/dev/u?random\b", "entropy enters only through the one door", "inputs/", except_in=("inputs/",)),
+    Rule(call("RAND_bytes|RAND_priv_bytes"), "entropy enters only through the one door", "inputs/",
+         except_in=("inputs/",)),
+    Rule(r"\b(?:_rdrand|_rdseed)\w*|\b__builtin_ia32_rd(?:rand|seed)\w*", "entropy of the host", "inputs/",
+         except_in=("inputs/",)),
+    Rule(call("sleep|usleep|nanosleep|clock_nanosleep"), "host time; a sleeping machine misses its input",
+         "inputs/, which waits for input and time together", except_in=("inputs/",)),
+    Rule(r"\bstd::this_thread::sleep_\w+", "host time; a sleeping machine misses its input",
+         "inputs/, which waits for input and time together", except_in=("inputs/",)),
+    Rule(call("getenv|secure_getenv"), "the environment is not part of the machine's configuration",
+         "an option read in cli/", layers=MACHINE_STATE),
+    Rule(r"\bstd::regex\b|#\s*include\s*<regex>", "slow, and recursion depth depends on hostile text",
+         "a hand-written scan of the text", in_tests=True),
+    Rule(r"\bstd::(?:thread|async|jthread)\b", "one thread owns the machine; others may only read pages handed over",
+         "work between slices, or a thread in eventlog/ or inputs/", layers=MACHINE_STATE),
+    Rule(call("gets|strcpy|strcat|sprintf|vsprintf|strtok|alloca"), "no bound on what hostile input makes of it",
+         "std::string, std::span and fmt", in_tests=True),
+    Rule(call("atoi|atol|atoll|atof"), "accepts anything", "std::from_chars with its error reported",
+         in_tests=True),
+    Rule(r"(?<![\w_])assert\s*\(|#\s*include\s*<cassert>|#\s*include\s*<assert\.h>",
+         "gone from release builds, says little", "DEJA_CHECK for our own invariants, Result for what users cause"),
+    Rule(r"%p\b", "prints a host pointer", "the guest address or an index", layers=MACHINE_STATE),
+    Rule(r"\bstd::(?:map|set|multimap|multiset)<\s*(?:const\s+)?[\w:]+\s*\*", "orders by host address",
+         "an index or a guest address as the key", layers=MACHINE_STATE),
+]
+
+# Comments and literals, in one pass so that a quote inside a comment opens nothing. Include lines keep theirs.
+NOT_CODE = re.compile(r'//[^\n]*|/\*.*?\*/|R"(\w*)\(.*?\)\1"|"(?:\\.|[^"\\\n])*"|(?<![0-9a-fA-F])\'(?:\\.|[^\'\\\n])+\'',
+                      re.S)
+SEARCHES_LITERALS = ("/dev/", "%p")
+
+
+def without(text: str, comments_only: bool) -> str:
+    """The text with comments (and literals) blanked, lines kept."""
+    def blank(match: re.Match) -> str:
+        found = match.group(0)
+        if comments_only and not found.startswith(("//", "/*")):
+            return found
+        return re.sub(r"[^\n]", " ", found)
+    return NOT_CODE.sub(blank, text)
+
+
+def check_text(path: str, text: str) -> list[str]:
+    """Problems of one file; path is relative to src/."""
+    layer, is_test = path.split("/")[0], path.endswith("_test.cc")
+    code, literals = without(text, False), without(text, True)
+    problems = []
+    for rule in RULES:
+        if layer not in rule.layers or path.startswith(rule.except_in) or (is_test and not rule.in_tests):
+            continue
+        searched = literals if rule.pattern.startswith(SEARCHES_LITERALS) else code
+        for match in re.finditer(rule.pattern, searched):
+            line = text.count("\n", 0, match.start()) + 1
+            problems.append(f"src/{path}:{line}: '{match.group(0).strip()}' is banned here: {rule.reason}; "
+                            f"use {rule.instead}")
+    return problems
+
+
+def self_test() -> list[str]:
+    """A rule that finds nothing any more is worse than none."""
+    found = {"std::unordered_map<int, int> m;": 1, "auto t = time(nullptr);": 1, "x.time(3); y->time(3);": 0,
+             "// rand() is banned\n": 0, 'log("rand()");': 0, "::clock_gettime(0, &t);": 1, 'open("/dev/urandom");': 1,
+             "std::map<Page*, int> by;": 1, "static_assert(true);": 0, "assert(x);": 1, "int first_time(int);": 0,
+             "char c = '\"'; srand(1);": 1, "constexpr u64 k = 1'000'000; rand();": 1}
+    return [f"check_banned.py: expected {count} finding(s) in: {text}"
+            for text, count in found.items() if len(check_text("devices/x.cc", text)) != count]
+
+
+def main() -> int:
+    problems = self_test()
+    for file in sorted((ROOT / "src").rglob("*")):
+        if file.suffix in (".h", ".cc", ".c", ".inc"):
+            problems += check_text(str(file.relative_to(ROOT / "src")), file.read_text())
+    print("\n".join(problems) or f"banned calls: none of {len(RULES)} rules broken")
+    return bool(problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Makes the demo guest: Debian's own kernel and a small initramfs of Debian's own programs.
+
+Prints exactly two lines, kernel=PATH and initrd=PATH. Both lie in the cache under names that carry their content's
+hash. What was made once is kept, also when Debian publishes a newer kernel; --refresh asks apt again.
+"""
+
+import argparse
+import posixpath
+import sys
+from pathlib import Path
+
+from cache import ROOT, Recipe, locked, put, say
+from debian import concrete_kernel, contents, fetch
+from image import Image
+
+PACKAGES = """busybox-static bash coreutils grep gawk libc6 libgcc-s1 libtinfo6 libreadline8 libselinux1 libpcre2-8-0
+    libacl1 libattr1 libgmp10 libmpfr6 libsigsegv2 libssl3 libcrypt1""".split()
+PROGRAMS = """bin/bash bin/cat bin/ls bin/sleep usr/bin/sort usr/bin/wc usr/bin/sha256sum usr/bin/uniq usr/bin/seq
+    usr/bin/head bin/grep usr/bin/gawk""".split()
+APPLETS = """sh mount umount mkdir mknod mkfifo rm cp mv ln dd df du ps top kill killall free uname uptime date dmesg
+    echo env false true id hostname clear cut tr tail tee touch find xargs sed vi less more hexdump od md5sum cttyhack
+    setsid stty tty poweroff reboot halt sync yes time usleep which""".split()
+
+
+def kernel(flavour: str) -> Path:
+    """The bzImage of linux-image-FLAVOUR."""
+    (package,) = fetch([concrete_kernel(f"linux-image-{flavour}")])
+    (found,) = contents(package, lambda path: path.startswith("boot/vmlinuz-")).items()
+    return put("guest", posixpath.basename(found[0]), "", found[1].data)
+
+
+def add_busybox(image: Image, applets: list[str]) -> None:
+    image.add("bin/busybox")
+    for applet in applets:
+        image.link(f"usr/bin/{applet}", "busybox")
+    for folder in ("proc", "sys", "tmp", "root", "run"):
+        image.folder(folder)
+
+
+def initrd() -> Path:
+    image = Image(PACKAGES)
+    image.add(*PROGRAMS)
+    add_busybox(image, APPLETS)
+    for source in sorted((ROOT / "demo").iterdir()):
+        place = {"init": "init", "inputrc": "etc/inputrc"}.get(source.name, f"usr/bin/{source.name}")
+        image.write(place, source.read_bytes(), 0o755)
+    return put("guest", "demo", ".cpio.zst", image.initramfs())
+
+
+def demo_guest(flavour: str, refresh: bool) -> dict[str, str]:
+    tools = [ROOT / "tools" / name for name in ("debian.py", "image.py", "guest.py")]
+    sources = [*(ROOT / "demo").iterdir(), *tools]
+    recipe = Recipe(f"demo-{flavour}", sources, [flavour])
+    with locked():
+        made = None if refresh else recipe.made()
+        if made is None:
+            say(f"guest: making the demo guest (Debian's {flavour} kernel, initramfs of Debian programs)")
+            made = recipe.remember({"kernel": kernel(flavour), "initrd": initrd()})
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="./dev guest", description="Makes the demo guest if needed and prints its "
+                                     "two files as kernel=PATH and initrd=PATH.")
+    parser.add_argument("--kernel", choices=["cloud-amd64", "amd64"], default="cloud-amd64",
+                        help="which of Debian's kernels (default: %(default)s)")
+    parser.add_argument("--refresh", action="store_true", help="ask apt for newer packages")
+    options = parser.parse_args()
+    for name, path in demo_guest(options.kernel, options.refresh).items():
+        print(f"{name}={path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
