@@ -136,15 +136,15 @@ DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool s
     if (p == 0xf2) i.repne = true, i.rep = false;
     if (p == 0x66) i.prefix66 = true;
     if (p == 0xf0) i.lock = true;
+    if (z.raw.prefixes[k].type == ZYDIS_PREFIX_TYPE_MANDATORY) i.mandatory_prefix = p;
   }
   if (z.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
     i.rex_w = z.raw.vex.W;
-    i.rex_r = z.raw.vex.R;
-    i.rex_x = z.raw.vex.X;
-    i.rex_b = z.raw.vex.B;
-    i.vex_w = z.raw.vex.W;
+    i.rex_r = !z.raw.vex.R;  // Zydis keeps R, X, B and vvvv as encoded: inverted
+    i.rex_x = !z.raw.vex.X;
+    i.rex_b = !z.raw.vex.B;
     i.vex_l = z.raw.vex.L;
-    i.vex_vvvv = z.raw.vex.vvvv;
+    i.vex_vvvv = z.raw.vex.vvvv ^ 15;
     i.vex_pp = z.raw.vex.pp;
   } else if (z.attributes & ZYDIS_ATTRIB_HAS_REX) {
     i.has_rex = true;
@@ -158,6 +158,12 @@ DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool s
     i.modrm_offset = z.raw.modrm.offset;
     i.modrm = code[z.raw.modrm.offset];
   }
+  unsigned at = 0;
+  while (at < i.length && (code[at] == 0x66 || code[at] == 0x67 || code[at] == 0xf0 || code[at] == 0xf2 ||
+                           code[at] == 0xf3 || (code[at] & 0xe7) == 0x26 || (code[at] & 0xfe) == 0x64))
+    ++at;
+  if (i.has_rex) ++at;
+  i.opcode_offset = static_cast<u8>(at);
   i.imm_offset = z.raw.imm[0].size ? z.raw.imm[0].offset : u8{0};
   i.imm_bytes = static_cast<u8>((z.raw.imm[0].size + z.raw.imm[1].size) / 8);
 

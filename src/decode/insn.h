@@ -46,6 +46,7 @@ struct Insn {
   CodeSize code_size = CodeSize::bits64;
   u8 operand_size = 0;  // effective operand size in bytes: 1, 2, 4, 8 (or 16, 32 for vectors)
   u8 address_size = 0;  // effective address size in bytes
+  u8 mandatory_prefix = 0;  // 66h, F2h or F3h when it selects the instruction, else 0
   bool lock = false, rep = false, repne = false, prefix66 = false, rex_w = false;
   u8 stack_size = 0;     // effective stack address width in bytes
   u8 isa_ext = 0;        // ZydisISAExt
@@ -68,8 +69,8 @@ struct Insn {
   u8 encoding = 0;  // ZydisInstructionEncoding: legacy, VEX…
   u8 modrm = 0;
   bool has_modrm = false;
-  bool has_rex = false, rex_r = false, rex_x = false, rex_b = false;  // for VEX: its bits, not inverted
-  u8 vex_w = 0, vex_l = 0, vex_vvvv = 0, vex_pp = 0;
+  bool has_rex = false, rex_r = false, rex_x = false, rex_b = false;  // REX bits; for VEX its bits, not inverted
+  u8 vex_l = 0, vex_vvvv = 0, vex_pp = 0;  // VEX.vvvv not inverted; VEX.W is rex_w
 
   // Status flags (flag::…): what the instruction reads, sets to a defined value, leaves undefined.
   u32 flags_read = 0, flags_written = 0, flags_undefined = 0;
