@@ -65,6 +65,7 @@ struct Vcpu {
   Platform& platform;
   const Clock& clock;
   const CpuModel& model;
+  unsigned vcpu_count = 1;  // of the machine; CPUID reports it
   // Where execution goes on when the current instruction completes. A helper that transfers control sets it.
   u64 next_rip = 0;
 
