@@ -127,6 +127,6 @@ class Image:
 
     def initramfs(self) -> bytes:
         """Compressed with zstd, the fastest to unpack of what Debian's kernels take. One thread: same bytes always."""
-        packed = subprocess.run(["zstd", "-q", "-19", "--single-thread", "-c"], input=self.cpio(),
+        packed = subprocess.run(["zstd", "-q", "-12", "--single-thread", "-c"], input=self.cpio(),
                                 stdout=subprocess.PIPE, check=True)
         return packed.stdout

@@ -1,0 +1,281 @@
+#!/usr/bin/env python3
+"""Compares DejaVM with QEMU and the bare host: the same binaries, in one run, the engines taking turns.
+
+Times are the host's, between marks that the workloads print; each engine is pinned to the same single CPU.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import bench_guest
+import session
+from session import Result, Session
+
+sys.path.insert(0, str(bench_guest.ROOT / "tools"))
+from guest import demo_guest  # noqa: E402
+
+WORKLOADS = """integer sieve pointer_chase memcpy string_hash fp_scalar fp_vector interpreter compiler sqlite 7zip openssl
+    syscalls pipe_ping_pong fork_exec page_faults""".split()
+ENGINES = ["native", "deja", "deja-record", "deja-replay", "qemu", "qemu-record", "qemu-replay"]
+NEEDS = {"deja-replay": "deja-record", "qemu-replay": "qemu-record"}
+MEMORY = "512M"
+# Both kinds of guest go without the kernel's workarounds for CPU flaws: the two CPU models have different ones.
+BENCH_APPEND = "console=ttyS0 quiet mitigations=off"
+BOOT_APPEND = "console=ttyS0"
+
+
+@dataclass
+class Guest:
+    """What a virtual machine is started with, and where its engines keep their recordings."""
+    kernel: str
+    initrd: str
+    append: str
+    work: Path
+
+    def deja(self, binary: Path, verb: str) -> list[str]:
+        return [str(binary), verb, "-m", MEMORY, "--kernel", self.kernel, "--initrd", self.initrd,
+                "--append", self.append]
+
+    def qemu(self, icount: str | None) -> list[str]:
+        mode = ["-icount", f"shift=auto,rr={icount},rrfile={self.qemu_log}"] if icount else []
+        return ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
+                "-accel", "tcg", *mode, "-cpu", "max", "-m", MEMORY, "-kernel", self.kernel,
+                "-initrd", self.initrd, "-append", self.append]
+
+    @property
+    def recording(self) -> Path:
+        return self.work / "bench.deja"
+
+    @property
+    def qemu_log(self) -> Path:
+        return self.work / "qemu.rr"
+
+    def command(self, engine: str, binary: Path) -> list[str]:
+        if engine == "deja":
+            return self.deja(binary, "run")
+        if engine == "deja-record":
+            return [*self.deja(binary, "record"), "-o", str(self.recording.with_suffix(""))]
+        if engine == "deja-replay":
+            return [str(binary), "replay", str(self.recording)]
+        return self.qemu({"qemu": None, "qemu-record": "record", "qemu-replay": "replay"}[engine])
+
+    def log(self, engine: str) -> Path | None:
+        return {"deja-record": self.recording, "qemu-record": self.qemu_log}.get(engine)
+
+
+class Bench:
+    def __init__(self, options: argparse.Namespace, workloads: list[str], engines: list[str]):
+        self._options, self._engines = options, engines
+        self._boot, self._workloads = "boot" in workloads, [name for name in workloads if name != "boot"]
+        self._samples: dict[tuple[str, str], list[Result]] = {}
+        self._printed: set[str] = set()
+        self.troubles: list[str] = []
+        self._demo = demo_guest("cloud-amd64", refresh=False)
+        self._bench = bench_guest.make_guest()
+
+    def round(self, number: int) -> None:
+        with tempfile.TemporaryDirectory(prefix="deja-bench-") as folder:
+            bench = Guest(self._demo["kernel"], self._bench["initrd"],
+                          f"{BENCH_APPEND} bench={','.join(self._workloads)}", Path(folder, "bench"))
+            boot = Guest(self._demo["kernel"], self._demo["initrd"], BOOT_APPEND, Path(folder, "boot"))
+            bench.work.mkdir()
+            boot.work.mkdir()
+            for engine in self._engines:
+                if engine == "native":
+                    self._run_native(number)
+                    continue
+                if self._boot:
+                    self._run(number, engine, boot, ["boot"])
+                if self._workloads:
+                    self._run(number, engine, bench, self._workloads)
+
+    def _run(self, number: int, engine: str, guest: Guest, expected: list[str]) -> None:
+        log, boot = guest.log(engine), expected == ["boot"]
+        if engine == "deja-record":
+            shutil.rmtree(guest.recording, ignore_errors=True)
+        command = guest.command(engine, self._options.deja)
+        self._keep(number, engine, self._pinned(engine, command), expected, log=log, boot=boot,
+                   types=boot and engine not in NEEDS)
+
+    def _run_native(self, number: int) -> None:
+        enter = ["chroot"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "chroot"]
+        for name in self._workloads:
+            # A process inherits the peak of the one it was forked from, so a small one measures the workload's.
+            peak = ["/usr/bin/busybox", "time", "-f", "BENCH-PEAK %M"]
+            command = [*enter, self._bench["root"], *peak, "/bench/run", name]
+            self._keep(number, "native", self._pinned("native", command), [name], log=None)
+
+    def _pinned(self, engine: str, command: list[str]) -> list[str]:
+        command = ["taskset", "-c", str(self._options.cpu), *command]
+        shown = f"{engine}: {' '.join(command)}"
+        if engine != "native" or not any(line.startswith("native:") for line in self._printed):
+            if shown not in self._printed and self._options.verbose:
+                print(shown, file=sys.stderr)
+            self._printed.add(shown)
+        return command
+
+    def _keep(self, number: int, engine: str, command: list[str], expected: list[str], log: Path | None,
+              **how: bool) -> None:
+        what = expected[0] if len(expected) == 1 else f"{len(expected)} workloads"
+        print(f"bench: round {number}, {engine}: {what} …", file=sys.stderr, end=" ", flush=True)
+        try:
+            done = session.run(command, expected, log, self._options.timeout, **how)
+        except OSError as error:
+            done = Session(trouble=str(error))
+        print("done" if done.trouble is None else done.trouble, file=sys.stderr)
+        if done.trouble is not None:
+            self.troubles.append(f"{engine}: {what}: {done.trouble}")
+            print(f"  {' '.join(command)}\n  its last output:", file=sys.stderr)
+            print("\n".join(f"  | {line}" for line in done.tail.decode(errors="replace").splitlines()[-12:]),
+                  file=sys.stderr)
+        for name, result in done.results.items():
+            self._samples.setdefault((name, engine), []).append(result)
+
+    def commands(self) -> list[str]:
+        return sorted(self._printed)
+
+    def rows(self) -> list[dict]:
+        """Medians over the rounds; a checksum that is not the same every time and everywhere is a trouble."""
+        rows = []
+        for name in [*self._workloads, *(["boot"] if self._boot else [])]:
+            sums = {}
+            for engine in self._engines:
+                samples = self._samples.get((name, engine))
+                if not samples:
+                    continue
+                for sample in samples:
+                    sums.setdefault(sample.checksum, set()).add(engine)
+                logs = [sample.log_bytes for sample in samples if sample.log_bytes is not None]
+                rows.append({"workload": name, "engine": engine,
+                             "seconds": round(statistics.median(sample.seconds for sample in samples), 4),
+                             "log_bytes": int(statistics.median(logs)) if logs else None,
+                             "peak_rss": max(sample.peak_rss for sample in samples),
+                             "checksum": samples[0].checksum})
+            if len(sums) > 1:
+                seen = "; ".join(f"{value} in {', '.join(sorted(who))}" for value, who in sums.items())
+                self.troubles.append(f"{name}: checksums differ: {seen}")
+        return rows
+
+
+def human(size: int | None) -> str:
+    if size is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.2f} GiB"
+
+
+def aligned(rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *[c.rjust(w) for c, w in zip(row[1:], widths[1:])]])
+                     for row in rows)
+
+
+def table(rows: list[dict], workloads: list[str], engines: list[str]) -> str:
+    """Seconds of each engine; then its ratios to native, and QEMU's record time over DejaVM's; then log and memory."""
+    cells = {(row["workload"], row["engine"]): row for row in rows}
+
+    def ratio(name: str, over: str, under: str) -> float | None:
+        a, b = cells.get((name, over)), cells.get((name, under))
+        return a["seconds"] / b["seconds"] if a and b and b["seconds"] else None
+
+    def mean(over: str, under: str) -> str:
+        found = [r for name in workloads if (r := ratio(name, over, under))]
+        return f"{math.exp(sum(map(math.log, found)) / len(found)):.2f}" if found else "-"
+
+    machines = [engine for engine in engines if engine != "native"]
+    pairs = [(engine, "native") for engine in machines] if "native" in engines else []
+    faster = [("qemu-record", "deja-record"), ("qemu", "deja"), ("qemu-replay", "deja-replay")]
+    faster = [pair for pair in faster if set(pair) <= set(engines)]
+    recorders = [engine for engine in engines if engine.endswith("-record")]
+
+    parts = ["Seconds", aligned([["workload", *engines]] + [
+        [name, *[f"{cells[name, e]['seconds']:.3f}" if (name, e) in cells else "-" for e in engines]]
+        for name in workloads])]
+    if pairs or faster:
+        head = ["workload", *[f"{a}/native" for a, _ in pairs], *[f"{a}/{b}" for a, b in faster]]
+        body = [[name, *[f"{r:.2f}" if (r := ratio(name, *pair)) else "-" for pair in pairs + faster]]
+                for name in workloads]
+        parts += ["Ratios of seconds (over native: lower is better; QEMU over DejaVM: above 1, DejaVM is faster)",
+                  aligned([head, *body, ["geometric mean", *[mean(*pair) for pair in pairs + faster]]])]
+    parts += ["Log written, and peak resident memory", aligned(
+        [["workload", *[f"log {e}" for e in recorders], *[f"rss {e}" for e in engines]]] + [
+            [name, *[human(cells[name, e]["log_bytes"]) if (name, e) in cells else "-" for e in recorders],
+             *[human(cells[name, e]["peak_rss"]) if (name, e) in cells else "-" for e in engines]]
+            for name in workloads])]
+    return "\n\n".join(parts)
+
+
+def first_line(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return f"{command[0]}: not there"
+    return (done.stdout or done.stderr).strip().split("\n")[0]
+
+
+def versions(options: argparse.Namespace) -> list[str]:
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return [f"host: {model.group(1) if model else 'unknown CPU'}, {os.cpu_count()} CPUs, Linux {platform.release()}",
+            f"pinned to CPU {options.cpu}, {options.runs} round(s), medians",
+            f"deja: {first_line(str(options.deja), '--version')}",
+            f"qemu: {first_line('qemu-system-x86_64', '--version')}"]
+
+
+def chosen(text: str | None, known: list[str], option: str) -> list[str]:
+    if text is None:
+        return known
+    asked = [name for name in text.split(",") if name]
+    unknown = [name for name in asked if name not in known]
+    if unknown or not asked:
+        sys.exit(f"{option}: unknown: {', '.join(unknown) or '(nothing named)'}; there are: {', '.join(known)}")
+    return [name for name in known if name in asked]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser.add_argument("--json", metavar="FILE", help="also write one object per workload and engine")
+    parser.add_argument("--only", metavar="A,B", help=f"workloads: {', '.join([*WORKLOADS, 'boot'])}")
+    parser.add_argument("--engines", metavar="A,B", help=f"engines: {', '.join(ENGINES)} (a replay needs its record)")
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="rounds; medians are reported (default: 1)")
+    parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)), help="CPU to pin to (default: last)")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds for one run of one engine (default: 900)")
+    parser.add_argument("--deja", type=Path, default=bench_guest.ROOT / "build" / "deja", help="default: build/deja")
+    parser.add_argument("--verbose", action="store_true", help="print each command line when it is run")
+    options = parser.parse_args()
+    workloads = chosen(options.only, [*WORKLOADS, "boot"], "--only")
+    engines = chosen(options.engines, ENGINES, "--engines")
+    for replay, record in NEEDS.items():
+        if replay in engines and record not in engines:
+            engines.insert(engines.index(replay), record)
+    if options.runs < 1:
+        sys.exit("--runs: at least 1")
+
+    print("\n".join(versions(options)), file=sys.stderr)
+    bench = Bench(options, workloads, engines)
+    for number in range(1, options.runs + 1):
+        bench.round(number)
+    rows = bench.rows()
+    print("\n".join([*versions(options), *bench.commands(), "", table(rows, workloads, engines)]))
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+    for trouble in bench.troubles:
+        print(f"bench: {trouble}", file=sys.stderr)
+    return 1 if bench.troubles else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The bench guest: the workloads and Debian's own programs in one root file system, as an initramfs for the virtual
+machines and as a folder for the host to chroot into, so that the same binaries run everywhere."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+from cache import Recipe, cache_dir, locked, put, say  # noqa: E402
+from guest import add_busybox  # noqa: E402
+from image import Image  # noqa: E402
+
+import generate  # noqa: E402
+
+PACKAGES = """busybox-static libc6 libgcc-s1 libstdc++6 python3-minimal python3.11-minimal libpython3.11-minimal libexpat1
+    zlib1g cpp-12 libisl23 libmpc3 libmpfr6 libgmp10 libzstd1 sqlite3 libsqlite3-0 libreadline8 libtinfo6 7zip openssl
+    libssl3""".split()
+PROGRAMS = "usr/bin/python3.11 usr/lib/gcc/x86_64-linux-gnu/12/cc1 usr/bin/sqlite3 usr/bin/7zz usr/bin/openssl".split()
+APPLETS = "sh mount cat echo md5sum poweroff tr".split()
+WORKLOADS = ROOT / "bench" / "workloads"
+
+
+def _compiled(source: Path) -> bytes:
+    """For the baseline x86-64, so that no binary depends on the machine it was made on."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, source.stem)
+        subprocess.run(["gcc-12", "-O2", "-march=x86-64", "-o", out, source, "-lm"], check=True)
+        return out.read_bytes()
+
+
+def _make() -> Image:
+    image = Image(PACKAGES)
+    image.add(*PROGRAMS)
+    image.add_tree("usr/lib/python3.11")
+    image.link("usr/bin/python3", "python3.11")
+    add_busybox(image, APPLETS)
+    image.write("etc/openssl.cnf", b"")
+    image.link("usr/lib/ssl/openssl.cnf", "/etc/openssl.cnf")
+    for source in sorted(WORKLOADS.iterdir()):
+        if source.suffix == ".c":
+            image.write(f"bench/{source.stem}", _compiled(source), 0o755)
+        elif source.name == "init":
+            image.write("init", source.read_bytes(), 0o755)
+        elif source.suffix != ".h":
+            image.write(f"bench/{source.name}", source.read_bytes(), 0o755)
+    image.write("bench/data", generate.text(2 << 20))
+    image.write("bench/unit.c", generate.c_source(12))
+    return image
+
+
+def make_guest() -> dict[str, str]:
+    """{"initrd": PATH, "root": FOLDER}"""
+    tools = [ROOT / "tools" / name for name in ("debian.py", "image.py", "guest.py")]
+    own = [ROOT / "bench" / name for name in ("bench_guest.py", "generate.py")]
+    recipe = Recipe("bench", [*WORKLOADS.iterdir(), *tools, *own], [])
+    with locked():
+        made = recipe.made()
+        if made is None:
+            say("bench: making the bench guest (Debian's python3, cc1, sqlite3, 7zz, openssl, and the workloads)")
+            image = _make()
+            initrd = put("guest", "bench", ".cpio.zst", image.initramfs())
+            root = cache_dir("roots") / initrd.name.removesuffix(".cpio.zst")
+            if not root.exists():
+                unfinished = Path(tempfile.mkdtemp(dir=root.parent, prefix=".new-"))
+                unfinished.chmod(0o755)
+                image.unpack(unfinished)
+                shutil.move(unfinished, root)
+            made = recipe.remember({"initrd": initrd, "root": root})
+    return made
