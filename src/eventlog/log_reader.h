@@ -42,6 +42,7 @@ class LogReader {
  private:
   LogReader(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
   Result<bool> load_frame();  // false: no whole frame there
+  Result<bool> zeros_to_end();
   Error damaged(u64 offset, const std::string& what) const;
 
   std::string path_;

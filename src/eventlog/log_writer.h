@@ -2,6 +2,7 @@
 // waited for 200 ms, when a progress mark is appended, when enough has gathered, and on demand.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <string>
 
@@ -40,7 +41,7 @@ class LogWriter {
   u64 frames_written() const { return frames_; }
   u64 checksum() const { return chain_; }  // of the last frame; covers the whole log
   bool pending() const { return !raw_.empty(); }
-  Step last_step() const { return codec_.step; }
+  Step last_step() const { return codec_.step; }  // of the last event appended
 
  private:
   LogWriter(std::unique_ptr<AppendFile> file, HostClock& clock, Options options)
@@ -50,9 +51,7 @@ class LogWriter {
   HostClock& clock_;
   Options options_;
   CodecState codec_;
-  std::string raw_;    // events encoded and not yet in a frame
-  std::string frame_;  // the frame being written; kept when the disk refuses it
-  u64 frame_checksum_ = 0;
+  std::deque<std::string> raw_;  // events encoded and not yet written; each becomes a frame
   u64 flush_at_ns_ = kNeverNs;
   u64 offset_ = 0;  // end of the last complete frame
   u64 frames_ = 0;

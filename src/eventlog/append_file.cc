@@ -1,0 +1,70 @@
+#include "eventlog/append_file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace deja {
+namespace {
+
+std::string advice(int error) {
+  switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+      return "free some space and resume, or end the recording; what was written so far is intact";
+    case EFBIG:
+      return "raise the file size limit (ulimit -f) next time; what was written so far is intact";
+    default:
+      return "check the disk; what was written so far is intact";
+  }
+}
+
+class RealAppendFile : public AppendFile {
+ public:
+  RealAppendFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  ~RealAppendFile() override { ::close(fd_); }
+
+  Status append(std::string_view bytes) override {
+    while (!bytes.empty()) {
+      const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) return failed("write", n == 0 ? ENOSPC : errno);
+      bytes.remove_prefix(static_cast<std::size_t>(n));
+    }
+    return {};
+  }
+  Status truncate(u64 size) override {
+    if (::ftruncate(fd_, static_cast<off_t>(size)) != 0) return failed("truncate", errno);
+    return {};
+  }
+  Status sync() override {
+    // EINVAL: a special file such as /dev/full, which cannot be synced.
+    if (::fdatasync(fd_) != 0 && errno != EINVAL) return failed("sync", errno);
+    return {};
+  }
+
+ private:
+  Error failed(const char* what, int error) const {
+    return make_error("{}: cannot {}: {}; {}", path_, what, std::strerror(error), advice(error));
+  }
+  std::string path_;
+  int fd_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<AppendFile>> create_append_file(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
+  if (fd < 0) return make_error("{}: cannot create: {}", path, std::strerror(errno));
+  auto file = std::make_unique<RealAppendFile>(path, fd);
+  // A reader that asks whether the recording is being written holds the lock for an instant: wait for it.
+  while (::flock(fd, LOCK_EX) != 0) {
+    if (errno != EINTR) return make_error("{}: cannot lock: {}", path, std::strerror(errno));
+  }
+  return std::unique_ptr<AppendFile>(std::move(file));
+}
+
+}  // namespace deja

@@ -1,0 +1,156 @@
+// The files a machine was built from, kept by content inside the recording.
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <openssl/evp.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "eventlog/recording_dir.h"
+
+namespace deja {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Fd {
+  int fd = -1;
+  ~Fd() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+class Sha256 {
+ public:
+  Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
+    DEJA_CHECK(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1);
+  }
+  void update(const void* data, std::size_t size) {
+    DEJA_CHECK(EVP_DigestUpdate(context_.get(), data, size) == 1);
+  }
+  std::string hex() {
+    u8 digest[32];
+    DEJA_CHECK(EVP_DigestFinal_ex(context_.get(), digest, nullptr) == 1);
+    std::string out;
+    for (const u8 b : digest) out += fmt::format("{:02x}", b);
+    return out;
+  }
+
+ private:
+  std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context_;
+};
+
+Status open_regular(const fs::path& path, Fd& f) {
+  f.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (f.fd < 0) return make_error("{}: cannot open: {}", path.string(), std::strerror(errno));
+  struct stat st {};
+  if (::fstat(f.fd, &st) != 0)
+    return make_error("{}: cannot look at it: {}", path.string(), std::strerror(errno));
+  if (!S_ISREG(st.st_mode)) return make_error("{}: not a regular file", path.string());
+  return {};
+}
+
+// Hashes all of `in` from its current position; copies it to `out` unless that is -1.
+struct Hashed {
+  std::string sha256;
+  u64 size = 0;
+};
+Result<Hashed> hash_and_copy(int in, const fs::path& path, int out, const fs::path& out_path) {
+  Sha256 sha;
+  Hashed h;
+  std::vector<char> buffer(1_MiB);
+  while (true) {
+    const ssize_t n = ::read(in, buffer.data(), buffer.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return make_error("{}: byte {}: cannot read: {}", path.string(), h.size, std::strerror(errno));
+    if (n == 0) break;
+    sha.update(buffer.data(), static_cast<std::size_t>(n));
+    h.size += static_cast<u64>(n);
+    for (ssize_t done = 0; out >= 0 && done < n;) {
+      const ssize_t w = ::write(out, buffer.data() + done, static_cast<std::size_t>(n - done));
+      if (w < 0 && errno == EINTR) continue;
+      if (w < 0) {
+        return make_error(
+            "{}: cannot store a copy of {}: {}; free some space, or record with --no-copy-inputs",
+            out_path.parent_path().string(), path.string(), std::strerror(errno));
+      }
+      done += w;
+    }
+  }
+  h.sha256 = sha.hex();
+  return h;
+}
+
+}  // namespace
+
+Result<std::string> sha256_of_file(const fs::path& path) {
+  Fd in;
+  DEJA_TRY(open_regular(path, in));
+  DEJA_ASSIGN(const Hashed h, hash_and_copy(in.fd, path, -1, {}));
+  return h.sha256;
+}
+
+Result<InputFile> add_input(const fs::path& recording, std::string role, const fs::path& path,
+                            InputStorage storage) {
+  Fd in;
+  DEJA_TRY(open_regular(path, in));
+  std::error_code ec;
+  InputFile file;
+  file.role = std::move(role);
+  file.original_path = fs::absolute(path, ec).lexically_normal().string();
+  if (storage == InputStorage::reference) {
+    DEJA_ASSIGN(const Hashed h, hash_and_copy(in.fd, path, -1, {}));
+    file.sha256 = h.sha256;
+    file.size = h.size;
+    return file;
+  }
+
+  const fs::path dir = recording / kInputsDir;
+  if (::mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST)
+    return make_error("{}: cannot create directory: {}", dir.string(), std::strerror(errno));
+  const fs::path temporary = dir / "new";
+  Fd out{::open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0400)};
+  if (out.fd < 0) return make_error("{}: cannot create: {}", temporary.string(), std::strerror(errno));
+  // Where the file system can share blocks, the copy costs nothing; what is hashed is the copy all the same.
+  const bool cloned = ::ioctl(out.fd, FICLONE, in.fd) == 0;
+  auto hashed =
+      cloned ? hash_and_copy(out.fd, temporary, -1, {}) : hash_and_copy(in.fd, path, out.fd, temporary);
+  if (!hashed) {
+    ::unlink(temporary.c_str());
+    return hashed.error();
+  }
+  file.sha256 = hashed->sha256;
+  file.size = hashed->size;
+  file.stored = "sha256-" + file.sha256;
+  if (::rename(temporary.c_str(), (dir / file.stored).c_str()) != 0)
+    return make_error("{}: cannot rename: {}", temporary.string(), std::strerror(errno));
+  return file;
+}
+
+Result<fs::path> find_input(const fs::path& recording, const InputFile& input) {
+  const fs::path path =
+      input.stored.empty() ? fs::path(input.original_path) : recording / kInputsDir / input.stored;
+  Fd in;
+  if (Status s = open_regular(path, in); !s) {
+    return make_error(
+        "the {} of this recording is missing: {}{}", input.role, s.error().message,
+        input.stored.empty() ? " (recorded with --no-copy-inputs: put the same file there again)" : "");
+  }
+  DEJA_ASSIGN(const Hashed h, hash_and_copy(in.fd, path, -1, {}));
+  if (h.size != input.size || h.sha256 != input.sha256) {
+    return make_error(
+        "{}: is not the {} that was recorded: {} bytes with SHA-256 {}, recorded were {} bytes with SHA-256 "
+        "{}. "
+        "Put the original file there again",
+        path.string(), input.role, h.size, h.sha256, input.size, input.sha256);
+  }
+  return path;
+}
+
+}  // namespace deja

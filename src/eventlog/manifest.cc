@@ -1,0 +1,356 @@
+#include "eventlog/manifest.h"
+
+#include <sys/utsname.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <ctime>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+namespace deja {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr std::size_t kMaxSeedBytes = 64;
+// The file ends with this, the 16 hexadecimal digits of XXH3-64 of all bytes before it, and kChecksumEnd.
+constexpr std::string_view kChecksumStart = ",\n  \"checksum\": \"";
+constexpr std::string_view kChecksumEnd = "\"\n}\n";
+
+std::string hex(std::string_view bytes) {
+  std::string out;
+  for (const char c : bytes) out += fmt::format("{:02x}", static_cast<u8>(c));
+  return out;
+}
+
+std::optional<std::string> unhex(std::string_view text) {
+  if (text.size() % 2) return std::nullopt;
+  const auto digit = [](char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+  };
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); i += 2) {
+    const int high = digit(text[i]), low = digit(text[i + 1]);
+    if (high < 0 || low < 0) return std::nullopt;
+    out += static_cast<char>(high << 4 | low);
+  }
+  return out;
+}
+
+bool is_sha256(std::string_view text) { return text.size() == 64 && unhex(text); }
+
+// Paths and command lines are bytes, JSON strings are Unicode: what is not UTF-8 becomes {"hex": "…"}.
+Json text_json(const std::string& text) {
+  try {
+    (void)Json(text).dump();
+    return text;
+  } catch (const Json::type_error&) {
+    return Json{{"hex", hex(text)}};
+  }
+}
+
+Json end_json(const EndInfo& e) {
+  return {{"reason", to_string(e.end.reason)},
+          {"code", e.end.code},
+          {"detail", text_json(e.end.detail)},
+          {"final_step", e.final_step},
+          {"instructions", e.instructions},
+          {"virtual_ns", e.virtual_ns},
+          {"host_ns", e.host_ns},
+          {"digests", e.digests},
+          {"log_bytes", e.log_bytes},
+          {"log_frames", e.log_frames},
+          {"log_checksum", fmt::format("{:016x}", e.log_checksum)}};
+}
+
+// Reads the members of one JSON object; remembers the first thing wrong and which members it was asked for,
+// so that one that nobody asked for can be refused.
+class Fields {
+ public:
+  Fields(const Json& object, std::string path, std::optional<Error>& error, const std::string& where)
+      : object_(object), path_(std::move(path)), error_(error), where_(where) {
+    if (!object_.is_object()) fail("", "must be an object");
+  }
+
+  u64 number(const char* name, u64 min = 0, u64 max = ~u64{0}) {
+    const Json* j = find(name);
+    if (!j) return min;
+    if (!j->is_number_unsigned() || j->get<u64>() < min || j->get<u64>() > max) {
+      fail(name, fmt::format("must be an integer from {} to {}", min, max));
+      return min;
+    }
+    return j->get<u64>();
+  }
+  u32 number32(const char* name, u32 min = 0) { return static_cast<u32>(number(name, min, ~u32{0})); }
+  i64 signed_number(const char* name) {
+    const Json* j = find(name);
+    if (!j) return 0;
+    const bool fits = j->is_number_integer() && !(j->is_number_unsigned() && j->get<u64>() > u64{INT64_MAX});
+    if (!fits) {
+      fail(name, "must be an integer of 64 bits");
+      return 0;
+    }
+    return j->get<i64>();
+  }
+  std::string text(const char* name) {
+    const Json* j = find(name);
+    return j ? text_of(*j, name) : std::string();
+  }
+  std::string bytes(const char* name, std::size_t max) {
+    const std::string t = text(name);
+    const auto b = unhex(t);
+    if (!b || b->size() > max) {
+      fail(name, fmt::format("must be at most {} pairs of lower-case hexadecimal digits", max));
+      return {};
+    }
+    return *b;
+  }
+  // The member as it is, nullptr when absent.
+  const Json* member(const char* name, bool required = true) { return find(name, required); }
+  std::string text_of(const Json& j, const std::string& name) {
+    if (j.is_string()) return j.get<std::string>();
+    if (j.is_object() && j.size() == 1 && j.contains("hex") && j["hex"].is_string()) {
+      if (auto b = unhex(j["hex"].get<std::string>())) return *b;
+    }
+    fail(name, "must be a string");
+    return {};
+  }
+  void fail(const std::string& name, const std::string& what) {
+    if (error_) return;
+    const std::string dot = path_.empty() || name.empty() ? "" : ".";
+    const std::string full = path_ + dot + name;
+    error_ = make_error("{}: {}: {}", where_, full.empty() ? "top level" : full, what);
+  }
+  void refuse_others() {
+    if (!object_.is_object()) return;
+    for (const auto& [name, value] : object_.items()) {
+      if (!asked_.contains(name)) fail(name, "is not a member of this format");
+    }
+  }
+
+ private:
+  const Json* find(const char* name, bool required = true) {
+    asked_.insert(name);
+    if (!object_.is_object()) return nullptr;
+    const auto it = object_.find(name);
+    if (it != object_.end()) return &*it;
+    if (required) fail(name, "is missing");
+    return nullptr;
+  }
+
+  const Json& object_;
+  std::string path_;
+  std::optional<Error>& error_;
+  const std::string& where_;
+  std::set<std::string, std::less<>> asked_;
+};
+
+// `number` is signed in JSON when negative only, so a version that is no small natural number is simply
+// damage.
+Status check_version(const Json& j, const std::string& where) {
+  const auto it = j.find("format_version");
+  if (it == j.end() || !it->is_number_unsigned() || it->get<u64>() == 0)
+    return make_error(
+        "{}: format_version: is missing or no positive integer; this is not a recording's manifest", where);
+  if (it->get<u64>() > kRecordingFormatVersion) {
+    return make_error(
+        "{}: format_version: the recording has format {}, and this program knows formats up to {}; "
+        "use the newer DejaVM that made it",
+        where, it->get<u64>(), kRecordingFormatVersion);
+  }
+  return {};
+}
+
+Status check_checksum(std::string_view text, const std::string& where) {
+  const std::size_t tail = kChecksumStart.size() + 16 + kChecksumEnd.size();
+  const auto bad = [&] {
+    return make_error(
+        "{}: checksum: does not fit the file; it was changed after it was written, or its disk is failing. "
+        "Restore it from a copy",
+        where);
+  };
+  if (text.size() < tail) return bad();
+  const std::string_view body = text.substr(0, text.size() - tail);
+  const std::string want =
+      fmt::format("{}{:016x}{}", kChecksumStart, XXH3_64bits(body.data(), body.size()), kChecksumEnd);
+  if (text.substr(body.size()) != want) return bad();
+  return {};
+}
+
+}  // namespace
+
+HostInfo this_host() {
+  HostInfo h;
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  for (std::string line; std::getline(cpuinfo, line);) {
+    if (line.starts_with("model name")) {
+      const auto colon = line.find(": ");
+      if (colon != std::string::npos) h.cpu = line.substr(colon + 2);
+      break;
+    }
+  }
+  utsname u{};
+  if (::uname(&u) == 0) h.kernel = fmt::format("{} {}", u.sysname, u.release);
+  h.cpus = static_cast<u32>(::sysconf(_SC_NPROCESSORS_ONLN));
+  return h;
+}
+
+std::string format_date(i64 unix_ns) {
+  i64 seconds = unix_ns / 1'000'000'000;
+  if (unix_ns % 1'000'000'000 < 0) --seconds;
+  const std::time_t t = seconds;
+  std::tm tm{};
+  if (!::gmtime_r(&t, &tm)) return fmt::format("@{}", seconds);
+  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02} UTC", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+                     tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+std::string to_json(const RecordingManifest& m) {
+  Json inputs = Json::array();
+  for (const auto& f : m.inputs) {
+    inputs.push_back({{"role", f.role},
+                      {"original_path", text_json(f.original_path)},
+                      {"sha256", f.sha256},
+                      {"size", f.size},
+                      {"stored", f.stored}});
+  }
+  Json serial = Json::array();
+  for (const auto& s : m.machine.serial) serial.push_back(text_json(s));
+  Json options = Json::object();
+  for (const auto& [name, value] : m.machine.options) options[name] = text_json(value);
+
+  Json j = {
+      {"format_version", m.format_version},
+      {"machine_version", m.machine_version},
+      {"build", m.build},
+      {"created", format_date(m.created_unix_ns)},
+      {"created_unix_ns", m.created_unix_ns},
+      {"recorder_pid", m.recorder_pid},
+      {"host", {{"cpu", text_json(m.host.cpu)}, {"kernel", text_json(m.host.kernel)}, {"cpus", m.host.cpus}}},
+      {"machine",
+       {{"ram_bytes", m.machine.ram_bytes},
+        {"vcpus", m.machine.vcpus},
+        {"cpu_model", m.machine.cpu_model},
+        {"clock_rate", {{"num", m.machine.clock_rate_num}, {"den", m.machine.clock_rate_den}}},
+        {"quantum_steps", m.machine.quantum_steps},
+        {"boot_mode", m.machine.boot_mode},
+        {"cmdline", text_json(m.machine.cmdline)},
+        {"serial", serial},
+        {"options", options}}},
+      {"inputs", inputs},
+      {"rtc_base_unix_seconds", m.rtc_base_unix_seconds},
+      {"rng_seed", hex(m.rng_seed)},
+      {"state", m.end ? "ended" : "running"}};
+  if (m.end) j["end"] = end_json(*m.end);
+
+  std::string text = j.dump(2, ' ', false, Json::error_handler_t::replace);
+  text.resize(text.size() - 2);  // the last "\n}"
+  return fmt::format("{}{}{:016x}{}", text, kChecksumStart, XXH3_64bits(text.data(), text.size()),
+                     kChecksumEnd);
+}
+
+Result<RecordingManifest> parse_manifest(std::string_view text, const std::string& where) {
+  const Json j = Json::parse(text, nullptr, false);
+  if (j.is_discarded() || !j.is_object())
+    return make_error("{}: not valid JSON; the file is damaged, restore it from a copy", where);
+  DEJA_TRY(check_version(j, where));
+  DEJA_TRY(check_checksum(text, where));
+
+  std::optional<Error> error;
+  RecordingManifest m;
+  Fields top(j, "", error, where);
+  m.format_version = top.number32("format_version", 1);
+  m.machine_version = top.number32("machine_version");
+  m.build = top.text("build");
+  (void)top.text("created");
+  m.created_unix_ns = top.signed_number("created_unix_ns");
+  m.recorder_pid = top.number32("recorder_pid");
+  m.rtc_base_unix_seconds = top.signed_number("rtc_base_unix_seconds");
+  m.rng_seed = top.bytes("rng_seed", kMaxSeedBytes);
+  (void)top.text("checksum");
+
+  static const Json kNothing = Json::object();
+  const auto object = [&](const Json* member) -> const Json& { return member ? *member : kNothing; };
+
+  Fields host(object(top.member("host")), "host", error, where);
+  m.host.cpu = host.text("cpu");
+  m.host.kernel = host.text("kernel");
+  m.host.cpus = host.number32("cpus");
+  host.refuse_others();
+
+  Fields machine(object(top.member("machine")), "machine", error, where);
+  m.machine.ram_bytes = machine.number("ram_bytes", kPageSize, u64{1} << 46);
+  m.machine.vcpus = machine.number32("vcpus", 1);
+  m.machine.cpu_model = machine.text("cpu_model");
+  Fields rate(object(machine.member("clock_rate")), "machine.clock_rate", error, where);
+  m.machine.clock_rate_num = rate.number32("num", 1);
+  m.machine.clock_rate_den = rate.number32("den", 1);
+  rate.refuse_others();
+  m.machine.quantum_steps = machine.number("quantum_steps");
+  m.machine.boot_mode = machine.text("boot_mode");
+  m.machine.cmdline = machine.text("cmdline");
+  if (const Json* serial = machine.member("serial")) {
+    if (!serial->is_array()) machine.fail("serial", "must be an array");
+    for (const auto& s : *serial) m.machine.serial.push_back(machine.text_of(s, "serial"));
+  }
+  if (const Json* options = machine.member("options")) {
+    if (!options->is_object()) {
+      machine.fail("options", "must be an object");
+    } else {
+      for (const auto& [name, value] : options->items())
+        m.machine.options[name] = machine.text_of(value, "options." + name);
+    }
+  }
+  machine.refuse_others();
+
+  if (const Json* inputs = top.member("inputs")) {
+    if (!inputs->is_array()) top.fail("inputs", "must be an array");
+    std::size_t i = 0;
+    for (const auto& item : *inputs) {
+      Fields f(item, fmt::format("inputs[{}]", i++), error, where);
+      InputFile file;
+      file.role = f.text("role");
+      file.original_path = f.text("original_path");
+      file.sha256 = f.text("sha256");
+      file.size = f.number("size");
+      file.stored = f.text("stored");
+      if (!is_sha256(file.sha256)) f.fail("sha256", "must be 64 lower-case hexadecimal digits");
+      if (!file.stored.empty() && file.stored != "sha256-" + file.sha256)
+        f.fail("stored", "must be empty or \"sha256-\" and the digest");
+      f.refuse_others();
+      m.inputs.push_back(std::move(file));
+    }
+  }
+
+  const std::string state = top.text("state");
+  if (state != "running" && state != "ended") top.fail("state", "must be \"running\" or \"ended\"");
+  if (state == "ended") {
+    Fields f(object(top.member("end")), "end", error, where);
+    EndInfo e;
+    if (const auto reason = parse_end_reason(f.text("reason"))) {
+      e.end.reason = *reason;
+    } else {
+      f.fail("reason", "is not a reason that this program knows");
+    }
+    e.end.code = f.number32("code");
+    e.end.detail = f.text("detail");
+    e.final_step = f.number("final_step");
+    e.instructions = f.number("instructions");
+    e.virtual_ns = f.number("virtual_ns");
+    e.host_ns = f.number("host_ns");
+    e.digests = f.number("digests");
+    e.log_bytes = f.number("log_bytes");
+    e.log_frames = f.number("log_frames");
+    const std::string sum = f.bytes("log_checksum", 8);
+    for (const char c : sum) e.log_checksum = e.log_checksum << 8 | static_cast<u8>(c);
+    f.refuse_others();
+    m.end = std::move(e);
+  }
+  top.refuse_others();
+  if (error) return *error;
+  return m;
+}
+
+}  // namespace deja

@@ -1,0 +1,104 @@
+#include "eventlog/recording.h"
+
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "eventlog/small_file.h"
+
+namespace deja {
+
+namespace fs = std::filesystem;
+
+Result<std::unique_ptr<RecordingWriter>> RecordingWriter::create(fs::path dir, RecordingManifest manifest,
+                                                                 HostClock& clock) {
+  std::unique_ptr<RecordingWriter> w(new RecordingWriter);
+  w->dir_ = std::move(dir);
+  w->manifest_ = std::move(manifest);
+  w->manifest_.format_version = kRecordingFormatVersion;
+  w->manifest_.created_unix_ns = clock.wall_unix_ns();
+  w->manifest_.recorder_pid = static_cast<u32>(::getpid());
+  w->manifest_.end.reset();
+  // The log, with its lock, comes first: who sees a manifest can tell whether its recorder lives.
+  DEJA_ASSIGN(auto file, create_append_file((w->dir_ / kEventsFile).string()));
+  DEJA_ASSIGN(w->log_, LogWriter::create(std::move(file), clock));
+  DEJA_TRY(w->write_manifest());
+  // A link that cannot be made is no reason not to record.
+  if (Status s = point_latest_to(w->dir_); !s) log_warn("recording", "{}", s.error().message);
+  return w;
+}
+
+RecordingWriter::~RecordingWriter() {
+  if (!log_ || manifest_.end) return;
+  if (Status s = log_->flush(); !s) log_warn("recording", "{}", s.error().message);
+}
+
+Status RecordingWriter::write_manifest() { return replace_file(dir_ / kManifestFile, to_json(manifest_)); }
+
+Status RecordingWriter::finish(EndInfo info) {
+  if (!end_appended_) {
+    end_appended_ = true;  // the writer keeps the event also when the disk refuses it
+    DEJA_TRY(log_->append({info.final_step, info.end}));
+  }
+  DEJA_TRY(log_->close());
+  info.log_bytes = log_->bytes_written();
+  info.log_frames = log_->frames_written();
+  info.log_checksum = log_->checksum();
+  manifest_.end = std::move(info);
+  if (Status s = write_manifest(); !s) {
+    manifest_.end.reset();
+    return s;
+  }
+  return {};
+}
+
+Result<Recording> Recording::open(const fs::path& dir) {
+  const fs::path path = dir / kManifestFile;
+  // In this order: a recording that ends between the two looks is seen as one that is being written.
+  const bool writing = being_written(dir);
+  auto text = read_small_file(path);
+  if (!text) {
+    return make_error("{}; {}", text.error().message,
+                      writing ? "the recording is just being started, try again"
+                              : "without it the recording cannot be replayed (its recorder may have been "
+                                "killed while starting)");
+  }
+  DEJA_ASSIGN(auto manifest, parse_manifest(text.value(), path.string()));
+  DEJA_ASSIGN(auto log, LogReader::open((dir / kEventsFile).string()));
+  const RecordingState state = manifest.end ? RecordingState::ended
+                               : writing    ? RecordingState::writing
+                                            : RecordingState::killed;
+  return Recording{dir, std::move(manifest), state, std::move(log)};
+}
+
+Status Recording::check_end() const {
+  if (!manifest.end) return {};
+  const EndInfo& e = *manifest.end;
+  const std::string path = (dir / kEventsFile).string();
+  if (log.tail() != LogReader::Tail::ended || log.offset() != e.log_bytes) {
+    return make_error(
+        "{}: ends after byte {} ({} whole frames), but the recording was ended in order with {} bytes; "
+        "the file was cut or replaced. Restore it from a copy; the events up to step {} are intact",
+        path, log.offset(), log.frames(), e.log_bytes, log.last_step());
+  }
+  if (log.frames() != e.log_frames || log.checksum() != e.log_checksum || log.last_step() != e.final_step) {
+    return make_error("{}: is not the log that manifest.json belongs to; restore both from one copy", path);
+  }
+  return {};
+}
+
+Status check_recording(const fs::path& dir) {
+  DEJA_ASSIGN(Recording recording, Recording::open(dir));
+  while (true) {
+    DEJA_ASSIGN(const auto event, recording.log.next());
+    if (!event) break;
+  }
+  DEJA_TRY(recording.check_end());
+  for (const InputFile& input : recording.manifest.inputs) {
+    const auto path = find_input(dir, input);
+    if (!path) return path.error();
+  }
+  return {};
+}
+
+}  // namespace deja

@@ -1,0 +1,338 @@
+// The recording directory: manifest, input files, names, life and death of a recorder.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "eventlog/recording.h"
+#include "eventlog/temp_dir_for_test.h"
+
+namespace deja {
+namespace {
+
+using testing::HasSubstr;
+namespace fs = std::filesystem;
+
+RecordingManifest sample_manifest() {
+  RecordingManifest m;
+  m.machine_version = 3;
+  m.build = "0.1.0-test";
+  m.created_unix_ns = 1'795'361'412'000'000'001;
+  m.recorder_pid = 77;
+  m.host = {"Some CPU", "Linux 6.1", 2};
+  m.machine = {.ram_bytes = 512_MiB,
+               .vcpus = 2,
+               .cpu_model = "x86-64-v3",
+               .clock_rate_num = 1,
+               .clock_rate_den = 3,
+               .quantum_steps = 10'000,
+               .boot_mode = "vmlinux",
+               .cmdline = "console=ttyS0 \"quoted\" \xff\x80 bytes",
+               .serial = {"stdio", "file:/tmp/\xc3\xa4"},
+               .options = {{"isa-debug-exit", "0xf4"}}};
+  m.inputs = {{"kernel", "/boot/vmlinuz", std::string(64, 'a'), 12345, "sha256-" + std::string(64, 'a')},
+              {"initrd", "/tmp/initrd", std::string(64, 'b'), 1, ""}};
+  m.rtc_base_unix_seconds = -1;
+  m.rng_seed = std::string("\0\1\xff", 3);
+  return m;
+}
+
+EndInfo sample_end() { return {{event::EndReason::power_off, 0, "S5"}, 1000, 900, 5000, 6000, 3, 0, 0, 0}; }
+
+// A manifest text whose checksum fits whatever was changed in it.
+std::string with_checksum(std::string text) {
+  const auto at = text.rfind(",\n  \"checksum\"");
+  text.resize(at);
+  return text + fmt::format(",\n  \"checksum\": \"{:016x}\"\n}}\n", XXH3_64bits(text.data(), text.size()));
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const auto at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return text.replace(at, from.size(), to);
+}
+
+TEST(Manifest, RoundTrip) {
+  RecordingManifest m = sample_manifest();
+  EXPECT_EQ(parse_manifest(to_json(m), "m").value(), m);
+  m.end = sample_end();
+  m.end->log_checksum = ~u64{0};
+  EXPECT_EQ(parse_manifest(to_json(m), "m").value(), m);
+  m.machine.options.clear();
+  m.machine.serial.clear();
+  m.inputs.clear();
+  EXPECT_EQ(parse_manifest(to_json(m), "m").value(), m);
+}
+
+TEST(Manifest, EveryFlippedByteAndEveryTruncationIsDetected) {
+  RecordingManifest m = sample_manifest();
+  m.end = sample_end();
+  const std::string good = to_json(m);
+  for (std::size_t i = 0; i < good.size(); ++i) {
+    for (const u8 mask : {0x01, 0x20, 0x80}) {
+      std::string bad = good;
+      bad[i] = static_cast<char>(bad[i] ^ mask);
+      const auto r = parse_manifest(bad, "manifest.json");
+      ASSERT_FALSE(r.ok()) << i;
+      ASSERT_THAT(r.error().message, HasSubstr("manifest.json: "));
+    }
+    ASSERT_FALSE(parse_manifest(good.substr(0, i), "manifest.json").ok()) << i;
+  }
+}
+
+TEST(Manifest, ErrorsNameTheMember) {
+  const std::string good = to_json(sample_manifest());
+  const auto error = [&](const std::string& from, const std::string& to) {
+    return parse_manifest(with_checksum(replaced(good, from, to)), "/r/manifest.json").error().message;
+  };
+  EXPECT_THAT(error("\"format_version\": 1", "\"format_version\": 2"),
+              HasSubstr("/r/manifest.json: format_version: the recording has format 2, and this program "
+                        "knows formats up to 1"));
+  EXPECT_THAT(error("\"ram_bytes\": 536870912", "\"ram_bytes\": \"x\""),
+              HasSubstr("machine.ram_bytes: must be an integer"));
+  EXPECT_THAT(error("\"ram_bytes\": 536870912", "\"ram_bytes\": 1.5"),
+              HasSubstr("machine.ram_bytes: must be an integer"));
+  EXPECT_THAT(error("\"vcpus\": 2", "\"vcpus\": 0"), HasSubstr("machine.vcpus: must be an integer from 1"));
+  EXPECT_THAT(error("\"vcpus\"", "\"cpus\""), HasSubstr("machine.vcpus: is missing"));
+  EXPECT_THAT(error("\"build\":", "\"new\": 1, \"build\":"), HasSubstr("new: is not a member"));
+  EXPECT_THAT(error("\"den\": 3", "\"den\": 0"), HasSubstr("machine.clock_rate.den"));
+  EXPECT_THAT(error("\"stored\": \"sha256-", "\"stored\": \"../../"),
+              HasSubstr("inputs[0].stored: must be empty or"));
+  EXPECT_THAT(error("\"rng_seed\": \"0001ff\"", "\"rng_seed\": \"0001f\""), HasSubstr("rng_seed"));
+  EXPECT_THAT(error("\"state\": \"running\"", "\"state\": \"ended\""), HasSubstr("end: is missing"));
+  EXPECT_THAT(error("\"state\": \"running\"", "\"state\": \"lost\""), HasSubstr("state: must be"));
+  EXPECT_THAT(error("\"serial\": [", "\"serial\": [[], "), HasSubstr("machine.serial: must be a string"));
+  EXPECT_THAT(parse_manifest("[1]", "m").error().message, HasSubstr("not valid JSON"));
+  EXPECT_THAT(parse_manifest(std::string(100'000, '['), "m").error().message, HasSubstr("not valid JSON"));
+  EXPECT_THAT(parse_manifest("{}", "m").error().message, HasSubstr("format_version"));
+}
+
+class RecordingDir : public testing::Test {
+ protected:
+  void SetUp() override {
+    ::setenv("XDG_DATA_HOME", (tmp_.path / "data").c_str(), 1);
+    spew(tmp_.path / "kernel", "a kernel's bytes");
+  }
+  fs::path home() const { return tmp_.path / "data/deja"; }
+
+  // A recording ended in order.
+  fs::path record(const std::string& name) {
+    clock_.now_ns += 1'000'000'000;
+    const fs::path dir = create_recording_dir(name, clock_.wall_unix_ns()).value();
+    auto manifest = sample_manifest();
+    manifest.inputs = {add_input(dir, "kernel", tmp_.path / "kernel", InputStorage::copy).value()};
+    auto w = std::move(RecordingWriter::create(dir, manifest, clock_)).value();
+    for (u64 i = 0; i < 5; ++i) EXPECT_TRUE(w->append({i * 100, event::Progress{i}}).ok());
+    const Status s = w->finish(sample_end());
+    EXPECT_TRUE(s.ok()) << (s ? "" : s.error().message);
+    return dir;
+  }
+
+  TempDir tmp_;
+  FakeHostClock clock_;
+};
+
+TEST_F(RecordingDir, WriteOpenRead) {
+  const fs::path dir = record("first");
+  EXPECT_EQ(dir, home() / "first.deja");
+  ASSERT_TRUE(check_recording(dir).ok()) << check_recording(dir).error().message;
+  auto r = std::move(Recording::open(dir)).value();
+  EXPECT_EQ(r.state, RecordingState::ended);
+  EXPECT_EQ(r.manifest.end->instructions, 900u);
+  EXPECT_EQ(r.manifest.end->log_bytes, fs::file_size(dir / kEventsFile));
+  std::size_t events = 0;
+  while (r.log.next().value()) ++events;
+  EXPECT_EQ(events, 6u);
+  EXPECT_TRUE(r.check_end().ok());
+  EXPECT_EQ(slurp(find_input(dir, r.manifest.inputs[0]).value()), "a kernel's bytes");
+  EXPECT_EQ(fs::status(dir).permissions(), fs::perms::owner_all);
+}
+
+// Self-contained: works after being moved, without the original input.
+TEST_F(RecordingDir, MovedElsewhere) {
+  const fs::path dir = record("first");
+  fs::rename(dir, tmp_.path / "moved.deja");
+  fs::remove(tmp_.path / "kernel");
+  EXPECT_TRUE(check_recording(tmp_.path / "moved.deja").ok());
+}
+
+TEST_F(RecordingDir, EveryFlippedByteOfEveryFileIsDetected) {
+  const fs::path dir = record("first");
+  for (const auto& entry : fs::recursive_directory_iterator(dir)) {
+    if (!entry.is_regular_file()) continue;
+    fs::permissions(entry.path(), fs::perms::owner_all);
+    const std::string good = slurp(entry.path());
+    for (std::size_t i = 0; i < good.size(); ++i) {
+      std::string bad = good;
+      bad[i] = static_cast<char>(bad[i] ^ 0x04);
+      spew(entry.path(), bad);
+      const Status s = check_recording(dir);
+      ASSERT_FALSE(s.ok()) << entry.path() << " byte " << i;
+      ASSERT_THAT(s.error().message, HasSubstr(entry.path().string()));
+    }
+    for (std::size_t size = 0; size < good.size(); ++size) {
+      spew(entry.path(), good.substr(0, size));
+      ASSERT_FALSE(check_recording(dir).ok()) << entry.path() << " cut to " << size;
+    }
+    spew(entry.path(), good);
+    ASSERT_TRUE(check_recording(dir).ok());
+  }
+}
+
+TEST_F(RecordingDir, MissingFilesAreNamed) {
+  for (const char* file : {"manifest.json", "events.log"}) {
+    const fs::path dir = record(std::string("without-") + file);
+    fs::remove(dir / file);
+    EXPECT_THAT(check_recording(dir).error().message, HasSubstr(file));
+  }
+}
+
+TEST_F(RecordingDir, NamesAndLatest) {
+  const fs::path first = record("first");
+  const fs::path second = record("second");
+  EXPECT_EQ(resolve_recording("latest").value(), second);
+  EXPECT_EQ(resolve_recording("first").value(), first);
+  EXPECT_EQ(resolve_recording("first.deja").value(), first);
+  EXPECT_EQ(resolve_recording(first.string()).value(), first);
+  EXPECT_EQ(resolve_recording(first.string() + "/").value(), first);
+  EXPECT_EQ(resolve_recording((home() / "first").string()).value(), first);
+  EXPECT_EQ(resolve_recording((home() / "latest").string()).value(), second);
+  EXPECT_THAT(resolve_recording("third").error().message, HasSubstr("'third': there is no such recording"));
+  EXPECT_THAT(resolve_recording("").error().message, HasSubstr("missing"));
+  EXPECT_FALSE(resolve_recording("/tmp").ok());
+  EXPECT_FALSE(resolve_recording("/dev/null").ok());
+  EXPECT_THAT(create_recording_dir("first", 0).error().message, HasSubstr("exists already"));
+  EXPECT_FALSE(create_recording_dir("latest", 0).ok());
+  EXPECT_FALSE(create_recording_dir("..", 0).ok());
+  // From the date; a second one in the same second gets a number.
+  const auto a = create_recording_dir("", 1'795'361'412'000'000'000).value();
+  const auto b = create_recording_dir("", 1'795'361'412'000'000'000).value();
+  EXPECT_THAT(a.filename().string(), testing::MatchesRegex("20[0-9-]+-[0-9]+\\.deja"));
+  EXPECT_EQ(b.stem().string(), a.stem().string() + "-2");
+  // A path leaves `latest` alone.
+  const fs::path elsewhere = record((tmp_.path / "x").string());
+  EXPECT_EQ(elsewhere, tmp_.path / "x.deja");
+  EXPECT_EQ(resolve_recording("latest").value(), second);
+}
+
+TEST_F(RecordingDir, ListAndRemove) {
+  EXPECT_TRUE(list_recordings().value().empty());
+  record("b");
+  record("a");
+  fs::create_directories(home() / "other");
+  spew(home() / "b.deja/manifest.json", slurp(home() / "b.deja/manifest.json"));
+  auto list = std::move(list_recordings()).value();
+  ASSERT_EQ(list.size(), 2u);
+  EXPECT_EQ(list[0].name, "b");
+  EXPECT_EQ(list[1].name, "a");
+  EXPECT_EQ(list[1].state, RecordingState::ended);
+  EXPECT_GT(list[1].bytes, 100u);
+
+  EXPECT_THAT(remove_recording(home() / "other").error().message, HasSubstr("not a recording"));
+  EXPECT_FALSE(remove_recording(home()).ok());
+  EXPECT_FALSE(remove_recording(home() / "latest").ok());
+  ASSERT_TRUE(remove_recording(home() / "a.deja").ok());
+  EXPECT_EQ(resolve_recording("latest").value(), home() / "b.deja");
+  ASSERT_TRUE(remove_recording(home() / "b.deja").ok());
+  EXPECT_FALSE(fs::exists(fs::symlink_status(home() / "latest")));
+
+  record("c");
+  spew(home() / "c.deja/manifest.json", "{");
+  list = std::move(list_recordings()).value();
+  ASSERT_EQ(list.size(), 1u);
+  EXPECT_THAT(list[0].problem, HasSubstr("not valid JSON"));
+  EXPECT_TRUE(remove_recording(home() / "c.deja").ok()) << "a damaged recording can be removed";
+}
+
+TEST_F(RecordingDir, WhileItIsWritten) {
+  const fs::path dir = create_recording_dir("now", 0).value();
+  {
+    auto w = std::move(RecordingWriter::create(dir, sample_manifest(), clock_)).value();
+    ASSERT_TRUE(w->append({5, event::Progress{1}}).ok());
+    auto r = std::move(Recording::open(dir)).value();
+    EXPECT_EQ(r.state, RecordingState::writing);
+    EXPECT_EQ(r.log.next().value()->step, 5u);
+    EXPECT_EQ(list_recordings().value()[0].state, RecordingState::writing);
+    EXPECT_THAT(remove_recording(dir).error().message, HasSubstr("is being recorded"));
+  }
+  EXPECT_EQ(Recording::open(dir).value().state, RecordingState::killed);
+  EXPECT_TRUE(remove_recording(dir).ok());
+}
+
+TEST_F(RecordingDir, Inputs) {
+  const fs::path dir = create_recording_dir("in", 0).value();
+  const auto copy = add_input(dir, "kernel", tmp_.path / "kernel", InputStorage::copy).value();
+  const auto reference = add_input(dir, "kernel", tmp_.path / "kernel", InputStorage::reference).value();
+  // sha256sum of "a kernel's bytes"
+  EXPECT_EQ(copy.sha256, sha256_of_file(tmp_.path / "kernel").value());
+  EXPECT_EQ(copy.size, 16u);
+  EXPECT_EQ(copy.stored, "sha256-" + copy.sha256);
+  EXPECT_EQ(reference.stored, "");
+  EXPECT_EQ(add_input(dir, "initrd", tmp_.path / "kernel", InputStorage::copy).value().sha256, copy.sha256);
+  spew(tmp_.path / "kernel", "another kernel");
+  EXPECT_TRUE(find_input(dir, copy).ok());
+  EXPECT_THAT(find_input(dir, reference).error().message, HasSubstr("is not the kernel that was recorded"));
+  fs::remove(tmp_.path / "kernel");
+  EXPECT_THAT(find_input(dir, reference).error().message, HasSubstr("--no-copy-inputs"));
+  EXPECT_THAT(add_input(dir, "kernel", tmp_.path / "nothing", InputStorage::copy).error().message,
+              HasSubstr("No such file"));
+  EXPECT_THAT(add_input(dir, "kernel", tmp_.path, InputStorage::copy).error().message,
+              HasSubstr("not a regular file"));
+  EXPECT_THAT(add_input(dir, "kernel", "/dev/zero", InputStorage::copy).error().message,
+              HasSubstr("not a regular file"));
+}
+
+TEST_F(RecordingDir, Sha256OfAKnownText) {
+  spew(tmp_.path / "abc", "abc");  // FIPS 180-2, appendix B.1
+  EXPECT_EQ(sha256_of_file(tmp_.path / "abc").value(),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+}
+
+// SIGKILL at any moment: what was flushed is there, the recording is seen as killed.
+TEST_F(RecordingDir, RecorderKilled) {
+  for (int round = 0; round < 5; ++round) {
+    const fs::path dir = create_recording_dir(fmt::format("killed-{}", round), 0).value();
+    int out[2];
+    ASSERT_EQ(::pipe(out), 0);
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      RealHostClock clock;
+      RecordingManifest manifest = sample_manifest();
+      manifest.inputs.clear();
+      auto w = std::move(RecordingWriter::create(dir, manifest, clock)).value();
+      for (u64 step = 1;; ++step) {
+        if (!w->append({step, input::SerialBytes{0, "key"}}).ok() || (step % 50 == 0 && !w->flush().ok()))
+          ::_exit(1);
+        // Tell the parent what is in the kernel's hands.
+        if (step % 50 == 0 && ::write(out[1], &step, sizeof step) != sizeof step) ::_exit(1);
+      }
+    }
+    ::close(out[1]);
+    u64 flushed = 0, step = 0;
+    while (flushed < 500u * (round + 1) && ::read(out[0], &step, sizeof step) == sizeof step) flushed = step;
+    EXPECT_TRUE(being_written(dir));
+    ::kill(child, SIGKILL);
+    ::waitpid(child, nullptr, 0);
+    while (::read(out[0], &step, sizeof step) == sizeof step) flushed = step;
+    ::close(out[0]);
+
+    ASSERT_TRUE(check_recording(dir).ok()) << check_recording(dir).error().message;
+    auto r = std::move(Recording::open(dir)).value();
+    EXPECT_EQ(r.state, RecordingState::killed);
+    u64 last = 0;
+    while (true) {
+      const auto e = r.log.next().value();
+      if (!e) break;
+      ASSERT_EQ(e->step, ++last);
+    }
+    EXPECT_GE(last, flushed);
+  }
+}
+
+}  // namespace
+}  // namespace deja

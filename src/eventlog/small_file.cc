@@ -1,0 +1,69 @@
+#include "eventlog/small_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/types.h"
+
+namespace deja {
+namespace {
+
+constexpr std::size_t kMaxSize = 16_MiB;
+
+Error failed(const std::filesystem::path& path, const char* what) {
+  return make_error("{}: cannot {}: {}", path.string(), what, std::strerror(errno));
+}
+
+struct Fd {
+  int fd;
+  ~Fd() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+}  // namespace
+
+Result<std::string> read_small_file(const std::filesystem::path& path) {
+  const Fd f{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (f.fd < 0) return failed(path, "open");
+  struct stat st {};
+  if (::fstat(f.fd, &st) != 0 || !S_ISREG(st.st_mode))
+    return make_error("{}: not a regular file", path.string());
+  std::string text;
+  char buffer[16384];
+  while (true) {
+    const ssize_t n = ::read(f.fd, buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return failed(path, "read");
+    if (n == 0) return text;
+    text.append(buffer, static_cast<std::size_t>(n));
+    if (text.size() > kMaxSize) return make_error("{}: larger than {} MiB", path.string(), kMaxSize >> 20);
+  }
+}
+
+Status replace_file(const std::filesystem::path& path, std::string_view text) {
+  const std::filesystem::path temporary = path.string() + ".new";
+  {
+    const Fd f{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
+    if (f.fd < 0) return failed(temporary, "create");
+    while (!text.empty()) {
+      const ssize_t n = ::write(f.fd, text.data(), text.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) {
+        const Error error = failed(temporary, "write");
+        ::unlink(temporary.c_str());
+        return error;
+      }
+      text.remove_prefix(static_cast<std::size_t>(n));
+    }
+    if (::fsync(f.fd) != 0) return failed(temporary, "sync");
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return failed(path, "replace");
+  return {};
+}
+
+}  // namespace deja

@@ -1,0 +1,18 @@
+// Whole small files: read with a bound, replaced atomically.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+
+namespace deja {
+
+// At most 16 MiB of a regular file.
+Result<std::string> read_small_file(const std::filesystem::path& path);
+
+// Writes beside `path`, syncs, and renames over it: at any moment the old or the new content is there.
+Status replace_file(const std::filesystem::path& path, std::string_view text);
+
+}  // namespace deja

@@ -1,0 +1,44 @@
+#include <algorithm>
+
+#include "inputs/input_source.h"
+
+namespace deja {
+
+std::vector<HostInput> ScriptedInputs::poll(SerialRoom room) {
+  std::vector<HostInput> out;
+  std::vector<std::size_t> left(room.begin(), room.end());
+  for (auto it = script_.begin(); it != script_.end() && it->at_ns <= clock_.monotonic_ns();) {
+    auto* serial = std::get_if<input::SerialBytes>(&it->input);
+    if (serial) {
+      const std::size_t can_take = serial->port < left.size() ? left[serial->port] : 0;
+      const std::size_t n = std::min(can_take, serial->bytes.size());
+      if (n > 0) out.push_back(input::SerialBytes{serial->port, serial->bytes.substr(0, n)});
+      if (n < serial->bytes.size()) {
+        // What does not fit waits, and bytes behind it on the same line wait too.
+        serial->bytes.erase(0, n);
+        if (serial->port < left.size()) left[serial->port] = 0;
+        ++it;
+        continue;
+      }
+      left[serial->port] -= n;
+    } else {
+      out.push_back(std::move(it->input));
+    }
+    it = script_.erase(it);
+  }
+  return out;
+}
+
+bool ScriptedInputs::wait_until(u64 deadline_ns, SerialRoom room) {
+  for (const Item& item : script_) {
+    const auto* serial = std::get_if<input::SerialBytes>(&item.input);
+    if (serial && (serial->port >= room.size() || room[serial->port] == 0)) continue;
+    if (item.at_ns > deadline_ns) break;
+    clock_.sleep_until(item.at_ns);
+    return true;
+  }
+  if (deadline_ns != kNeverNs) clock_.sleep_until(deadline_ns);
+  return false;
+}
+
+}  // namespace deja
