@@ -71,7 +71,7 @@ class Guest:
         return self.qemu({"qemu": None, "qemu-record": "record", "qemu-replay": "replay"}[engine])
 
     def log(self, engine: str) -> Path | None:
-        return {"deja-record": self.recording, "qemu-record": self.qemu_log}.get(engine)
+        return {"deja-record": self.recording / "events.log", "qemu-record": self.qemu_log}.get(engine)
 
 
 class Bench:

@@ -33,13 +33,10 @@ class Session:
     trouble: str | None = None
 
 
-def size_of(path: Path | None) -> int | None:
-    """Bytes in a file, or in all files of a folder."""
-    if path is None:
+def size_of(file: Path | None) -> int | None:
+    if file is None:
         return None
-    if path.is_dir():
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
-    return path.stat().st_size if path.exists() else 0
+    return file.stat().st_size if file.exists() else 0
 
 
 class PeakMemory:
