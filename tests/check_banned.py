@@ -36,9 +36,11 @@ RULES = [
          "its order depends on the library and on addresses", "a sorted std::vector, std::map, or a table by page",
          layers=MACHINE_STATE),
     Rule(r"\bstd::chrono\b|#\s*include\s*<chrono>", "host time", TIME_INSTEAD, except_in=("inputs/",)),
-    Rule(call("gettimeofday|clock_gettime|ftime|timespec_get|localtime|localtime_r")
+    Rule(call("gettimeofday|clock_gettime|ftime|timespec_get")
          + r"|(?<![\w.>:])(?:::|std::)?(?:time\s*\(\s*(?:NULL|nullptr|0|&\s*\w+)\s*\)|(?<!\w )clock\s*\(\s*\))",
          "host time", TIME_INSTEAD, except_in=("inputs/",)),
+    Rule(call("localtime|localtime_r|mktime|strftime"), "the host's time zone and language",
+         "arithmetic on the guest's own date", layers=MACHINE_STATE),
     Rule(r"\b(?:__builtin_ia32_rdtscp?|__rdtscp?|_rdtscp?)\b|\brdtscp?\b(?=[^\n]*\basm\b)", "host time",
          TIME_INSTEAD, except_in=("inputs/",)),
     Rule(call("rand|srand|srandom|rand_r|drand48|lrand48|arc4random"), "hidden global state, no seed to print",
