@@ -1,0 +1,15 @@
+// Reset by the reset control register CF9h. The CMOS byte 51h tells the second boot from the first: a reset
+// keeps it.
+#include "apic.h"
+
+int main(void) {
+  if (cmos_read(0x51) == 0xa5) {
+    put_string("second boot\n");
+    return 0;
+  }
+  put_string("first boot\n");
+  cmos_write(0x51, 0xa5);
+  outb(0xcf9, 2);
+  outb(0xcf9, 6);
+  for (;;) asm volatile("hlt");
+}
