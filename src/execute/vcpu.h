@@ -36,9 +36,9 @@ class Mmu {
   // page that cannot be fetched from); throws when the first byte cannot.
   virtual unsigned fetch(Gva address, u8* out, unsigned size) = 0;
   // Host memory behind a range that lies inside one page, for bulk work (REP MOVS and kin): has the rights checks
-  // and the A/D effects of the access, throws like read_bytes/write_bytes. The pointer is valid until the next
-  // call of any Mmu function. nullptr when the page is not plain RAM (MMIO; for writes also tracked pages): then
-  // use read_bytes/write_bytes. map_write marks the page dirty.
+  // and the A/D effects of the access, throws like read_bytes/write_bytes. RAM does not move: the pointer is good
+  // for the rest of the instruction. nullptr when the page is not plain RAM (MMIO; for writes also tracked pages):
+  // then use read_bytes/write_bytes. map_write marks the page dirty.
   virtual const u8* map_read(Gva address, unsigned size) = 0;
   virtual u8* map_write(Gva address, unsigned size) = 0;
   // Physical memory, for page-directory-pointer loads and the like; false when not RAM.
