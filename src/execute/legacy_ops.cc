@@ -1,0 +1,246 @@
+// Unprivileged instructions that are rare in hot code (SDM vol. 2). Status flags that the manual leaves
+// undefined are cleared, always and everywhere (docs/determinism.md).
+#include "execute/stack_frame.h"
+#include "execute/system.h"
+
+namespace deja {
+namespace {
+
+u8 al(const CpuState& s) { return static_cast<u8>(s.gpr[RAX]); }
+u8 ah(const CpuState& s) { return static_cast<u8>(s.gpr[RAX] >> 8); }
+void set_al(CpuState& s, u8 v) { s.gpr[RAX] = (s.gpr[RAX] & ~u64{0xff}) | v; }
+void set_ax(CpuState& s, u16 v) { s.gpr[RAX] = (s.gpr[RAX] & ~u64{0xffff}) | v; }
+
+void set_status(CpuState& s, u64 value) { s.rflags = (s.rflags & ~flag::kStatus) | value; }
+
+// SF, ZF and PF of a byte.
+u64 result_flags(u8 v) {
+  return (v & 0x80 ? flag::SF : 0) | (v == 0 ? flag::ZF : 0) | (__builtin_parity(v) ? 0 : flag::PF);
+}
+
+// AAA and AAS; OF, SF, ZF, PF undefined: 0.
+void ascii_adjust(CpuState& s, int sign) {
+  u16 ax = static_cast<u16>(s.gpr[RAX]);
+  const bool adjust = (ax & 15) > 9 || (s.rflags & flag::AF);
+  if (adjust) ax = static_cast<u16>(ax + sign * 0x106);
+  set_ax(s, ax & 0xff0f);
+  set_status(s, adjust ? flag::AF | flag::CF : 0);
+}
+
+void aaa(Vcpu& cpu, const Insn&) { ascii_adjust(cpu.state, 1); }
+void aas(Vcpu& cpu, const Insn&) { ascii_adjust(cpu.state, -1); }
+
+// OF, AF, CF undefined: 0.
+void aam(Vcpu& cpu, const Insn& insn) {
+  CpuState& s = cpu.state;
+  const u8 base = static_cast<u8>(insn.imm);
+  if (base == 0) throw GuestFault{kDE};
+  const u8 value = al(s);
+  set_ax(s, static_cast<u16>(value / base << 8 | value % base));
+  set_status(s, result_flags(al(s)));
+}
+
+void aad(Vcpu& cpu, const Insn& insn) {
+  CpuState& s = cpu.state;
+  set_ax(s, static_cast<u8>(al(s) + ah(s) * static_cast<u8>(insn.imm)));
+  set_status(s, result_flags(al(s)));
+}
+
+// DAA and DAS; OF undefined: 0.
+void decimal_adjust(CpuState& s, int sign) {
+  const u8 old = al(s);
+  const bool old_carry = s.rflags & flag::CF;
+  u8 value = old;
+  u64 status = 0;
+  if ((old & 15) > 9 || (s.rflags & flag::AF)) {
+    // DAS: a borrow out of this step sets CF as well.
+    if (sign < 0 && (old_carry || old < 6)) status |= flag::CF;
+    value = static_cast<u8>(value + sign * 6);
+    status |= flag::AF;
+  }
+  if (old > 0x99 || old_carry) {
+    value = static_cast<u8>(value + sign * 0x60);
+    status |= flag::CF;
+  }
+  set_al(s, value);
+  set_status(s, status | result_flags(value));
+}
+
+void daa(Vcpu& cpu, const Insn&) { decimal_adjust(cpu.state, 1); }
+void das(Vcpu& cpu, const Insn&) { decimal_adjust(cpu.state, -1); }
+
+void salc(Vcpu& cpu, const Insn&) { set_al(cpu.state, cpu.state.rflags & flag::CF ? 0xff : 0); }
+
+void lahf(Vcpu& cpu, const Insn&) {
+  CpuState& s = cpu.state;
+  const u64 flags = (s.rflags & (flag::kStatus & ~flag::OF)) | flag::kReserved1;
+  s.gpr[RAX] = (s.gpr[RAX] & ~u64{0xff00}) | flags << 8;
+}
+
+void sahf(Vcpu& cpu, const Insn&) {
+  CpuState& s = cpu.state;
+  constexpr u64 kLoaded = flag::kStatus & ~flag::OF;
+  s.rflags = (s.rflags & ~kLoaded) | (ah(s) & kLoaded);
+}
+
+void bound(Vcpu& cpu, const Insn& insn) {
+  const unsigned size = insn.op[0].size;
+  const Gva address = operand_address(cpu, insn, size * 2, Access::read);
+  u64 pair = 0;
+  cpu.mmu.read_bytes(address, &pair, size * 2);
+  const auto extend = [&](u64 v) { return size == 2 ? i64{static_cast<i16>(v)} : i64{static_cast<i32>(v)}; };
+  const i64 index = extend(read_gpr(cpu.state, insn.op[0]));
+  if (index < extend(pair) || index > extend(pair >> (size * 8))) throw GuestFault{kBR};
+}
+
+void xlat(Vcpu& cpu, const Insn& insn) {
+  CpuState& s = cpu.state;
+  u64 offset = s.gpr[RBX] + al(s);
+  if (insn.address_size == 2) offset = static_cast<u16>(offset);
+  if (insn.address_size == 4) offset = low32(offset);
+  const Gva address = linear_address(cpu, segment_override(insn, DS), offset, 1, Access::read);
+  set_al(s, cpu.mmu.read<u8>(address));
+}
+
+void enter(Vcpu& cpu, const Insn& insn) {
+  CpuState& s = cpu.state;
+  const unsigned size = insn.operand_size, width = stack_width(s);
+  const u64 locals = static_cast<u16>(insn.imm);
+  const unsigned level = insn.imm2 & 31;
+  const auto truncate = [](u64 v, unsigned bytes) {
+    return bytes == 8 ? v : bytes == 4 ? low32(v) : static_cast<u16>(v);
+  };
+  StackWriter stack(cpu);
+  stack.push(s.gpr[RBP], size);
+  const u64 frame = stack.rsp();
+  if (level > 0) {
+    u64 display = s.gpr[RBP];
+    for (unsigned i = 1; i < level; ++i) {
+      display = truncate(display - size, width);
+      u64 pointer = 0;
+      cpu.mmu.read_bytes(linear_address(cpu, SS, display, size, Access::read), &pointer, size);
+      stack.push(pointer, size);
+    }
+    stack.push(frame, size);
+  }
+  const u64 top = truncate(stack.rsp() - locals, width);
+  // The new top of the stack must be writable, though nothing is written there.
+  cpu.mmu.probe(linear_address(cpu, SS, top, size, Access::write), size, Access::write);
+  stack.commit();
+  write_gpr(s, Operand{.kind = OperandKind::gpr, .size = static_cast<u8>(width == 8 ? 8 : size), .reg = RBP},
+            frame);
+  set_stack_pointer(s, width, top);
+}
+
+void leave(Vcpu& cpu, const Insn& insn) {
+  CpuState& s = cpu.state;
+  const unsigned size = insn.operand_size, width = stack_width(s);
+  const u64 frame = width == 8 ? s.gpr[RBP] : width == 4 ? low32(s.gpr[RBP]) : static_cast<u16>(s.gpr[RBP]);
+  const Gva address = linear_address(cpu, SS, frame, size, Access::read);
+  check_alignment(cpu, address, size);
+  u64 value = 0;
+  cpu.mmu.read_bytes(address, &value, size);
+  set_stack_pointer(s, width, frame + size);
+  write_gpr(s, Operand{.kind = OperandKind::gpr, .size = static_cast<u8>(size), .reg = RBP}, value);
+}
+
+void pusha(Vcpu& cpu, const Insn& insn) {
+  CpuState& s = cpu.state;
+  StackWriter stack(cpu);
+  for (unsigned i = 0; i < 8; ++i) stack.push(s.gpr[i], insn.operand_size);
+  stack.commit();
+  set_stack_pointer(s, stack_width(s), stack.rsp());
+}
+
+void popa(Vcpu& cpu, const Insn& insn) {
+  CpuState& s = cpu.state;
+  StackReader stack(cpu);
+  u64 values[8];
+  for (unsigned i = 8; i-- > 0;) values[i] = stack.pop(insn.operand_size);
+  for (unsigned i = 0; i < 8; ++i)
+    if (i != RSP)
+      write_gpr(s, Operand{.kind = OperandKind::gpr, .size = insn.operand_size, .reg = static_cast<u8>(i)},
+                values[i]);
+  stack.commit();
+}
+
+// The write happens even when the comparison fails (it then writes back what was read), so that the
+// destination must be writable.
+void cmpxchg8b(Vcpu& cpu, const Insn& insn) {
+  CpuState& s = cpu.state;
+  const Gva address = operand_address(cpu, insn, 8, Access::write);
+  check_alignment(cpu, address, 8);
+  cpu.mmu.probe(address, 8, Access::write);
+  const u64 old = cpu.mmu.read<u64>(address);
+  const bool equal = old == (low32(s.gpr[RAX]) | s.gpr[RDX] << 32);
+  cpu.mmu.write<u64>(address, equal ? low32(s.gpr[RBX]) | s.gpr[RCX] << 32 : old);
+  if (!equal) {
+    s.gpr[RAX] = low32(old);
+    s.gpr[RDX] = old >> 32;
+  }
+  s.rflags = (s.rflags & ~flag::ZF) | (equal ? flag::ZF : 0);
+}
+
+void cmpxchg16b(Vcpu& cpu, const Insn& insn) {
+  CpuState& s = cpu.state;
+  const Gva address = operand_address(cpu, insn, 16, Access::write);
+  if (address.value & 15) throw fault_gp();
+  cpu.mmu.probe(address, 16, Access::write);
+  u64 old[2];
+  cpu.mmu.read_bytes(address, old, sizeof old);
+  const bool equal = old[0] == s.gpr[RAX] && old[1] == s.gpr[RDX];
+  const u64 desired[2] = {s.gpr[RBX], s.gpr[RCX]};
+  cpu.mmu.write_bytes(address, equal ? desired : old, sizeof old);
+  if (!equal) {
+    s.gpr[RAX] = old[0];
+    s.gpr[RDX] = old[1];
+  }
+  s.rflags = (s.rflags & ~flag::ZF) | (equal ? flag::ZF : 0);
+}
+
+}  // namespace
+
+InsnHelper find_legacy_helper(const Insn& insn) {
+  switch (insn.mnemonic) {
+    case ZYDIS_MNEMONIC_AAA:
+      return aaa;
+    case ZYDIS_MNEMONIC_AAS:
+      return aas;
+    case ZYDIS_MNEMONIC_AAM:
+      return aam;
+    case ZYDIS_MNEMONIC_AAD:
+      return aad;
+    case ZYDIS_MNEMONIC_DAA:
+      return daa;
+    case ZYDIS_MNEMONIC_DAS:
+      return das;
+    case ZYDIS_MNEMONIC_SALC:
+      return salc;
+    case ZYDIS_MNEMONIC_LAHF:
+      return lahf;
+    case ZYDIS_MNEMONIC_SAHF:
+      return sahf;
+    case ZYDIS_MNEMONIC_BOUND:
+      return bound;
+    case ZYDIS_MNEMONIC_XLAT:
+      return xlat;
+    case ZYDIS_MNEMONIC_ENTER:
+      return enter;
+    case ZYDIS_MNEMONIC_LEAVE:
+      return leave;
+    case ZYDIS_MNEMONIC_PUSHA:
+    case ZYDIS_MNEMONIC_PUSHAD:
+      return pusha;
+    case ZYDIS_MNEMONIC_POPA:
+    case ZYDIS_MNEMONIC_POPAD:
+      return popa;
+    case ZYDIS_MNEMONIC_CMPXCHG8B:
+      return cmpxchg8b;
+    case ZYDIS_MNEMONIC_CMPXCHG16B:
+      return cmpxchg16b;
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace deja

@@ -1,0 +1,75 @@
+#include "execute/stack_frame.h"
+
+#include "execute/segments.h"
+#include "execute/system.h"
+
+namespace deja {
+namespace {
+
+u64 truncate(u64 value, unsigned width) {
+  return width == 8 ? value : width == 4 ? static_cast<u32>(value) : static_cast<u16>(value);
+}
+
+}  // namespace
+
+void set_stack_pointer(CpuState& s, unsigned width, u64 value) {
+  if (width == 2) value = (s.gpr[RSP] & ~u64{0xffff}) | static_cast<u16>(value);
+  s.gpr[RSP] = width == 4 ? static_cast<u32>(value) : value;
+}
+
+StackWriter::StackWriter(Vcpu& cpu, const SegmentRegister& ss, u64 rsp, unsigned width, Rights rights,
+                         u32 error)
+    : cpu_(cpu), ss_(ss), rsp_(truncate(rsp, width)), width_(width), rights_(rights), error_(error) {}
+
+StackWriter::StackWriter(Vcpu& cpu)
+    : StackWriter(cpu, cpu.state.seg[SS], cpu.state.gpr[RSP], stack_width(cpu.state), Rights::current, 0) {}
+
+void StackWriter::push(u64 value, unsigned size) {
+  rsp_ = truncate(rsp_ - size, width_);
+  Gva address;
+  if (width_ == 8) {
+    if (!is_canonical(rsp_, cpu_.model.linear_bits) || !is_canonical(rsp_ + size - 1, cpu_.model.linear_bits))
+      throw fault_ss(error_);
+    address = Gva(rsp_);
+  } else {
+    if (!within_limit(ss_, rsp_, size)) throw fault_ss(error_);
+    address = Gva(static_cast<u32>(ss_.base + rsp_));
+  }
+  if (rights_ == Rights::current) check_alignment(cpu_, address, size);
+
+  DEJA_CHECK(used_ + size <= kMaxBytes);
+  used_ += size;
+  const unsigned start = kMaxBytes - used_;
+  std::memcpy(bytes_ + start, &value, size);
+  if (run_count_ && runs_[run_count_ - 1].address == address + size) {
+    Run& run = runs_[run_count_ - 1];
+    run = {address, start, run.size + size};
+  } else {
+    DEJA_CHECK(run_count_ < std::size(runs_));
+    runs_[run_count_++] = {address, start, size};
+  }
+}
+
+void StackWriter::commit() {
+  if (run_count_ > 1)
+    for (unsigned i = 0; i < run_count_; ++i)
+      cpu_.mmu.probe(runs_[i].address, runs_[i].size, Access::write, rights_);
+  for (unsigned i = 0; i < run_count_; ++i)
+    cpu_.mmu.write_bytes(runs_[i].address, bytes_ + runs_[i].start, runs_[i].size, rights_);
+}
+
+StackReader::StackReader(Vcpu& cpu)
+    : cpu_(cpu), width_(stack_width(cpu.state)), rsp_(truncate(cpu.state.gpr[RSP], width_)) {}
+
+u64 StackReader::pop(unsigned size) {
+  const Gva address = linear_address(cpu_, SS, rsp_, size, Access::read);
+  check_alignment(cpu_, address, size);
+  u64 value = 0;
+  cpu_.mmu.read_bytes(address, &value, size);
+  rsp_ = truncate(rsp_ + size, width_);
+  return value;
+}
+
+void StackReader::skip(u64 bytes) { rsp_ = truncate(rsp_ + bytes, width_); }
+
+}  // namespace deja
