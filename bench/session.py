@@ -101,6 +101,9 @@ def run(command: list[str], expected: list[str], log: Path | None, timeout: floa
                     session.results[name] = Result(now - running[1], mark.group(2).decode(), growth, memory.read())
                     running = None
             pending = pending[-4096:]
+    process.stdout.close()
+    if process.stdin:
+        process.stdin.close()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     peak = PEAK.search(session.tail)

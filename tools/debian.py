@@ -128,4 +128,5 @@ def contents(package: Package, wanted: Callable[[str], bool]) -> dict[str, Node]
 
 
 def merged(path: str) -> str:
-    return "usr/" + path if path.split("/")[0] in ("bin", "sbin", "lib", "lib64") else path
+    top, slash, _ = path.partition("/")
+    return "usr/" + path if slash and top in ("bin", "sbin", "lib", "lib64") else path

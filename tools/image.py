@@ -53,7 +53,7 @@ class Image:
             if real in self._nodes:
                 continue
             if real not in self._offered:
-                sys.exit(f"none of the image's packages has /{path}: add the one that does")
+                sys.exit(f"none of the image's packages has /{real}: add the one that does")
             node = self._nodes[real] = self._offered[real]
             if node.link is not None:
                 self.add(posixpath.normpath(posixpath.join("/", posixpath.dirname(real), node.link)).lstrip("/"))

@@ -1,0 +1,59 @@
+"""The checks of the source tree find what they are there for."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+import paths  # noqa: F401
+import check_banned
+import check_layers
+
+
+class LayersTest(unittest.TestCase):
+    def problems(self, layer: str, line: str) -> list[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            (root / "CMakeLists.txt").write_text("set(DEJA_LAYERS base guest devices)\n")
+            for name in ("base", "guest", "devices"):
+                (root / "src" / name).mkdir(parents=True)
+                (root / "src" / name / "a.h").write_text("#pragma once\n")
+            (root / "src" / layer).mkdir(exist_ok=True)
+            (root / "src" / layer / "b.cc").write_text(f"// one\n{line}\n")
+            return check_layers.check(root)
+
+    def test_own_and_lower_layers(self):
+        for included in ("guest/a.h", "base/a.h"):
+            self.assertEqual(self.problems("guest", f'#include "{included}"'), [])
+
+    def test_higher_layer(self):
+        (problem,) = self.problems("guest", '#include "devices/a.h"')
+        self.assertIn("src/guest/b.cc:2: guest must not know devices", problem)
+
+    def test_no_layer_and_no_such_file(self):
+        self.assertIn("does not start with a layer", self.problems("guest", '#include "a.h"')[0])
+        self.assertIn("does not exist", self.problems("guest", '#include "base/gone.h"')[0])
+        self.assertIn("not in DEJA_LAYERS", self.problems("stray", "")[0])
+
+
+class BannedTest(unittest.TestCase):
+    def test_each_case(self):
+        for text, count in {
+            "std::unordered_map<int, int> m;": 1, "auto t = time(nullptr);": 1, "x.time(0); y->time(0);": 0,
+            "// rand() is banned\n": 0, 'log("rand()");': 0, "::clock_gettime(0, &t);": 1, "assert(x);": 1,
+            'open("/dev/urandom");': 1, "std::map<Page*, int> by;": 1, "static_assert(true);": 0,
+            "char c = '\"'; srand(1);": 1, "constexpr u64 k = 1'000'000; rand();": 1, "Clock clock();": 0,
+        }.items():
+            self.assertEqual(len(check_banned.check_text("devices/x.cc", text)), count, text)
+
+    def test_layers_and_tests(self):
+        self.assertEqual(check_banned.check_text("inputs/host_clock.cc", "clock_gettime(0, &t);"), [])
+        self.assertEqual(check_banned.check_text("devices/x_test.cc", "std::unordered_set<int> s;"), [])
+        self.assertEqual(len(check_banned.check_text("devices/x_test.cc", "std::random_device d;")), 1)
+
+    def test_message_names_place_reason_and_replacement(self):
+        (problem,) = check_banned.check_text("devices/x.cc", "\nsleep(1);")
+        self.assertRegex(problem, r"^src/devices/x\.cc:2: .*host time.*; use inputs/")
+
+
+if __name__ == "__main__":
+    unittest.main()
