@@ -1,6 +1,6 @@
-// What every device is: a plain State struct, saved and restored beside it, driven by virtual time and by port
-// and memory accesses. A device never looks at host time, never allocates identity from host pointers, and never
-// iterates over unordered containers.
+// What every device is: a plain State struct, saved and restored beside it, driven by virtual time and by
+// port and memory accesses. A device never looks at host time, never allocates identity from host pointers,
+// and never iterates over unordered containers.
 #pragma once
 
 #include <functional>
@@ -30,10 +30,11 @@ class Device {
   virtual void save(StateWriter& w) const = 0;
   // False when the bytes cannot be a state of this device; the device is then reset().
   virtual bool restore(StateReader& r) = 0;
-  // Absolute virtual time of the next internal event, kNeverNs when there is none. Must be a function of State.
+  // Absolute virtual time of the next internal event, kNeverNs when there is none. Must be a function of
+  // State.
   virtual VtimeNs next_event() const { return kNeverNs; }
-  // Runs all internal events due at or before `now`. Called at exactly the first step where now >= next_event(),
-  // and may also be called earlier or more often without visible effect.
+  // Runs all internal events due at or before `now`. Called at exactly the first step where now >=
+  // next_event(), and may also be called earlier or more often without visible effect.
   virtual void advance(VtimeNs now) {}
 };
 

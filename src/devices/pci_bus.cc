@@ -1,0 +1,190 @@
+#include "devices/pci_bus.h"
+
+#include <bit>
+
+#include "base/check.h"
+#include "base/log.h"
+
+namespace deja {
+namespace {
+
+constexpr unsigned kVendorId = 0x00, kDeviceId = 0x02, kCommand = 0x04, kStatus = 0x06, kRevision = 0x08,
+                   kBar0 = 0x10, kSubsystemVendorId = 0x2c, kSubsystemId = 0x2e, kInterruptLine = 0x3c;
+constexpr u16 kIoSpace = 1, kMemorySpace = 2, kBusMaster = 4, kParityResponse = 0x40, kSerrEnable = 0x100,
+              kInterruptDisable = 0x400;
+// Error bits of the status register, cleared by writing ones. Nothing sets them.
+constexpr u16 kStatusErrors = 0xf900;
+
+constexpr u16 kConfigAddress = 0xcf8, kConfigData = 0xcfc, kCf9 = 0xcf9;
+constexpr u32 kConfigEnable = u32{1} << 31;
+constexpr u32 kConfigAddressWritable = 0x80fffffc;
+
+constexpr u32 low_bits(unsigned size) { return static_cast<u32>(~u64{0} >> (64 - 8 * size)); }
+
+}  // namespace
+
+PciFunction::PciFunction(std::string name, const Identity& id) : name_(std::move(name)) {
+  reported_.fill(kUnmapped);
+  add_register(kVendorId, 2, id.vendor, 0);
+  add_register(kDeviceId, 2, id.device, 0);
+  add_register(kRevision, 4, id.class_code << 8 | id.revision, 0);
+  add_register(kSubsystemVendorId, 2, id.subsystem_vendor, 0);
+  add_register(kSubsystemId, 2, id.subsystem, 0);
+  add_register(kCommand, 2, 0,
+               kIoSpace | kMemorySpace | kBusMaster | kParityResponse | kSerrEnable | kInterruptDisable);
+  add_register(kStatus, 2, 0, 0, kStatusErrors);
+  add_register(kInterruptLine, 1, 0, 0xff);
+}
+
+void PciFunction::add_register(unsigned offset, unsigned size, u32 value, u32 writable,
+                               u32 write_one_to_clear) {
+  DEJA_CHECK(offset + size <= kConfigSize && size <= 4);
+  for (unsigned i = 0; i < size; i++) {
+    config_[offset + i] = reset_value_[offset + i] = static_cast<u8>(value >> (8 * i));
+    writable_[offset + i] = static_cast<u8>(writable >> (8 * i));
+    write_one_to_clear_[offset + i] = static_cast<u8>(write_one_to_clear >> (8 * i));
+  }
+}
+
+void PciFunction::add_bar(unsigned bar, BarKind kind, u64 size) {
+  DEJA_CHECK(bar < kBars && std::has_single_bit(size) && size >= (kind == BarKind::io ? 4 : 16));
+  bars_[bar] = {size, kind};
+  const unsigned offset = kBar0 + 4 * bar;
+  // The address bits below the size read as zero: that is how software finds the size.
+  const u64 mask = ~(size - 1);
+  switch (kind) {
+    case BarKind::io:
+      add_register(offset, 4, 1, static_cast<u32>(mask) & 0xffff);
+      break;
+    case BarKind::memory32:
+      DEJA_CHECK(size <= 2_GiB);
+      add_register(offset, 4, 0, static_cast<u32>(mask));
+      break;
+    case BarKind::memory64:
+    case BarKind::memory64_prefetchable:
+      DEJA_CHECK(bar + 1 < kBars);
+      add_register(offset, 4, kind == BarKind::memory64 ? 4 : 12, static_cast<u32>(mask));
+      add_register(offset + 4, 4, 0, static_cast<u32>(mask >> 32));
+      break;
+  }
+}
+
+u64 PciFunction::bar_address(unsigned bar) const {
+  const Bar& b = bars_[bar];
+  if (b.size == 0) return kUnmapped;
+  const u32 command = config(kCommand, 2);
+  const unsigned offset = kBar0 + 4 * bar;
+  u64 address = config(offset, 4);
+  if (b.kind == BarKind::io) return command & kIoSpace ? address & ~u64{3} : kUnmapped;
+  if (!(command & kMemorySpace)) return kUnmapped;
+  if (b.kind != BarKind::memory32) address |= u64{config(offset + 4, 4)} << 32;
+  return address & ~u64{15};
+}
+
+void PciFunction::report_bar_changes() {
+  for (unsigned bar = 0; bar < kBars; bar++) {
+    const u64 address = bar_address(bar);
+    if (address == reported_[bar]) continue;
+    reported_[bar] = address;
+    bar_changed(bar);
+  }
+}
+
+void PciFunction::reset() {
+  config_ = reset_value_;
+  report_bar_changes();
+}
+
+void PciFunction::save(StateWriter& w) const { w.field(config_); }
+
+bool PciFunction::restore(StateReader& r) {
+  r.field(config_);
+  bool ok = r.ok();
+  // Bits that nothing can write are what they were at reset.
+  for (unsigned i = 0; i < kConfigSize; i++)
+    ok = ok && !((config_[i] ^ reset_value_[i]) & ~(writable_[i] | write_one_to_clear_[i]));
+  if (!ok) {
+    reset();
+    return false;
+  }
+  report_bar_changes();
+  return true;
+}
+
+u32 PciFunction::config(unsigned offset, unsigned size) const {
+  u32 value = 0;
+  for (unsigned i = 0; i < size; i++) value |= u32{config_[offset + i]} << (8 * i);
+  return value;
+}
+
+void PciFunction::set_config(unsigned offset, unsigned size, u32 value) {
+  for (unsigned i = 0; i < size; i++) config_[offset + i] = static_cast<u8>(value >> (8 * i));
+}
+
+u32 PciFunction::config_read(unsigned offset, unsigned size) const { return config(offset, size); }
+
+void PciFunction::config_write(unsigned offset, u32 value, unsigned size) {
+  for (unsigned i = 0; i < size; i++) {
+    const unsigned at = offset + i;
+    const u8 byte = static_cast<u8>(value >> (8 * i));
+    config_[at] = static_cast<u8>((config_[at] & ~writable_[at]) | (byte & writable_[at]));
+    config_[at] &= static_cast<u8>(~(byte & write_one_to_clear_[at]));
+  }
+  report_bar_changes();
+}
+
+PciHost::PciHost(PortDevice& reset_control) : reset_control_(reset_control) {}
+
+void PciHost::attach(IoBus& bus) { bus.attach_ports(kConfigAddress, 8, this); }
+
+void PciHost::add(unsigned slot, unsigned function, PciFunction* device) {
+  DEJA_CHECK(slot < kSlots && function < 8);
+  PciFunction*& place = functions_[slot * 8 + function];
+  DEJA_CHECK(!place, "slot {:02x}.{} is taken by {}", slot, function, place->name());
+  place = device;
+}
+
+bool PciHost::restore(StateReader& r) {
+  r.field(address_);
+  if (r.ok() && !(address_ & ~kConfigAddressWritable)) return true;
+  reset();
+  return false;
+}
+
+PciFunction* PciHost::selected() const {
+  if (!(address_ & kConfigEnable) || (address_ >> 16 & 0xff) != 0) return nullptr;
+  return functions_[address_ >> 8 & 0xff];
+}
+
+// CONFIG_ADDRESS is only there for 32-bit accesses; others pass through to what lies behind (3.2.2.3.2).
+u32 PciHost::port_read(u16 port, unsigned size) {
+  if (port < kConfigData) {
+    if (port == kConfigAddress && size == 4) return address_;
+    if (port == kCf9 && size == 1) return reset_control_.port_read(port, size);
+    return low_bits(size);
+  }
+  const unsigned byte = port - kConfigData;
+  const PciFunction* f = selected();
+  if (!f || byte + size > 4) return low_bits(size);
+  return f->config_read((address_ & 0xfc) + byte, size) & low_bits(size);
+}
+
+void PciHost::port_write(u16 port, u32 value, unsigned size) {
+  if (port < kConfigData) {
+    if (port == kConfigAddress && size == 4) {
+      address_ = value & kConfigAddressWritable;
+    } else if (port == kCf9 && size == 1) {
+      reset_control_.port_write(port, value, size);
+    } else {
+      log_debug("devices", "pci_host: {}-byte write to port {:#x} ignored", size, port);
+    }
+    return;
+  }
+  const unsigned byte = port - kConfigData;
+  PciFunction* f = selected();
+  if (f && byte + size <= 4) f->config_write((address_ & 0xfc) + byte, value & low_bits(size), size);
+}
+
+PciHostBridge::PciHostBridge() : PciFunction("pci_host_bridge", {0x8086, 0x1237, 0x060000, 2}) {}
+
+}  // namespace deja
