@@ -48,7 +48,8 @@ class HostInputs : public InputSource, public SerialOutput {
 
  private:
   explicit HostInputs(HostClock& clock);
-  void service(int timeout_ms);
+  void service(u64 timeout_ns);
+  void take_signal(int signal);
   bool input_waiting(SerialRoom room) const;
 
   HostClock& clock_;
@@ -56,6 +57,7 @@ class HostInputs : public InputSource, public SerialOutput {
   std::unique_ptr<Signals> signals_;
   std::unique_ptr<MonitorSocket> monitor_;
   std::vector<std::unique_ptr<SerialBackend>> serial_;  // by port
+  std::vector<input::Quit> quit_;                       // from signals
 };
 
 }  // namespace deja

@@ -38,10 +38,12 @@ class SerialOutput {
  public:
   virtual ~SerialOutput() = default;
   virtual void write(u8 port, std::string_view bytes) = 0;
-  // More is buffered than should be; the host is slow or blocked.
+  // More is buffered than should be because the host is slow or blocked, or an error waits to be taken by
+  // drain().
   virtual bool backlogged() const = 0;
-  // Writes what is buffered, waiting at most `timeout_ns`. An error when the host refuses (EIO, a full disk,
-  // a closed pipe), each reported once; the port's later output is then dropped.
+  // Writes what is buffered, waiting at most `timeout_ns`. Where the host refuses, an error, once: output to
+  // a full disk is kept, and the next drain() tries again; output to a closed pipe or a terminal that hung up
+  // is dropped from then on.
   virtual Status drain(u64 timeout_ns) = 0;
 };
 

@@ -1,0 +1,143 @@
+#include "inputs/host_inputs.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "inputs/console.h"
+#include "inputs/monitor.h"
+#include "inputs/serial_backend.h"
+#include "inputs/signals.h"
+
+namespace deja {
+namespace {
+
+constexpr u64 kDrainAtEndNs = 200'000'000;
+
+std::string signal_name(int signal) {
+  const char* abbreviation = ::sigabbrev_np(signal);
+  return abbreviation ? fmt::format("SIG{}", abbreviation) : fmt::format("signal {}", signal);
+}
+
+}  // namespace
+
+HostInputs::HostInputs(HostClock& clock) : clock_(clock) {}
+
+Result<std::unique_ptr<HostInputs>> HostInputs::create(HostInputsConfig config, HostClock& clock) {
+  std::unique_ptr<HostInputs> h(new HostInputs(clock));
+  const auto uses_stdio = [](const SerialConfig& c) { return c.kind == SerialConfig::Kind::stdio; };
+  if (std::count_if(config.serial.begin(), config.serial.end(), uses_stdio) > 1)
+    return make_error(
+        "serial stdio: only one serial port can have the terminal; give the others file:, unix: or none");
+  if (config.catch_signals) {
+    DEJA_ASSIGN(h->signals_, Signals::create());
+  }
+  if (config.monitor_socket) {
+    DEJA_ASSIGN(h->monitor_, MonitorSocket::create(*config.monitor_socket));
+  }
+  // The terminal goes raw last, when nothing can fail any more.
+  for (const SerialConfig& c : config.serial) {
+    std::unique_ptr<SerialBackend> backend;
+    if (!uses_stdio(c)) {
+      DEJA_ASSIGN(backend, make_serial_backend(c, h->signals_ ? h->signals_->fd() : -1));
+    }
+    h->serial_.push_back(std::move(backend));
+  }
+  for (auto& backend : h->serial_)
+    if (!backend) backend = std::make_unique<Console>(config.stdin_fd, config.stdout_fd);
+  return h;
+}
+
+HostInputs::~HostInputs() {
+  for (auto& backend : serial_)
+    if (backend) (void)backend->drain(kDrainAtEndNs);
+}
+
+void HostInputs::service(u64 timeout_ns) {
+  PollSet set;
+  if (signals_) set.add(signals_->fd(), POLLIN);
+  if (monitor_) monitor_->add_to(set);
+  for (const auto& backend : serial_) backend->add_to(set);
+  set.wait(timeout_ns);
+
+  if (signals_ && set.readable(signals_->fd())) {
+    for (const int signal : signals_->take()) take_signal(signal);
+  }
+  if (monitor_) monitor_->service(set);
+  for (const auto& backend : serial_) backend->service(set);
+}
+
+void HostInputs::take_signal(int signal) {
+  switch (signal) {
+    case SIGTSTP:
+      for (const auto& backend : serial_) backend->suspend();
+      ::kill(::getpid(), SIGSTOP);
+      // Continued; the SIGCONT that did it is still to be read.
+      break;
+    case SIGCONT:
+      for (const auto& backend : serial_) backend->resume();
+      break;
+    default:
+      quit_.push_back(input::Quit{true, signal_name(signal)});
+  }
+}
+
+bool HostInputs::input_waiting(SerialRoom room) const {
+  if (!quit_.empty() || (monitor_ && monitor_->has_line())) return true;
+  for (std::size_t port = 0; port < serial_.size(); ++port)
+    if (serial_[port]->input_waiting(port < room.size() ? room[port] : 0)) return true;
+  return false;
+}
+
+std::vector<HostInput> HostInputs::poll(SerialRoom room) {
+  service(0);
+  std::vector<HostInput> out(quit_.begin(), quit_.end());
+  quit_.clear();
+  for (std::size_t port = 0; port < serial_.size(); ++port)
+    serial_[port]->take_input(static_cast<u8>(port), port < room.size() ? room[port] : 0, status_, out);
+  if (monitor_) monitor_->run(status_, out);
+  return out;
+}
+
+bool HostInputs::wait_until(u64 deadline_ns, SerialRoom room) {
+  const bool was_backlogged = backlogged();
+  while (true) {
+    if (input_waiting(room) || (was_backlogged && !backlogged())) return true;
+    u64 timeout = kNeverNs;
+    if (deadline_ns != kNeverNs) {
+      const u64 now = clock_.monotonic_ns();
+      if (now >= deadline_ns) return false;
+      timeout = deadline_ns - now;
+    }
+    service(timeout);
+  }
+}
+
+void HostInputs::write(u8 port, std::string_view bytes) {
+  if (port < serial_.size()) serial_[port]->write(bytes);
+}
+
+bool HostInputs::backlogged() const {
+  return std::any_of(serial_.begin(), serial_.end(), [](const auto& b) { return b->backlogged(); });
+}
+
+Status HostInputs::drain(u64 timeout_ns) {
+  for (std::size_t port = 0; port < serial_.size(); ++port) {
+    if (Status s = serial_[port]->drain(timeout_ns); !s)
+      return make_error("serial port {}: {}", port, s.error().message);
+  }
+  return {};
+}
+
+void HostInputs::set_status_provider(StatusProvider provider) { status_ = std::move(provider); }
+
+void HostInputs::notify(std::string_view line) {
+  for (const auto& backend : serial_)
+    if (backend->notify(line)) return;
+  std::fputs(fmt::format("deja: {}\n", line).c_str(), stderr);
+}
+
+}  // namespace deja

@@ -1,0 +1,239 @@
+#include "inputs/monitor.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+
+namespace deja {
+namespace {
+
+constexpr std::size_t kMaxLine = 1024;
+constexpr std::size_t kMaxClients = 8;
+constexpr std::size_t kMaxUnread = 256 * 1024;  // bytes of answers that a client may leave unread
+
+enum class Verb { help, status, pause, resume, power, nmi, serial_break, sysrq, reset, mark, quit };
+
+struct Command {
+  std::string_view name;
+  std::string_view qemu_name;  // what QEMU's monitor calls it; accepted as well
+  Verb verb;
+  std::string_view argument;  // "" none, "[X]" optional, "X" required
+  std::string_view help;
+};
+
+constexpr Command kCommands[] = {
+    {"help", "?", Verb::help, "", "this list"},
+    {"status", "info", Verb::status, "[status]", "where the machine is and what the recording holds"},
+    {"pause", "stop", Verb::pause, "", "stop the machine; guest time stands still"},
+    {"resume", "cont", Verb::resume, "", "let it go on"},
+    {"power", "system_powerdown", Verb::power, "", "press the power button (ACPI)"},
+    {"nmi", "", Verb::nmi, "", "press the NMI button"},
+    {"break", "", Verb::serial_break, "[PORT]", "send BREAK on serial port PORT (default 0)"},
+    {"sysrq", "", Verb::sysrq, "KEY", "send BREAK and KEY on serial port 0: magic SysRq"},
+    {"reset", "system_reset", Verb::reset, "", "press the reset button"},
+    {"mark", "", Verb::mark, "TEXT", "write a note into the recording at this moment"},
+    {"quit", "q", Verb::quit, "", "end the recording and leave"},
+};
+
+std::string_view trim(std::string_view s) {
+  const auto blank = [](char c) { return c == ' ' || c == '\t' || c == '\r'; };
+  while (!s.empty() && blank(s.front())) s.remove_prefix(1);
+  while (!s.empty() && blank(s.back())) s.remove_suffix(1);
+  return s;
+}
+
+// Hostile bytes are not sent back to a terminal as they are.
+std::string printable(std::string_view s) {
+  std::string out;
+  for (const char c : s.substr(0, 40)) out += c >= 0x20 && c < 0x7f ? c : '?';
+  return out;
+}
+
+std::string help_text() {
+  std::string text;
+  for (const Command& c : kCommands) {
+    text += fmt::format("{:<16} {}", fmt::format("{} {}", c.name, c.argument), c.help);
+    if (!c.qemu_name.empty()) text += fmt::format(" (also: {})", c.qemu_name);
+    text += '\n';
+  }
+  return text;
+}
+
+const Command* find_command(std::string_view name) {
+  for (const Command& c : kCommands)
+    if (name == c.name || (!c.qemu_name.empty() && name == c.qemu_name)) return &c;
+  return name == "c" ? find_command("resume") : nullptr;
+}
+
+}  // namespace
+
+MonitorAnswer run_monitor_command(std::string_view line, const StatusProvider& status) {
+  line = trim(line);
+  if (line.empty()) return {};
+  const auto space = line.find_first_of(" \t");
+  const std::string_view name = line.substr(0, space);
+  const std::string_view argument = space == std::string_view::npos ? "" : trim(line.substr(space));
+  const Command* command = find_command(name);
+  if (!command) return {fmt::format("error: unknown command '{}'; `help` lists them\n", printable(name)), {}};
+  if (command->argument.empty() && !argument.empty())
+    return {fmt::format("error: {} takes no argument\n", command->name), {}};
+  if (!command->argument.empty() && command->argument[0] != '[' && argument.empty())
+    return {fmt::format("error: usage: {} {}\n", command->name, command->argument), {}};
+
+  const auto ok = [](auto... inputs) { return MonitorAnswer{"ok\n", {HostInput(std::move(inputs))...}}; };
+  switch (command->verb) {
+    case Verb::help:
+      return {help_text(), {}};
+    case Verb::status: {
+      std::string text = status ? status() : "no session";
+      if (!text.ends_with('\n')) text += '\n';
+      return {std::move(text), {}};
+    }
+    case Verb::pause:
+      return ok(input::Pause{});
+    case Verb::resume:
+      return ok(input::Resume{});
+    case Verb::power:
+      return ok(input::PowerButton{});
+    case Verb::nmi:
+      return ok(input::NmiButton{});
+    case Verb::serial_break: {
+      if (argument.empty()) return ok(input::SerialBreak{0});
+      if (argument.size() != 1 || argument[0] < '0' || argument[0] > '3')
+        return {"error: PORT is 0 to 3\n", {}};
+      return ok(input::SerialBreak{static_cast<u8>(argument[0] - '0')});
+    }
+    case Verb::sysrq: {
+      if (argument.size() != 1) return {"error: KEY is one character; `sysrq h` makes Linux list them\n", {}};
+      return ok(input::SerialBreak{0}, input::SerialBytes{0, std::string(argument)});
+    }
+    case Verb::reset:
+      return ok(input::ResetButton{});
+    case Verb::mark:
+      return ok(input::Mark{std::string(argument)});
+    case Verb::quit:
+      return ok(input::Quit{false, "monitor"});
+  }
+  return {};
+}
+
+void MonitorSession::prompt() {
+  if (interactive_) out_.write("(deja) ");
+}
+
+void MonitorSession::take_byte(char c) {
+  constexpr char kCtrlC = 3, kCtrlU = 21, kBackspace = 8, kDelete = 127;
+  if (c == '\n' || (interactive_ && c == '\r')) {
+    if (interactive_) out_.write("\n");
+    if (too_long_) {
+      out_.write(fmt::format("error: a line may have {} bytes\n", kMaxLine));
+      prompt();
+    } else {
+      lines_.push_back(std::move(line_));
+    }
+    line_.clear();
+    too_long_ = false;
+    return;
+  }
+  if (interactive_ && (c == kCtrlU || c == kCtrlC)) {
+    line_.clear();
+    too_long_ = false;
+    out_.write("\n");
+    prompt();
+    return;
+  }
+  if (interactive_ && (c == kBackspace || c == kDelete)) {
+    if (line_.empty()) return;
+    line_.pop_back();
+    out_.write("\b \b");
+    return;
+  }
+  if (interactive_ && static_cast<u8>(c) < 0x20) return;
+  if (line_.size() >= kMaxLine) {
+    too_long_ = true;
+    return;
+  }
+  line_ += c;
+  if (interactive_) out_.write(std::string_view(&c, 1));
+}
+
+void MonitorSession::feed(std::string_view bytes) {
+  for (const char c : bytes) take_byte(c);
+}
+
+void MonitorSession::end() {
+  if (!line_.empty()) take_byte('\n');
+}
+
+void MonitorSession::run(const StatusProvider& status, std::vector<HostInput>& out) {
+  while (!lines_.empty()) {
+    const std::string line = std::move(lines_.front());
+    lines_.erase(lines_.begin());
+    MonitorAnswer answer = run_monitor_command(line, status);
+    out_.write(answer.text);
+    prompt();
+    if (answer.inputs.empty()) continue;
+    out.insert(out.end(), std::make_move_iterator(answer.inputs.begin()),
+               std::make_move_iterator(answer.inputs.end()));
+    return;
+  }
+}
+
+Result<std::unique_ptr<MonitorSocket>> MonitorSocket::create(const std::string& path) {
+  DEJA_ASSIGN(ListeningSocket socket, ListeningSocket::create(path));
+  return std::unique_ptr<MonitorSocket>(new MonitorSocket(std::move(socket)));
+}
+
+void MonitorSocket::add_to(PollSet& set) const {
+  if (clients_.size() < kMaxClients) set.add(socket_.fd(), POLLIN);
+  for (const auto& c : clients_) {
+    if (!c->input_ended && !c->session.full()) set.add(c->fd, POLLIN);
+    c->out.add_to(set);
+  }
+}
+
+void MonitorSocket::service(const PollSet& set) {
+  for (auto& c : clients_) {
+    char buffer[4096];
+    while (!c->input_ended && !c->session.full() && set.readable(c->fd)) {
+      const ssize_t n = ::recv(c->fd, buffer, sizeof buffer, MSG_DONTWAIT);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) break;
+      if (n <= 0) {
+        c->input_ended = true;
+        c->session.end();
+        break;
+      }
+      c->session.feed(std::string_view(buffer, static_cast<std::size_t>(n)));
+    }
+    c->out.push();
+  }
+  // A client that closed its side still gets its answers; one that does not read them is dropped.
+  std::erase_if(clients_, [](const auto& c) {
+    const bool done = c->input_ended && !c->session.has_line() && c->out.buffered() == 0;
+    return done || c->out.dead() || c->out.buffered() > kMaxUnread;
+  });
+  if (set.readable(socket_.fd())) {
+    while (clients_.size() < kMaxClients) {
+      const int fd = socket_.accept();
+      if (fd < 0) break;
+      clients_.push_back(std::make_unique<Client>(fd));
+    }
+  }
+}
+
+bool MonitorSocket::has_line() const {
+  return std::any_of(clients_.begin(), clients_.end(), [](const auto& c) { return c->session.has_line(); });
+}
+
+void MonitorSocket::run(const StatusProvider& status, std::vector<HostInput>& out) {
+  for (auto& c : clients_) {
+    c->session.run(status, out);
+    c->out.push();
+  }
+}
+
+}  // namespace deja
