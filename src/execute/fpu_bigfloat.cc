@@ -257,21 +257,41 @@ BigFloat operator*(const BigFloat& a, const BigFloat& b) {
 BigFloat operator/(const BigFloat& a, const BigFloat& b) {
   BigFloat r;
   if (a.zero()) return r;
+  // The quotient of the fractions is below 2; halve the dividend where that makes it a fraction again. Then
+  // divide limb by limb (Knuth, The Art of Computer Programming, vol. 2, 4.3.1, algorithm D).
+  const unsigned halved = compare_limbs(a.m, b.m) >= 0;
   r.negative = a.negative != b.negative;
-  r.exponent = a.exponent - b.exponent + 1;
-  u64 rest[kLimbs];
+  r.exponent = a.exponent - b.exponent + static_cast<i32>(halved);
+  u64 rest[kLimbs + 1] = {};
   for (unsigned i = 0; i < kLimbs; ++i) rest[i] = a.m[i];
-  // Restoring division, a bit at a time. `over` is the bit shifted out of the top of the rest.
-  u64 over = 0;
-  if (compare_limbs(rest, b.m) < 0) --r.exponent;
-  while (!(r.m[kLimbs - 1] >> 63)) {
-    const bool bit = over || compare_limbs(rest, b.m) >= 0;
-    if (bit) sub_limbs(rest, b.m);
-    over = rest[kLimbs - 1] >> 63;
-    for (unsigned i = kLimbs; i-- > 0;) {
-      rest[i] = rest[i] << 1 | (i ? rest[i - 1] >> 63 : 0);
-      r.m[i] = r.m[i] << 1 | (i ? r.m[i - 1] >> 63 : bit);
+  u64 shifted_out = 0;
+  if (halved) {
+    shifted_out = rest[0] << 63;
+    shift_right(rest, 1);
+  }
+  const u64 divisor_top = b.m[kLimbs - 1];
+  for (unsigned digit = kLimbs; digit-- > 0;) {
+    for (unsigned i = kLimbs; i > 0; --i) rest[i] = rest[i - 1];
+    rest[0] = digit == kLimbs - 1 ? shifted_out : 0;
+    u64 q = ~u64{0};
+    if (rest[kLimbs] < divisor_top)
+      q = static_cast<u64>((u128{rest[kLimbs]} << 64 | rest[kLimbs - 1]) / divisor_top);
+    // rest -= q * b; the estimate is at most two too large.
+    u64 carry = 0, borrow = 0;
+    for (unsigned i = 0; i <= kLimbs; ++i) {
+      const u128 product = u128{i < kLimbs ? b.m[i] : 0} * q + carry;
+      carry = static_cast<u64>(product >> 64);
+      const u128 difference = u128{rest[i]} - static_cast<u64>(product) - borrow;
+      rest[i] = static_cast<u64>(difference);
+      borrow = static_cast<u64>(difference >> 64) & 1;
     }
+    while (borrow) {
+      --q;
+      const u64 top_carry = add_limbs(rest, b.m);
+      rest[kLimbs] += top_carry;
+      borrow = !(top_carry && rest[kLimbs] == 0);
+    }
+    r.m[digit] = q;
   }
   return r;
 }
