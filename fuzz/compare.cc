@@ -1,0 +1,136 @@
+#include "fuzz/compare.h"
+
+#include <cpuid.h>
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "decode/insn.h"
+
+namespace deja::fuzz {
+
+Bytes TestCase::code() const {
+  Bytes all;
+  for (const Bytes& insn : insns) all.insert(all.end(), insn.begin(), insn.end());
+  all.push_back(0xcc);
+  return all;
+}
+u64 TestCase::end() const {
+  u64 address = start;
+  for (const Bytes& insn : insns) address += insn.size();
+  return address;
+}
+
+std::string disassembly(const TestCase& test) {
+  std::string out;
+  u64 address = test.start;
+  for (const Bytes& insn : test.insns) {
+    std::string hex;
+    for (u8 b : insn) hex += fmt::format("{:02x} ", b);
+    out += fmt::format("  {:08x}  {:45} {}\n", address, hex,
+                       disassemble(insn.data(), insn.size(), CodeSize::bits64, address));
+    address += insn.size();
+  }
+  return out;
+}
+
+bool host_has_canonical_flags() {
+  u32 eax, ebx, ecx, edx;
+  if (!__get_cpuid(0, &eax, &ebx, &ecx, &edx)) return false;
+  return ebx == signature_INTEL_ebx && ecx == signature_INTEL_ecx && edx == signature_INTEL_edx;
+}
+
+Comparability comparability(const TestCase& test, bool canonical_flags) {
+  Comparability c;
+  if (canonical_flags) return c;
+  u64 undefined = 0;
+  for (const Bytes& bytes : test.insns) {
+    Insn insn;
+    if (decode(bytes.data(), bytes.size(), CodeSize::bits64, true, &insn) != DecodeStatus::ok) continue;
+    if (insn.flags_read & undefined) c.comparable = false;
+    undefined = (undefined & ~u64{insn.flags_written}) | insn.flags_undefined;
+  }
+  c.flags &= ~undefined;
+  return c;
+}
+
+namespace {
+
+constexpr const char* kGprName[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                      "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+
+std::string hex_bytes(const u8* p, unsigned n) {
+  std::string out;
+  for (unsigned i = n; i-- > 0;) out += fmt::format("{:02x}", p[i]);
+  return out;
+}
+
+const char* end_name(End end) {
+  switch (end) {
+    case End::sentinel:
+      return "ran to the end";
+    case End::fault:
+      return "fault";
+    case End::timeout:
+      return "timeout";
+    case End::excluded:
+      return "excluded";
+  }
+  return "?";
+}
+
+// Linux reports an access to the kernel's half as a protection violation whatever its page tables say, so the
+// P bit of the error code means nothing there.
+u64 comparable_error(const RunResult& r) { return r.cr2 >> 47 ? r.error & ~u64{1} : r.error; }
+
+}  // namespace
+
+std::string describe(const UserState& s) {
+  std::string out;
+  for (int i = 0; i < 16; i++)
+    out += fmt::format("{:>4} {:016x}{}", kGprName[i], s.gpr[i], i % 4 == 3 ? "\n" : "");
+  out += fmt::format(" rip {:016x} rflags {:08x} fcw {:04x} fsw {:04x} ftw {:02x} mxcsr {:08x}\n", s.rip,
+                     s.rflags, s.fpu.fcw, s.fpu.fsw, s.fpu.ftw, s.fpu.mxcsr);
+  for (int i = 0; i < 8; i++)
+    out += fmt::format(" st{} {}{}", i, hex_bytes(s.fpu.st[i], 10), i % 4 == 3 ? "\n" : "");
+  for (int i = 0; i < 16; i++)
+    out += fmt::format(" ymm{:<2} {}{}", i, hex_bytes(s.fpu.ymm[i], 32), i % 2 ? "\n" : "");
+  return out;
+}
+
+std::string differences(const TestCase& test, const RunResult& a, const RunResult& b, const char* name_a,
+                        const char* name_b) {
+  const auto skipped = [](const RunResult& r) { return r.end == End::timeout || r.end == End::excluded; };
+  if (skipped(a) || skipped(b)) return "";
+  const Comparability c = comparability(test, host_has_canonical_flags());
+  if (!c.comparable) return "";
+  std::string out;
+  const auto differ = [&](const std::string& what, const std::string& x, const std::string& y) {
+    if (x != y) out += fmt::format("  {}: {} {}, {} {}\n", what, name_a, x, name_b, y);
+  };
+  const auto number = [&](const char* what, u64 x, u64 y) {
+    if (x != y) differ(what, fmt::format("{:x}", x), fmt::format("{:x}", y));
+  };
+  differ("end", end_name(a.end), end_name(b.end));
+  number("vector", a.vector, b.vector);
+  number("cr2", a.cr2, b.cr2);
+  number("error code", comparable_error(a), comparable_error(b));
+  for (int i = 0; i < 16; i++) number(kGprName[i], a.state.gpr[i], b.state.gpr[i]);
+  number("rip", a.state.rip, b.state.rip);
+  number("rflags", a.state.rflags & c.flags, b.state.rflags & c.flags);
+  const FpuState &f = a.state.fpu, &g = b.state.fpu;
+  number("fcw", f.fcw, g.fcw);
+  number("fsw", f.fsw, g.fsw);
+  number("ftw", f.ftw, g.ftw);
+  number("mxcsr", f.mxcsr, g.mxcsr);
+  for (int i = 0; i < 8; i++) differ(fmt::format("st{}", i), hex_bytes(f.st[i], 10), hex_bytes(g.st[i], 10));
+  for (int i = 0; i < 16; i++)
+    differ(fmt::format("ymm{}", i), hex_bytes(f.ymm[i], 32), hex_bytes(g.ymm[i], 32));
+  for (unsigned i = 0; i < kDataSize; i += 16)
+    if (std::memcmp(&a.data[i], &b.data[i], 16) != 0)
+      differ(fmt::format("memory {:x}", kDataAddress + i), hex_bytes(&a.data[i], 16),
+             hex_bytes(&b.data[i], 16));
+  return out;
+}
+
+}  // namespace deja::fuzz

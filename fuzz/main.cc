@@ -1,0 +1,188 @@
+// deja-fuzz: random user-mode instruction sequences, on the host CPU and in the engine, must end alike.
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string_view>
+
+#include "fuzz/compare.h"
+#include "fuzz/generator.h"
+#include "fuzz/native.h"
+#ifdef DEJA_FUZZ_ENGINE
+#include "fuzz/engine_adapter.h"
+#endif
+
+namespace deja::fuzz {
+namespace {
+
+constexpr const char* kHelp =
+    R"(usage: deja-fuzz [--seed N] [--count M] [--minimize] [--self-check] [--keep I,J…] [--list] [--statistics]
+  --seed N        first seed (default: from the clock); case i has seed N + i
+  --count M       number of cases (default 10000)
+  --minimize      shorten a sequence that differs before printing it
+  --self-check    compare the host CPU with itself: finds what is not deterministic in the generator
+  --keep I,J…     with --count 1: only these instructions of the sequence
+  --list          print the sequences instead of running them
+  --statistics    print how the runs ended
+Exit status: 0 no difference, 1 differences, 2 wrong use.
+)";
+
+struct Options {
+  u64 seed = 0, count = 10000;
+  bool minimize = false, self_check = false, list = false, statistics = false;
+  std::vector<unsigned> keep;
+};
+
+using Runner = std::function<RunResult(const TestCase&)>;
+
+std::string join(const std::vector<unsigned>& xs) {
+  std::string out;
+  for (unsigned x : xs) out += fmt::format("{}{}", out.empty() ? "" : ",", x);
+  return out;
+}
+
+// Drops instructions one at a time while the rest still differs.
+std::vector<unsigned> minimize(const TestCase& test, std::vector<unsigned> kept, const Runner& native,
+                               const Runner& other) {
+  for (std::size_t i = kept.size(); i-- > 0;) {
+    if (kept.size() == 1) break;
+    std::vector<unsigned> fewer = kept;
+    fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
+    const TestCase shorter = keep_only(test, fewer);
+    if (!differences(shorter, native(shorter), other(shorter), "", "").empty()) kept = fewer;
+  }
+  return kept;
+}
+
+void report(const TestCase& test, const RunResult& native, const RunResult& other, const char* other_name,
+            const std::string& reproducer) {
+  fmt::print("seed {}: native and {} differ\n{}{}", test.seed, other_name, disassembly(test),
+             differences(test, native, other, "native", other_name));
+  fmt::print("initial state\n{}native\n{}{}\n{}reproduce: {}\n\n", describe(test.initial),
+             describe(native.state), other_name, describe(other.state), reproducer);
+}
+
+bool parse(int argc, char** argv, Options* o) {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  o->seed = static_cast<u64>(now.tv_sec) * 1000003 + static_cast<u64>(now.tv_nsec);
+  for (int i = 1; i < argc; i++) {
+    const std::string_view a = argv[i];
+    const auto number = [&](u64* to) {
+      if (++i >= argc) return false;
+      char* end;
+      *to = std::strtoull(argv[i], &end, 0);
+      return *end == 0 && *argv[i] != 0;
+    };
+    bool ok = true;
+    if (a == "--seed")
+      ok = number(&o->seed);
+    else if (a == "--count")
+      ok = number(&o->count);
+    else if (a == "--minimize")
+      o->minimize = true;
+    else if (a == "--self-check")
+      o->self_check = true;
+    else if (a == "--list")
+      o->list = true;
+    else if (a == "--statistics")
+      o->statistics = true;
+    else if (a == "--keep" && ++i < argc) {
+      for (const char* p = argv[i]; *p;) {
+        char* end;
+        o->keep.push_back(static_cast<unsigned>(std::strtoul(p, &end, 10)));
+        if (end == p) return false;
+        p = *end == ',' ? end + 1 : end;
+      }
+    } else
+      ok = false;
+    if (!ok) return false;
+  }
+  return true;
+}
+
+int run(const Options& o) {
+  NativeRunner runner;
+  const Runner native = [&](const TestCase& t) { return runner.run({&t, 1})[0]; };
+#ifdef DEJA_FUZZ_ENGINE
+  const bool engine = !o.self_check;
+  const Runner other = engine ? Runner(run_in_engine) : native;
+#else
+  const bool engine = false;
+  const Runner other = native;
+#endif
+  const char* other_name = engine ? "engine" : "native again";
+  fmt::print("seed {}, {} cases, native against {}\n", o.seed, o.count, other_name);
+  u64 differing = 0, ends[4] = {}, vectors[256] = {}, executed = 0;
+  for (u64 first = 0; first < o.count; first += NativeRunner::kBatch) {
+    std::vector<TestCase> tests;
+    for (u64 i = first; i < std::min(o.count, first + NativeRunner::kBatch); i++) {
+      TestCase t = generate(o.seed + i);
+      tests.push_back(o.keep.empty() ? std::move(t) : keep_only(t, o.keep));
+    }
+    const std::vector<RunResult> expected = runner.run(tests);
+    const std::vector<RunResult> again = engine ? std::vector<RunResult>{} : runner.run(tests);
+    for (std::size_t i = 0; i < tests.size(); i++) {
+      const RunResult& e = expected[i];
+      ends[static_cast<int>(e.end)]++;
+      executed += tests[i].insns.size();
+      if (e.end == End::fault) vectors[e.vector]++;
+      if (e.end == End::timeout || e.end == End::excluded) continue;
+      const RunResult actual = engine ? other(tests[i]) : again[i];
+      if (differences(tests[i], e, actual, "", "").empty()) continue;
+      differing++;
+      std::vector<unsigned> kept = o.keep;
+      if (kept.empty())
+        for (unsigned k = 0; k < tests[i].insns.size(); k++) kept.push_back(k);
+      const std::size_t all = kept.size();
+      TestCase shown = tests[i];
+      if (o.minimize) {
+        kept = minimize(generate(tests[i].seed), kept, native, other);
+        if (kept.size() < all) shown = keep_only(generate(tests[i].seed), kept);
+      }
+      std::string reproducer = fmt::format("deja-fuzz --seed {} --count 1", shown.seed);
+      if (kept.size() < all || !o.keep.empty()) reproducer += " --keep " + join(kept);
+      if (kept.size() < all)
+        report(shown, native(shown), other(shown), other_name, reproducer);
+      else
+        report(shown, e, actual, other_name, reproducer);
+      if (differing == 20) {
+        fmt::print("20 differences: stopping\n");
+        return 1;
+      }
+    }
+  }
+  if (o.statistics) {
+    fmt::print("{} instructions generated; ran to the end {}, fault {}, timeout {}, excluded {}\n", executed,
+               ends[0], ends[1], ends[2], ends[3]);
+    for (int v = 0; v < 256; v++)
+      if (vectors[v]) fmt::print("  vector {}: {}\n", v, vectors[v]);
+  }
+  fmt::print("{} cases, {} differences\n", o.count, differing);
+  return differing ? 1 : 0;
+}
+
+}  // namespace
+}  // namespace deja::fuzz
+
+int main(int argc, char** argv) {
+  deja::fuzz::Options options;
+  if (argc > 1 && !std::strcmp(argv[1], "--help")) {
+    fmt::print("{}", deja::fuzz::kHelp);
+    return 0;
+  }
+  if (!deja::fuzz::parse(argc, argv, &options)) {
+    fmt::print(stderr, "{}", deja::fuzz::kHelp);
+    return 2;
+  }
+  if (options.list) {
+    for (deja::u64 i = 0; i < options.count; i++) {
+      auto t = deja::fuzz::generate(options.seed + i);
+      if (!options.keep.empty()) t = deja::fuzz::keep_only(t, options.keep);
+      fmt::print("seed {}\n{}", t.seed, deja::fuzz::disassembly(t));
+    }
+    return 0;
+  }
+  return deja::fuzz::run(options);
+}

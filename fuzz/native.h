@@ -1,0 +1,38 @@
+// Runs test cases on the host CPU, in a child process that nothing can damage but itself.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <span>
+
+#include "fuzz/test_case.h"
+
+namespace deja::fuzz {
+
+struct NativeShared;
+
+// The child sits in a signal handler: it loads a test's state by returning from the signal, and the test's
+// exception brings it back with the state saved. Handlers run on an alternate stack, a timer ends loops, and
+// a seccomp filter refuses system calls from the code pages. A child that dies all the same is replaced.
+class NativeRunner {
+ public:
+  static constexpr unsigned kBatch = 64;
+
+  NativeRunner();
+  ~NativeRunner();
+  NativeRunner(const NativeRunner&) = delete;
+
+  // At most kBatch tests.
+  std::vector<RunResult> run(std::span<const TestCase> tests);
+
+ private:
+  void start_child();
+  void stop_child();
+
+  NativeShared* shared_ = nullptr;
+  int socket_ = -1;
+  pid_t child_ = -1;
+};
+
+}  // namespace deja::fuzz
