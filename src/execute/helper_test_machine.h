@@ -1,5 +1,5 @@
-// A vCPU over a few pages of flat memory, for tests of instruction helpers: no translation, but pages can be absent,
-// read-only, MMIO, or tracked.
+// A vCPU over a few pages of flat memory, for tests of instruction helpers: no translation, but pages can be
+// absent, read-only, MMIO, or tracked.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -48,7 +48,9 @@ class FakeMmu : public Mmu {
     note(a, size);
     std::memcpy(&bytes[a.value], data, size);
   }
-  void probe(Gva a, unsigned size, Access access, Rights) override { check(a, size, access == Access::write); }
+  void probe(Gva a, unsigned size, Access access, Rights) override {
+    check(a, size, access == Access::write);
+  }
   unsigned fetch(Gva, u8*, unsigned) override { return 0; }
   const u8* map_read(Gva a, unsigned size) override {
     EXPECT_LE(a.offset() + size, kPageSize);
@@ -145,11 +147,11 @@ class HelperTest : public ::testing::Test {
   CodeSize code_size = CodeSize::bits64;
 };
 
-#define EXPECT_FAULT(expression, expected_vector)           \
-  do {                                                      \
-    const std::optional<GuestFault> fault_ = (expression);  \
-    ASSERT_TRUE(fault_.has_value()) << "no exception";      \
-    EXPECT_EQ(int{fault_->vector}, int{expected_vector});   \
+#define EXPECT_FAULT(expression, expected_vector)          \
+  do {                                                     \
+    const std::optional<GuestFault> fault_ = (expression); \
+    ASSERT_TRUE(fault_.has_value()) << "no exception";     \
+    EXPECT_EQ(int{fault_->vector}, int{expected_vector});  \
   } while (0)
 
 }  // namespace deja

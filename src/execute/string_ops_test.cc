@@ -234,19 +234,35 @@ TEST_F(StringOps, ComparesAgreeWithTheHost) {
     set(base, 0x6fe0, count);
     state.gpr[RAX] = rax;
     state.rflags = 2;
-#define DEJA_NATIVE(instruction, ...)                                                                      \
-  asm volatile("push %4; popf; " instruction "; pushf; pop %4"                                             \
-               : "+c"(rcx), "+S"(rsi), "+D"(rdi), "+a"(rax2), "+r"(flags)::"memory", "cc");                \
+#define DEJA_NATIVE(instruction, ...)                                                       \
+  asm volatile("push %4; popf; " instruction "; pushf; pop %4"                              \
+               : "+c"(rcx), "+S"(rsi), "+D"(rdi), "+a"(rax2), "+r"(flags)::"memory", "cc"); \
   run_all({__VA_ARGS__})
     switch (rng() % 8) {
-      case 0: DEJA_NATIVE("repe cmpsb", 0xf3, 0xa6); break;
-      case 1: DEJA_NATIVE("repne cmpsb", 0xf2, 0xa6); break;
-      case 2: DEJA_NATIVE("repe cmpsw", 0x66, 0xf3, 0xa7); break;
-      case 3: DEJA_NATIVE("repe cmpsq", 0xf3, 0x48, 0xa7); break;
-      case 4: DEJA_NATIVE("cmpsl", 0xa7); break;
-      case 5: DEJA_NATIVE("repne scasb", 0xf2, 0xae); break;
-      case 6: DEJA_NATIVE("repe scasw", 0x66, 0xf3, 0xaf); break;
-      case 7: DEJA_NATIVE("scasq", 0x48, 0xaf); break;
+      case 0:
+        DEJA_NATIVE("repe cmpsb", 0xf3, 0xa6);
+        break;
+      case 1:
+        DEJA_NATIVE("repne cmpsb", 0xf2, 0xa6);
+        break;
+      case 2:
+        DEJA_NATIVE("repe cmpsw", 0x66, 0xf3, 0xa7);
+        break;
+      case 3:
+        DEJA_NATIVE("repe cmpsq", 0xf3, 0x48, 0xa7);
+        break;
+      case 4:
+        DEJA_NATIVE("cmpsl", 0xa7);
+        break;
+      case 5:
+        DEJA_NATIVE("repne scasb", 0xf2, 0xae);
+        break;
+      case 6:
+        DEJA_NATIVE("repe scasw", 0x66, 0xf3, 0xaf);
+        break;
+      case 7:
+        DEJA_NATIVE("scasq", 0x48, 0xaf);
+        break;
     }
     ASSERT_EQ(state.gpr[RCX], rcx);
     ASSERT_EQ(state.gpr[RSI] - base, rsi - reinterpret_cast<u64>(a));
