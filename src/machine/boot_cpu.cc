@@ -1,6 +1,7 @@
 #include "machine/boot_cpu.h"
 
 #include <algorithm>
+#include <array>
 
 #include "machine/boot_memory.h"
 #include "machine/memory_map.h"
@@ -18,7 +19,7 @@ u64 flat_descriptor(u16 attr) {
 }
 
 void load_flat_segments(GuestRam& ram, CpuState& cpu, u16 code_attr) {
-  const u64 gdt[4] = {0, 0, flat_descriptor(code_attr), flat_descriptor(kData)};
+  const std::array<u64, 4> gdt = {0, 0, flat_descriptor(code_attr), flat_descriptor(kData)};
   store_boot(ram, kBootGdt, gdt);
   cpu.gdtr = {kBootGdt, sizeof gdt - 1};
   cpu.idtr = {0, 0};

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "base/result.h"
@@ -13,7 +14,8 @@ namespace deja {
 
 // Appends a little-endian integer or packed struct to a table under construction.
 template <class T>
-void append(std::vector<u8>& out, T value) {
+requires(!std::is_pointer_v<T> && std::is_trivially_copyable_v<T>) void append(std::vector<u8>& out,
+                                                                               T value) {
   const auto* p = reinterpret_cast<const u8*>(&value);
   out.insert(out.end(), p, p + sizeof value);
 }
@@ -26,7 +28,8 @@ void write_boot(GuestRam& ram, u64 address, std::span<const u8> data);
 // Leaves pages that are zero already untouched, so that they cost no host memory.
 void zero_boot(GuestRam& ram, u64 address, u64 size);
 template <class T>
-void store_boot(GuestRam& ram, u64 address, T value) {
+requires(!std::is_pointer_v<T> && std::is_trivially_copyable_v<T>) void store_boot(GuestRam& ram, u64 address,
+                                                                                   T value) {
   write_boot(ram, address, {reinterpret_cast<const u8*>(&value), sizeof value});
 }
 

@@ -93,7 +93,9 @@ Status load_elf(GuestRam& ram, const ElfImage& image, std::span<const u8> file) 
   // us zero the same gigabytes thousands of times.
   u64 total = 0;
   for (const ElfSegment& s : image.segments) {
-    DEJA_TRY(check_loadable(ram, s.physical_address, s.memory_size));
+    // Judged as a whole, so that the message tells how much RAM the kernel needs.
+    if (!check_loadable(ram, s.physical_address, s.memory_size))
+      return check_loadable(ram, image.start(), image.end() - image.start());
     total += s.memory_size;
   }
   if (total > ram.size()) return make_error("the ELF segments overlap");
