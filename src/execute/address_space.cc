@@ -1,0 +1,303 @@
+#include "execute/address_space.h"
+
+#include <sys/mman.h>
+
+#include <cstring>
+
+#include "base/check.h"
+
+namespace deja {
+namespace {
+
+constexpr u32 kSeveral = ~u32{0};
+constexpr u64 kPresentAccessed = 0x21;
+constexpr std::size_t kMostListed = 1 << 17;
+
+template <class T>
+T* map_zeroed(u64 bytes) {
+  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  DEJA_CHECK(p != MAP_FAILED, "out of memory: {} bytes", bytes);
+  return static_cast<T*>(p);
+}
+
+void reset_slot(ViewTables& t, u64 slot) {
+  t.read_tag[slot] = t.write_tag[slot] = invalid_page_tag(slot);
+}
+
+}  // namespace
+
+AddressSpaces::AddressSpaces(GuestRam& ram) : ram_(ram), frames_(ram.frames()) {
+  table_index_ = map_zeroed<u32>(frames_ * 4);
+  write_entry_ = map_zeroed<u32>(frames_ * 4);
+}
+
+AddressSpaces::~AddressSpaces() {
+  for (auto& s : spaces_) munmap(s->tables, sizeof(AddressSpaceTables));
+  munmap(table_index_, frames_ * 4);
+  munmap(write_entry_, frames_ * 4);
+}
+
+AddressSpace& AddressSpaces::select(const PagingKey& key) {
+  AddressSpace* oldest = nullptr;
+  for (auto& s : spaces_) {
+    if (s->key == key) {
+      s->last_used = ++clock_;
+      return *s;
+    }
+    if (!oldest || s->last_used < oldest->last_used) oldest = s.get();
+  }
+  if (spaces_.size() < kSpaces) {
+    auto fresh = std::make_unique<AddressSpace>();
+    fresh->tables = map_zeroed<AddressSpaceTables>(sizeof(AddressSpaceTables));
+    fresh->index = static_cast<unsigned>(spaces_.size());
+    for (ViewTables& t : fresh->tables->view) {
+      reset_slot(t, 0);
+      reset_slot(t, 0xffff);
+      t.jump_tag[0] = invalid_jump_tag(0);
+    }
+    oldest = fresh.get();
+    spaces_.push_back(std::move(fresh));
+  } else {
+    flush(*oldest);
+  }
+  oldest->key = key;
+  oldest->last_used = ++clock_;
+  return *oldest;
+}
+
+AddressSpaces::Table& AddressSpaces::table_for(u64 frame, u8 flag) {
+  if (!(ram_.flags(frame) & flag)) {
+    if (ram_.flags(frame) & GuestRam::kWriteCached) drop_writable(frame);
+    ram_.flags(frame) |= flag;
+  }
+  if (table_index_[frame]) return tables_[table_index_[frame] - 1];
+  u32 index;
+  if (free_tables_.empty()) {
+    index = static_cast<u32>(tables_.size());
+    tables_.emplace_back();
+  } else {
+    index = free_tables_.back();
+    free_tables_.pop_back();
+  }
+  table_index_[frame] = index + 1;
+  Table& t = tables_[index];
+  t.frame = frame;
+  t.spaces = 0;
+  t.idle_writes = 0;
+  t.records.clear();
+  return t;
+}
+
+void AddressSpaces::release_if_unused(Table& t) {
+  u8& flags = ram_.flags(t.frame);
+  if (t.records.empty()) flags &= static_cast<u8>(~GuestRam::kPageTable);
+  if (t.spaces == 0) flags &= static_cast<u8>(~GuestRam::kUpperTable);
+  if (!t.records.empty() || t.spaces) return;
+  free_tables_.push_back(table_index_[t.frame] - 1);
+  table_index_[t.frame] = 0;
+}
+
+void AddressSpaces::track(const Walk& w, Record record) {
+  for (unsigned i = 0; i < w.levels; ++i) {
+    const Gpa at = w.entries[i];
+    if (i + 1u == w.levels && w.leaf_is_4k) {
+      Table& t = table_for(at.frame(), GuestRam::kPageTable);
+      record.entry = static_cast<u16>(at.offset() / 4);
+      if (t.records.size() >= 2048) {
+        for (const Record& r : t.records) drop(r);
+        t.records.clear();
+      }
+      t.records.push_back(record);
+    } else {
+      table_for(at.frame(), GuestRam::kUpperTable).spaces |= 1u << record.space;
+    }
+  }
+}
+
+void AddressSpaces::install(AddressSpace& space, View view, Gva linear, const Walk& walk, bool writable) {
+  const unsigned vi = static_cast<unsigned>(view);
+  const u64 slot = linear.value >> kPageShift & 0xffff;
+  // The lists of slots in use collect duplicates; emptied tables start them anew.
+  if (space.view[vi].pages.size() >= kMostListed || space.view[vi].execs.size() >= kMostListed) flush(space);
+  if (space.view[vi].writes.size() >= kMostListed) drop_all_writable();
+  track(walk, {0, static_cast<u16>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), false});
+  ViewTables& t = space.tables->view[vi];
+  auto& v = space.view[vi];
+  const u64 tag = u64{0} - linear.page().value;
+  if (t.read_tag[slot] == invalid_page_tag(slot)) v.pages.push_back(static_cast<u16>(slot));
+  t.read_tag[slot] = tag;
+  t.addend[slot] = reinterpret_cast<u64>(ram_.host(walk.page)) - linear.page().value;
+  t.write_tag[slot] = invalid_page_tag(slot);
+  // The tables themselves may just have become tracked: look at the flags only now.
+  const u64 frame = walk.page.frame();
+  if (!writable || (ram_.flags(frame) & GuestRam::kTracked)) return;
+  ram_.mark_dirty(frame);
+  t.write_tag[slot] = tag;
+  v.writes.push_back(static_cast<u16>(slot));
+  const u32 packed = (space.index << 20 | vi << 16 | static_cast<u32>(slot)) + 1;
+  if (write_entry_[frame] == 0 || !(ram_.flags(frame) & GuestRam::kWriteCached)) write_entry_[frame] = packed;
+  else if (write_entry_[frame] != packed) write_entry_[frame] = kSeveral;
+  ram_.flags(frame) |= GuestRam::kWriteCached;
+}
+
+void AddressSpaces::install_exec(AddressSpace& space, View view, Gva linear, const Walk& walk) {
+  const unsigned vi = static_cast<unsigned>(view);
+  auto& v = space.view[vi];
+  const unsigned slot = linear.value >> kPageShift & (AddressSpace::PerView::kExecSlots - 1);
+  if (v.exec_tag[slot] == 0) v.execs.push_back(static_cast<u16>(slot));
+  // The jump cache may hold entries that rest on the page this one displaces, whose record would no longer find it.
+  else if (v.exec_tag[slot] != (linear.page().value | 1)) flush_jumps(space, vi);
+  track(walk, {0, static_cast<u16>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), true});
+  v.exec_tag[slot] = linear.page().value | 1;
+  v.exec_page[slot] = walk.page.value;
+}
+
+void AddressSpaces::install_jump(AddressSpace& space, View view, u64 pc, u64 code, u32 mode) {
+  const unsigned vi = static_cast<unsigned>(view);
+  set_jump_mode(space, view, mode);
+  ViewTables& t = space.tables->view[vi];
+  const u64 slot = pc & 0xffff;
+  if (t.jump_tag[slot] == invalid_jump_tag(slot)) space.view[vi].jumps.push_back(static_cast<u16>(slot));
+  t.jump_tag[slot] = u64{0} - pc;
+  t.jump_code[slot] = code;
+}
+
+void AddressSpaces::drop(const Record& r) {
+  AddressSpace& space = *spaces_[r.space];
+  auto& v = space.view[r.view];
+  if (r.exec) {
+    v.exec_tag[r.slot] = 0;
+    flush_jumps(space, r.view);
+  } else {
+    reset_slot(space.tables->view[r.view], r.slot);
+  }
+}
+
+bool AddressSpaces::table_write(Gpa at, const void* data, u64 size) {
+  const u64 frame = at.frame();
+  if (!table_index_[frame]) {
+    ram_.flags(frame) &= static_cast<u8>(~(GuestRam::kPageTable | GuestRam::kUpperTable));
+    return false;
+  }
+  Table& t = tables_[table_index_[frame] - 1];
+  const u8* old = ram_.host(at);
+  if (data && std::memcmp(old, data, size) == 0) return false;
+  bool dropped = false;
+  if (t.spaces) {
+    // Entries whose A bit is clear have nothing derived from them. 4- and 8-byte entries alike have P and A in
+    // their low byte; looking at every 4-byte unit errs on the safe side.
+    bool used = data == nullptr;
+    const u64 first = at.offset() & ~u64{3};
+    for (u64 o = first; o < at.offset() + size && !used; o += 4) {
+      const u8 low = *ram_.host(Gpa((frame << kPageShift) + (o & ~u64{7})));
+      const u8 low4 = *ram_.host(Gpa((frame << kPageShift) + o));
+      used = (low & kPresentAccessed) == kPresentAccessed || (low4 & kPresentAccessed) == kPresentAccessed;
+    }
+    if (used) {
+      for (auto& s : spaces_)
+        if (t.spaces >> s->index & 1) flush(*s);
+      t.spaces = 0;
+      dropped = true;
+    }
+  }
+  if (!t.records.empty()) {
+    // An 8-byte entry counts as touched when either half is; records name the unit it starts at.
+    const u64 from = (at.offset() & ~u64{7}) / 4, to = (at.offset() + size + 3) / 4;
+    for (std::size_t i = 0; i < t.records.size();) {
+      if (t.records[i].entry >= from && t.records[i].entry < to) {
+        drop(t.records[i]);
+        t.records[i] = t.records.back();
+        t.records.pop_back();
+        dropped = true;
+      } else {
+        ++i;
+      }
+    }
+  }
+  if (!dropped && ++t.idle_writes >= 64) {
+    // Probably no longer a page table: let go of it rather than take the slow path for ever.
+    for (const Record& r : t.records) drop(r);
+    t.records.clear();
+    for (auto& s : spaces_)
+      if (t.spaces >> s->index & 1) flush(*s);
+    t.spaces = 0;
+    dropped = true;
+  }
+  if (dropped) t.idle_writes = 0;
+  release_if_unused(t);
+  return dropped;
+}
+
+void AddressSpaces::drop_writable(u64 frame) {
+  const u32 entry = write_entry_[frame];
+  ram_.flags(frame) &= static_cast<u8>(~GuestRam::kWriteCached);
+  write_entry_[frame] = 0;
+  if (entry == 0) return;
+  if (entry != kSeveral) {
+    const u32 packed = entry - 1;
+    const u64 slot = packed & 0xffff;
+    spaces_[packed >> 20]->tables->view[packed >> 16 & 15].write_tag[slot] = invalid_page_tag(slot);
+    return;
+  }
+  const u64 host = reinterpret_cast<u64>(ram_.host(Gpa(frame << kPageShift)));
+  for (auto& s : spaces_)
+    for (unsigned vi = 0; vi < kViews; ++vi) {
+      ViewTables& t = s->tables->view[vi];
+      for (const u16 slot : s->view[vi].writes)
+        if (t.write_tag[slot] != invalid_page_tag(slot) && t.addend[slot] - t.write_tag[slot] == host)
+          t.write_tag[slot] = invalid_page_tag(slot);
+    }
+}
+
+void AddressSpaces::drop_all_writable() {
+  for (auto& s : spaces_)
+    for (unsigned vi = 0; vi < kViews; ++vi) {
+      ViewTables& t = s->tables->view[vi];
+      for (const u16 slot : s->view[vi].writes) {
+        if (t.write_tag[slot] != invalid_page_tag(slot)) {
+          const u64 host = t.addend[slot] - t.write_tag[slot];
+          const u64 frame = (host - reinterpret_cast<u64>(ram_.base())) >> kPageShift;
+          ram_.flags(frame) &= static_cast<u8>(~GuestRam::kWriteCached);
+          write_entry_[frame] = 0;
+          t.write_tag[slot] = invalid_page_tag(slot);
+        }
+      }
+      s->view[vi].writes.clear();
+    }
+}
+
+void AddressSpaces::flush_jumps(AddressSpace& space, unsigned vi) {
+  auto& v = space.view[vi];
+  ViewTables& t = space.tables->view[vi];
+  for (const u16 slot : v.jumps) t.jump_tag[slot] = invalid_jump_tag(slot);
+  v.jumps.clear();
+}
+
+void AddressSpaces::flush(AddressSpace& space) {
+  for (unsigned vi = 0; vi < kViews; ++vi) {
+    auto& v = space.view[vi];
+    for (const u16 slot : v.pages) reset_slot(space.tables->view[vi], slot);
+    v.pages.clear();
+    v.writes.clear();
+    for (const u16 slot : v.execs) v.exec_tag[slot] = 0;
+    v.execs.clear();
+    flush_jumps(space, vi);
+  }
+}
+
+void AddressSpaces::flush_all_jumps() {
+  for (auto& s : spaces_)
+    for (unsigned vi = 0; vi < kViews; ++vi) flush_jumps(*s, vi);
+}
+
+void AddressSpaces::flush_all() {
+  for (auto& s : spaces_) flush(*s);
+  for (Table& t : tables_) {
+    if (!table_index_[t.frame] || &tables_[table_index_[t.frame] - 1] != &t) continue;
+    t.records.clear();
+    t.spaces = 0;
+    release_if_unused(t);
+  }
+}
+
+}  // namespace deja

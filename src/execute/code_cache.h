@@ -1,0 +1,73 @@
+// Host memory for translated code: one memfd mapped twice, writable and executable, with the ExecContext right
+// before the executable mapping; and the index from guest physical addresses to blocks.
+#pragma once
+
+#include <vector>
+
+#include "base/result.h"
+#include "guest/ram.h"
+#include "translate/block.h"
+
+namespace deja {
+
+class CodeCache {
+ public:
+  CodeCache(GuestRam& ram, u64 bytes);
+  ~CodeCache();
+  // Maps everything; the error says which limit was hit.
+  Status init();
+
+  ExecContext* context() const { return context_; }
+  u8* write_base() const { return write_; }
+  u64 exec_base() const { return reinterpret_cast<u64>(exec_); }
+  u64 probe_base() const { return probe_; }
+  bool executes(u64 host_pc) const { return host_pc - exec_base() < bytes_; }
+
+  CodeStore& store() { return store_; }
+  Block& block(BlockId id) { return store_.blocks[id]; }
+
+  // The bump allocator.
+  u32 used() const { return used_; }
+  u64 room() const { return bytes_ - used_; }
+  void take(u32 bytes) { used_ += bytes; }
+  // What was emitted so far survives clear(): the thunks.
+  void keep() { kept_ = used_; }
+
+  BlockId find(Gpa pc, BlockMode mode) const;
+  // Makes a translated block findable and marks its pages as code. Returns whether a page became code only now.
+  void add(BlockId id);
+  // Blocks with bytes in [at, at+size) become unreachable. Returns how many.
+  unsigned invalidate(Gpa at, u64 size);
+  void clear();
+
+  void set_link(u32 link, BlockId target);
+  // The block whose code contains this host address, and the guest instruction it belongs to.
+  bool locate(u64 host_pc, BlockId* block, unsigned* insn) const;
+
+ private:
+  void remove(BlockId id);
+  void patch32(u32 at, u32 value);
+  static u64 hash(Gpa pc, BlockMode mode) {
+    return (pc.value ^ (u64{mode.bits} << 32)) * 0x9e3779b97f4a7c15u >> 46;
+  }
+
+  GuestRam& ram_;
+  u64 bytes_;
+  int fd_ = -1;
+  u8* region_ = nullptr;  // context, then exec mapping
+  u64 region_bytes_ = 0;
+  ExecContext* context_ = nullptr;
+  u8* write_ = nullptr;
+  u8* exec_ = nullptr;
+  u64 probe_ = 0;
+  void* probe_map_ = nullptr;
+  u32 used_ = 0, kept_ = 0;
+  CodeStore store_;
+  std::vector<BlockId> buckets_;
+  std::vector<BlockId> chain_;  // next in bucket, by block id
+  u32* page_index_ = nullptr;   // per frame: index into pages_ plus one
+  std::vector<std::vector<BlockId>> pages_;
+  std::vector<u64> page_frames_;
+};
+
+}  // namespace deja

@@ -1,0 +1,832 @@
+#include "execute/engine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <sys/auxv.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "execute/fpu_state.h"
+#include "execute/host_signals.h"
+#include "execute/near_ops.h"
+
+namespace deja {
+namespace {
+
+// Translated code knows one context, and a thunk gets no more than its address: the engine that owns it.
+thread_local Engine* g_engine = nullptr;
+
+constexpr u64 kDr6Bs = 1 << 14;
+
+void set_gs_base(const void* base) { asm volatile("wrgsbase %0" ::"r"(base)); }
+void set_mxcsr(u32 value) { asm volatile("ldmxcsr %0" ::"m"(value)); }
+
+void fpu_to_memory(Vcpu& cpu) { host_x87_save(cpu.state.fpu); }
+void fpu_from_memory(Vcpu& cpu) { host_x87_load(cpu.state.fpu); }
+
+InsnHelper find_helper(const Insn& insn) {
+  if (InsnHelper f = find_near_helper(insn)) return f;
+  if (InsnHelper f = find_string_helper(insn)) return f;
+  if (InsnHelper f = find_system_helper(insn)) return f;
+  if (InsnHelper f = find_fpu_helper(insn)) return f;
+  if (InsnHelper f = find_legacy_helper(insn)) return f;
+  log_info("guest", "undefined here: {}", disassemble(insn.bytes, insn.length, insn.code_size, 0));
+  return [](Vcpu&, const Insn&) { throw fault_ud(); };
+}
+
+}  // namespace
+
+Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& model, unsigned vcpu_count,
+               const EngineOptions& options)
+    : ram_(ram),
+      clock_(clock),
+      model_(model),
+      options_(options),
+      gate_(*this, platform),
+      spaces_(ram),
+      cache_(ram, options.code_cache_bytes) {
+  options_.translate.avx_model = model.avx;
+  chaos_state_ = options.chaos.seed * 0x9e3779b97f4a7c15u + 0x1234567;
+  if (options.chaos.enabled) {
+    options_.translate.max_insns = 1 + chaos() % 64;
+    options_.translate.inline_jumps = chaos() % 4 != 0;
+    options_.translate.link = chaos() % 4 != 0;
+  }
+  (void)vcpu_count;
+}
+
+Result<std::unique_ptr<Engine>> Engine::create(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& model,
+                                               unsigned vcpu_count, const EngineOptions& options) {
+  std::unique_ptr<Engine> engine(new Engine(ram, platform, clock, model, vcpu_count, options));
+  DEJA_TRY(engine->init());
+  engine->vcpu_->vcpu_count = vcpu_count;
+  return engine;
+}
+
+Status Engine::init() {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("fma"))
+    return make_error("this host's CPU is below x86-64-v3 (AVX2, BMI2, FMA are needed): see lscpu");
+  if (!(getauxval(AT_HWCAP2) & 2)) return make_error("this host's kernel does not enable FSGSBASE (Linux 5.9 or later does)");
+  DEJA_TRY(cache_.init());
+  DEJA_TRY(install_host_signals());
+  ctx_ = cache_.context();
+  vcpu_.reset(new Vcpu{ctx_->state, *this, gate_, clock_, model_});
+  vcpu_->fpu_to_memory = fpu_to_memory;
+  vcpu_->fpu_from_memory = fpu_from_memory;
+  Emitter e(cache_.write_base(), cache_.exec_base() - reinterpret_cast<u64>(cache_.write_base()));
+  const Handlers handlers{enter_mem_slow, enter_mem_commit, enter_helper,    enter_link,
+                          enter_dispatch, enter_expired,    enter_host_fault};
+  thunks_ = emit_thunks(e, ctx_, cache_.probe_base(), cache_.exec_base(), handlers);
+  cache_.take(static_cast<u32>(e.p - cache_.write_base()));
+  cache_.keep();
+  translator_ = std::make_unique<Translator>(cache_.store(), thunks_.targets, options_.translate);
+  ram_.set_observer(this);
+  return {};
+}
+
+Engine::~Engine() { ram_.set_observer(nullptr); }
+
+void Engine::flush_caches() {
+  spaces_.flush_all();
+  cache_.clear();
+  ++counters_.cache_flushes;
+}
+
+// --- the run
+
+RunStop Engine::run(CpuState& cpu, Step until) {
+  if (clock_.steps >= until) return RunStop::budget;
+  g_engine = this;
+  ctx_->state = cpu;
+  space_ = nullptr;
+  stop_requested_ = dropped_ = false;
+  stop_reason_ = RunStop::budget;
+  const i64 budget = static_cast<i64>(std::min<u64>(until - clock_.steps, static_cast<u64>(kMaxSliceSteps)));
+  end_step_ = clock_.steps + static_cast<u64>(budget);
+  ctx_->set_remaining(budget);
+  HostSignalScope signals({cache_.exec_base(), cache_.exec_base() + options_.code_cache_bytes, cache_.probe_base(),
+                           thunks_.expired, thunks_.host_fault, ctx_});
+  if (options_.chaos.enabled) disturb();
+  const u64 code = dispatch();
+  if (code) {
+    host_x87_load(ctx_->state.fpu);
+    depart(code);
+    thunks_.enter(code);
+    host_x87_save(ctx_->state.fpu);
+    set_mxcsr(0x1f80);
+    asm volatile("fninit");
+  }
+  update_clock();
+  cpu = ctx_->state;
+  return stop_reason_;
+}
+
+void Engine::arrive() {
+  const u64 status = (ctx_->flag_lahf & 0xd5u) | (ctx_->flag_of ? flag::OF : 0);
+  ctx_->state.rflags = (ctx_->state.rflags & ~flag::kStatus) | status;
+}
+
+u64 Engine::depart(u64 code) {
+  ctx_->flag_lahf = static_cast<u8>(ctx_->state.rflags & 0xd5);
+  ctx_->flag_of = (ctx_->state.rflags & flag::OF) != 0;
+  return code;
+}
+
+u64 Engine::enter_mem_slow(ExecContext*, u64 site, u64 r9) {
+  Engine& e = *g_engine;
+  e.arrive();
+  return e.depart(e.mem_slow(e.cache_.store().mem_sites[site], r9));
+}
+u64 Engine::enter_mem_commit(ExecContext*, u64 site, u64) {
+  Engine& e = *g_engine;
+  e.arrive();
+  return e.depart(e.mem_commit(e.cache_.store().mem_sites[site]));
+}
+u64 Engine::enter_helper(ExecContext*, u64 site, u64) {
+  Engine& e = *g_engine;
+  e.arrive();
+  return e.depart(e.run_helper(static_cast<u32>(site)));
+}
+u64 Engine::enter_link(ExecContext*, u64 site, u64) {
+  Engine& e = *g_engine;
+  e.arrive();
+  return e.depart(e.link(static_cast<u32>(site)));
+}
+u64 Engine::enter_dispatch(ExecContext* ctx, u64, u64 r9) {
+  Engine& e = *g_engine;
+  e.arrive();
+  ctx->state.rip = r9 - e.code_base();
+  return e.depart(e.dispatch());
+}
+u64 Engine::enter_expired(ExecContext* ctx, u64 id, u64) {
+  Engine& e = *g_engine;
+  e.arrive();
+  ++e.counters_.expirations;
+  const Block& b = e.cache_.block(static_cast<BlockId>(id));
+  ctx->set_remaining(ctx->remaining() + b.count);
+  e.set_rip(b, 0);
+  return e.depart(e.dispatch());
+}
+u64 Engine::enter_host_fault(ExecContext*, u64, u64) {
+  Engine& e = *g_engine;
+  e.arrive();
+  return e.depart(e.host_fault());
+}
+
+void Engine::sync_to(const Block& b, unsigned insn) {
+  ctx_->set_remaining(ctx_->remaining() + b.count - static_cast<i64>(insn));
+  update_clock();
+}
+
+void Engine::set_rip(const Block& b, unsigned insn) {
+  u64 rip = ctx_->current_page + b.insn_offset[insn] - code_base();
+  if (!b.mode.has(BlockMode::kCode64)) rip &= 0xffffffff;
+  ctx_->state.rip = rip;
+}
+
+void Engine::raise(const GuestFault& fault, EventKind kind) {
+  ++counters_.faults;
+  step_trap_ = false;
+  deliver_event(*vcpu_, kind, fault);
+  ctx_->set_remaining(ctx_->remaining() - 1);
+  update_clock();
+}
+
+u64 Engine::dispatch() {
+  CpuState& s = ctx_->state;
+  ++counters_.dispatches;
+  if (step_trap_) {
+    step_trap_ = false;
+    s.pending_dbg |= kDr6Bs;
+  }
+  const auto leave = [&](RunStop why) {
+    stop_reason_ = why;
+    return u64{0};
+  };
+  while (true) {
+    dropped_ = false;
+    if (stop_requested_) return leave(stop_reason_ == RunStop::pause ? RunStop::pause : RunStop::event);
+    if (s.activity != Activity::running) return leave(RunStop::inactive);
+    if (ctx_->remaining() <= 0) return leave(RunStop::budget);
+    update_clock();
+    if (s.pending_dbg && !s.mov_ss_shadow) {
+      GuestFault db{kDB};
+      db.dr6 = s.pending_dbg;
+      s.pending_dbg = 0;
+      raise(db);
+      continue;
+    }
+    if (s.nmi_pending && !s.nmi_blocked && !s.mov_ss_shadow) {
+      s.nmi_pending = false;
+      ++counters_.interrupts;
+      raise({kNMI}, EventKind::nmi);
+      continue;
+    }
+    if ((s.rflags & flag::IF) && !s.sti_shadow && !s.mov_ss_shadow && gate_.interrupt_pending(s.index)) {
+      const int vector = gate_.acknowledge_interrupt(s.index);
+      if (vector >= 0) {
+        ++counters_.interrupts;
+        raise({static_cast<u8>(vector)}, EventKind::external_interrupt);
+        continue;
+      }
+    }
+    // Fetch.
+    u64 pc = s.rip;
+    if (s.mode64()) {
+      if (sign_extend(pc, 48) != pc) {
+        raise(fault_gp());
+        continue;
+      }
+    } else {
+      if (s.rip > s.seg[CS].limit) {
+        raise(fault_gp());
+        continue;
+      }
+      pc = (s.seg[CS].base + s.rip) & 0xffffffff;
+    }
+    unsigned limit = 0;
+    const bool trap = s.rflags & flag::TF;
+    if (s.sti_shadow || s.mov_ss_shadow || trap || (s.rflags & flag::RF)) limit = 1;
+    if (s.dr7 & 0xff) {
+      u64 hit = 0;
+      for (unsigned i = 0; i < 4; ++i) {
+        if (!(s.dr7 >> (2 * i) & 3) || (s.dr7 >> (16 + 4 * i) & 3)) continue;
+        limit = 1;
+        if (s.dr[i] == pc) hit |= u64{1} << i;
+      }
+      if (hit && !(s.rflags & flag::RF)) {
+        GuestFault db{kDB};
+        db.dr6 = hit;
+        raise(db);
+        continue;
+      }
+    }
+    if (options_.chaos.enabled && limit == 0) {
+      const u64 r = chaos();
+      if (r % 16 == 0) limit = 1 + (r >> 8) % 5;
+      if ((r >> 16) % 4096 == 0) disturb();
+    }
+    BlockMode mode = mode_of(s);
+    const u32 plain = mode.bits;
+    const auto limited = [&](unsigned n) { return BlockMode{plain | n << BlockMode::kLimitShift}; };
+    mode = limited(limit);
+    BlockId id = find_block(pc, mode);
+    if (id == kNone) continue;
+    if (cache_.block(id).count > ctx_->remaining()) {
+      id = find_block(pc, limited(static_cast<unsigned>(ctx_->remaining())));
+      if (id == kNone) continue;
+    }
+    const Block& b = cache_.block(id);
+    if (limit || b.count == 1) {
+      s.sti_shadow = s.mov_ss_shadow = false;
+      s.rflags &= ~flag::RF;
+      step_trap_ = trap;
+    }
+    AddressSpace& sp = space();
+    set_gs_base(sp.tables);
+    const u64 far = cache_.exec_base() + b.far_entry;
+    if (b.mode.limit() == 0) spaces_.install_jump(sp, b.mode.view(), pc, far, b.mode.bits);
+    else spaces_.set_jump_mode(sp, b.mode.view(), plain);
+    ctx_->r9 = pc;
+    return far;
+  }
+}
+
+BlockId Engine::find_block(u64 pc, BlockMode mode) {
+  AddressSpace& sp = space();
+  const View view = mode.view();
+  const auto fetch_page = [&](Gva linear, Gpa* page) {
+    if (spaces_.find_exec(sp, view, linear, page)) return true;
+    const Walk w = walk_pages(ram_, sp.key, linear, Access::execute, view == View::user, view == View::kernel_smap,
+                              model_.physical_bits);
+    if (!w.ok) {
+      raise(fault_pf(linear.value, w.error));
+      return false;
+    }
+    if (!ram_.contains(w.page)) {
+      log_info("guest", "instruction fetch from {:#x}, which is not RAM", w.page.value);
+      raise(fault_gp());
+      return false;
+    }
+    spaces_.install_exec(sp, view, linear, w);
+    *page = w.page;
+    return true;
+  };
+  Gpa page;
+  const Gva linear(pc);
+  if (!fetch_page(linear, &page)) return kNone;
+  const Gpa at(page.value + linear.offset());
+  BlockId id = cache_.find(at, mode);
+  const bool crosses = id != kNone && cache_.block(id).second_page.value != ~u64{0};
+  if (id != kNone && !crosses) return id;
+  const u8* bytes = ram_.host(at);
+  const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
+  bool need_next = crosses;
+  if (!crosses) {
+    id = translate_at(at, mode, bytes, in_page, Gpa(~u64{0}), &need_next);
+    if (id != kNone) return id;
+  }
+  DEJA_CHECK(need_next);
+  // The first instruction reaches into the next page.
+  u64 next = linear.page().value + kPageSize;
+  if (!mode.has(BlockMode::kCode64)) next &= 0xffffffff;
+  Gpa second;
+  if (!fetch_page(Gva(next), &second)) return kNone;
+  if (crosses) {
+    if (cache_.block(id).second_page == second) return id;
+    cache_.invalidate(at, 1);
+    spaces_.flush_all_jumps();
+  }
+  u8 joined[30];
+  const unsigned head = std::min(in_page, 15u);
+  std::memcpy(joined, bytes, head);
+  std::memcpy(joined + head, ram_.host(second), 15);
+  id = translate_at(at, mode, joined, head + 15, second, &need_next);
+  DEJA_CHECK(id != kNone);
+  return id;
+}
+
+BlockId Engine::translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page, bool* need_next) {
+  const TranslateInput input{at, mode, bytes, size, second_page};
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    BlockId id = kNone;
+    u32 used = 0;
+    const u32 offset = cache_.used();
+    switch (translator_->translate(input, cache_.write_base() + offset, offset, cache_.room(), &id, &used)) {
+      case TranslateStatus::ok: {
+        cache_.take(used);
+        cache_.add(id);
+        ++counters_.blocks;
+        counters_.translated_insns += cache_.block(id).count;
+        for (const Gpa p : {at.page(), second_page}) {
+          if (p.value == ~u64{0} || (ram_.flags(p.frame()) & GuestRam::kCode)) continue;
+          if (ram_.flags(p.frame()) & GuestRam::kWriteCached) spaces_.drop_writable(p.frame());
+          ram_.flags(p.frame()) |= GuestRam::kCode;
+        }
+        return id;
+      }
+      case TranslateStatus::need_next_page: *need_next = true; return kNone;
+      case TranslateStatus::cache_full:
+        ++counters_.cache_flushes;
+        spaces_.flush_all_jumps();
+        cache_.clear();
+        break;
+    }
+  }
+  DEJA_UNREACHABLE("code cache of {} bytes is too small for one block", options_.code_cache_bytes);
+}
+
+u64 Engine::link(u32 site) {
+  ++counters_.links;
+  const LinkSite& l = cache_.store().link_sites[site];
+  const Block& from = cache_.block(l.block);
+  const u64 flushes = counters_.cache_flushes;
+  const u64 pc = ctx_->current_page + l.target;
+  const Gpa expected(from.pc.page().value + l.target);
+  const BlockMode mode = from.mode;
+  ctx_->state.rip = (pc - code_base()) & (mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff);
+  const bool linkable = from.valid && from.second_page.value == ~u64{0};
+  const u64 code = dispatch();
+  // Link when dispatch chose just the plain block at the target, and nothing moved meanwhile.
+  if (!code || !linkable || counters_.cache_flushes != flushes || !cache_.block(l.block).valid) return code;
+  const BlockId id = cache_.find(expected, mode);
+  if (id == kNone || cache_.block(id).second_page.value != ~u64{0}) return code;
+  if (code == cache_.exec_base() + cache_.block(id).far_entry) cache_.set_link(site, id);
+  return code;
+}
+
+u64 Engine::run_helper(u32 site) {
+  ++counters_.helpers;
+  HelperSite& h = cache_.store().helper_sites[site];
+  const BlockId block_id = h.block;
+  const unsigned index = h.insn;
+  const bool ends = h.ends_block;
+  {
+    const Block& b = cache_.block(block_id);
+    sync_to(b, index);
+    set_rip(b, index);
+  }
+  const unsigned count = cache_.block(block_id).count;
+  const u64 resume = cache_.exec_base() + h.resume;
+  CpuState& s = ctx_->state;
+  if (h.raise != 0xff) {
+    GuestFault f{h.raise};
+    f.has_error = h.raise == kGP;
+    raise(f);
+    return dispatch();
+  }
+  if (!h.function) h.function = reinterpret_cast<void*>(find_helper(h.decoded));
+  vcpu_->next_rip = s.rip + h.decoded.length;
+  if (h.decoded.code_size != CodeSize::bits64) vcpu_->next_rip &= h.decoded.code_size == CodeSize::bits32 ? 0xffffffff : 0xffff;
+  const bool clears_trap = h.decoded.mnemonic == ZYDIS_MNEMONIC_SYSCALL || h.decoded.mnemonic == ZYDIS_MNEMONIC_SYSENTER ||
+                           h.decoded.mnemonic == ZYDIS_MNEMONIC_INT || h.decoded.mnemonic == ZYDIS_MNEMONIC_INT3 ||
+                           h.decoded.mnemonic == ZYDIS_MNEMONIC_INTO || h.decoded.mnemonic == ZYDIS_MNEMONIC_INT1;
+  try {
+    reinterpret_cast<InsnHelper>(h.function)(*vcpu_, h.decoded);
+  } catch (const GuestFault& fault) {
+    raise(fault);
+    return dispatch();
+  }
+  if (clears_trap) step_trap_ = false;
+  if (s.pause_run && h.decoded.mnemonic != ZYDIS_MNEMONIC_PAUSE) s.pause_run = 0;
+  if (!ends && !stop_requested_ && !dropped_ && !s.pending_dbg) {
+    // Back into the block, whose whole count is off the counter.
+    ctx_->set_remaining(ctx_->remaining() - static_cast<i64>(count - index));
+    return resume;
+  }
+  ctx_->set_remaining(ctx_->remaining() - 1);
+  s.rip = vcpu_->next_rip;
+  if (s.pause_run >= 16 && vcpu_->vcpu_count > 1) {
+    s.pause_run = 0;
+    stop_requested_ = true;
+    stop_reason_ = RunStop::pause;
+  }
+  return dispatch();
+}
+
+u64 Engine::host_fault() {
+  BlockId id = kNone;
+  unsigned insn = 0;
+  DEJA_CHECK(cache_.locate(ctx_->host_fault_pc, &id, &insn), "host fault at {:#x}, outside every block",
+             ctx_->host_fault_pc);
+  const Block& b = cache_.block(id);
+  sync_to(b, insn);
+  set_rip(b, insn);
+  switch (ctx_->host_fault_trap) {
+    case 0: raise({kDE}); break;
+    case 13: raise(fault_gp()); break;
+    case 16: raise({kMF}); break;
+    case 19: raise({b.mode.has(BlockMode::kXmUd) ? u8{kUD} : u8{kXM}}); break;
+    default:
+      DEJA_UNREACHABLE("host exception {} at {:#x}, guest rip {:#x}", ctx_->host_fault_trap, ctx_->host_fault_pc,
+                       ctx_->state.rip);
+  }
+  return dispatch();
+}
+
+// --- memory
+
+View Engine::view_for(Rights rights) const {
+  const CpuState& s = ctx_->state;
+  const bool smap = s.cr4 & cr4bit::SMAP;
+  switch (rights) {
+    case Rights::user: return View::user;
+    case Rights::supervisor: return smap ? View::kernel_smap : View::kernel;
+    case Rights::current: break;
+  }
+  if (s.cpl() == 3) return View::user;
+  return smap && !(s.rflags & flag::AC) ? View::kernel_smap : View::kernel;
+}
+
+AddressSpace& Engine::space() {
+  if (!space_) space_ = &spaces_.select(paging_key(ctx_->state));
+  return *space_;
+}
+
+void Engine::check_canonical(Gva linear, unsigned size) const {
+  if (!ctx_->state.mode64()) return;
+  if (sign_extend(linear.value, 48) != linear.value || sign_extend(linear.value + size - 1, 48) != linear.value + size - 1)
+    throw fault_gp();
+}
+
+bool Engine::translate(Gva linear, Access access, View view, Gpa* page, u32* error) {
+  AddressSpace& sp = space();
+  const Walk w = walk_pages(ram_, sp.key, linear, access, view == View::user, view == View::kernel_smap, model_.physical_bits);
+  if (!w.ok) {
+    *error = w.error;
+    return false;
+  }
+  *page = w.page;
+  if (ram_.contains(w.page) && access != Access::execute) spaces_.install(sp, view, linear, w, w.writable);
+  return true;
+}
+
+void Engine::note_data_access(Gva linear, unsigned size, bool write) {
+  CpuState& s = ctx_->state;
+  for (unsigned i = 0; i < 4; ++i) {
+    if (!(s.dr7 >> (2 * i) & 3)) continue;
+    const unsigned rw = s.dr7 >> (16 + 4 * i) & 3, len = s.dr7 >> (18 + 4 * i) & 3;
+    if (!(rw == 3 || (rw == 1 && write))) continue;
+    const u64 bytes = len == 2 ? 8 : len + 1u;
+    const u64 from = s.dr[i] & ~(bytes - 1);
+    if (linear.value < from + bytes && from < linear.value + size) s.pending_dbg |= u64{1} << i;
+  }
+}
+
+u64 Engine::mem_slow(MemSite& site, u64 address) {
+  ++counters_.mem_slow;
+  const Block& b = cache_.block(site.block);
+  const Block* block = &b;
+  const unsigned insn = site.insn;
+  const i64 entered = ctx_->remaining();
+  const auto fail = [&](const GuestFault& f) {
+    sync_to(*block, insn);
+    set_rip(*block, insn);
+    raise(f);
+    return dispatch();
+  };
+  const Access access = site.write ? Access::write : Access::read;
+  Gva linear(address);
+  const View view = b.mode.view();
+  if (site.checked) {
+    try {
+      linear = linear_address(*vcpu_, static_cast<Seg>(site.segment), address, site.size, access);
+    } catch (const GuestFault& f) {
+      return fail(f);
+    }
+  } else if (b.mode.has(BlockMode::kCode64)) {
+    const u64 last = linear.value + site.size - 1;
+    if (sign_extend(linear.value, 48) != linear.value || sign_extend(last, 48) != last)
+      return fail(site.segment == SS ? fault_ss() : fault_gp());
+  }
+  if (site.align && linear.value % site.align) return fail(fault_gp());
+  const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
+  const bool crosses = site.size > in_page;
+  Gpa page;
+  u32 error = 0;
+  if (!translate(linear, access, view, &page, &error)) return fail(fault_pf(linear.value, error));
+  if (!crosses && !site.checked && cached(linear, site.write, view)) {
+    ctx_->r9 = linear.value;
+    return cache_.exec_base() + site.hot;
+  }
+  parts_[0] = {page + linear.offset(), std::min<unsigned>(site.size, in_page)};
+  part_count_ = 1;
+  if (crosses) {
+    u64 second = linear.page().value + kPageSize;
+    if (!b.mode.has(BlockMode::kCode64)) second &= 0xffffffff;
+    Gpa page2;
+    if (!translate(Gva(second), access, view, &page2, &error)) return fail(fault_pf(second, error));
+    parts_[1] = {page2, site.size - in_page};
+    part_count_ = 2;
+  }
+  if (site.checked && b.mode.has(BlockMode::kAlignCheck) && site.size <= 8 && (linear.value & (site.size - 1u)) &&
+      (site.size & (site.size - 1u)) == 0)
+    return fail(fault_ac());
+  if (site.checked && b.mode.has(BlockMode::kSlowData)) note_data_access(linear, site.size, site.write);
+  sync_to(b, insn);
+  if (site.read) {
+    unsigned done = 0;
+    for (unsigned i = 0; i < part_count_; ++i) {
+      const Part& p = parts_[i];
+      if (ram_.contains(p.at)) {
+        std::memcpy(ctx_->bounce + done, ram_.host(p.at), p.size);
+      } else {
+        for (unsigned at = 0; at < p.size;) {
+          const unsigned n = std::min(p.size - at, 8u);
+          const u64 value = gate_.mmio_read(ctx_->state.index, p.at + at, n);
+          std::memcpy(ctx_->bounce + done + at, &value, n);
+          at += n;
+        }
+      }
+      done += p.size;
+    }
+  }
+  ctx_->set_remaining(entered);
+  ctx_->r9 = reinterpret_cast<u64>(ctx_->bounce);
+  ctx_->r10 = 0;
+  return cache_.exec_base() + site.special;
+}
+
+u64 Engine::mem_commit(MemSite& site) {
+  ++counters_.commits;
+  const Block& b = cache_.block(site.block);
+  const i64 entered = ctx_->remaining();
+  const unsigned insn = site.insn;
+  sync_to(b, insn);
+  if (site.write) {
+    unsigned done = 0;
+    for (unsigned i = 0; i < part_count_; ++i) {
+      const Part& p = parts_[i];
+      if (ram_.contains(p.at)) {
+        write_ram(p.at, ctx_->bounce + done, p.size);
+      } else {
+        for (unsigned at = 0; at < p.size;) {
+          const unsigned n = std::min(p.size - at, 8u);
+          u64 value = 0;
+          std::memcpy(&value, ctx_->bounce + done + at, n);
+          gate_.mmio_write(ctx_->state.index, p.at + at, value, n);
+          at += n;
+        }
+      }
+      done += p.size;
+    }
+  }
+  const bool stop = stop_requested_ || dropped_ || ctx_->state.pending_dbg;
+  if (stop && site.after != AfterSite::resume_only) {
+    ctx_->set_remaining(ctx_->remaining() - 1);
+    const u64 mask = b.mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff;
+    u64 next = 0;
+    switch (site.after) {
+      case AfterSite::next_insn: next = ctx_->current_page + b.insn_offset[insn + 1]; break;
+      case AfterSite::direct_target: next = ctx_->current_page + static_cast<u64>(i64{site.target}); break;
+      case AfterSite::branch_target: next = ctx_->branch_target; break;
+      case AfterSite::resume_only: break;
+    }
+    ctx_->state.rip = (next - (site.after == AfterSite::branch_target ? 0 : code_base())) & mask;
+    return dispatch();
+  }
+  ctx_->set_remaining(entered);
+  if (stop) {
+    // The instruction has more to do and ends its block: let the counter run out at the next block's head.
+    end_step_ -= static_cast<u64>(entered);
+    ctx_->set_remaining(0);
+  }
+  return cache_.exec_base() + site.resume;
+}
+
+void Engine::write_ram(Gpa at, const void* data, u64 size) {
+  const u8 flags = ram_.flags(at.frame());
+  if (flags & (GuestRam::kPageTable | GuestRam::kUpperTable)) {
+    if (spaces_.table_write(at, data, size)) {
+      dropped_ = true;
+      ++counters_.table_drops;
+    }
+  }
+  std::memcpy(ram_.host(at), data, size);
+  ram_.mark_dirty(at.frame());
+  if (flags & GuestRam::kCode) invalidate_code(at, size);
+}
+
+void Engine::invalidate_code(Gpa at, u64 size) {
+  if (cache_.invalidate(at, size) == 0) return;
+  ++counters_.code_invalidations;
+  spaces_.flush_all_jumps();
+  dropped_ = true;
+}
+
+void Engine::tracked_page_written(Gpa at, u64 size) {
+  if (ram_.flags(at.frame()) & (GuestRam::kPageTable | GuestRam::kUpperTable))
+    if (spaces_.table_write(at, nullptr, size)) dropped_ = true;
+  if (ram_.flags(at.frame()) & GuestRam::kCode) invalidate_code(at, size);
+}
+
+void Engine::read_bytes(Gva linear, void* out, unsigned size, Rights rights) {
+  check_canonical(linear, size);
+  const View view = view_for(rights);
+  u8* to = static_cast<u8*>(out);
+  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, false);
+  Gpa pages[2];
+  const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
+  if (size <= in_page) {
+    if (const u8* p = cached(linear, false, view)) {
+      std::memcpy(out, p, size);
+      return;
+    }
+  }
+  DEJA_CHECK(size <= kPageSize);
+  u32 error = 0;
+  u64 at = linear.value;
+  unsigned sizes[2] = {std::min(size, in_page), size > in_page ? size - in_page : 0};
+  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
+    if (!ctx_->state.mode64()) at &= 0xffffffff;
+    if (!translate(Gva(at), Access::read, view, &pages[i], &error)) throw fault_pf(at, error);
+    at = Gva(at).page().value + kPageSize;
+  }
+  Gpa from = pages[0] + linear.offset();
+  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
+    if (i == 1) from = pages[1];
+    if (ram_.contains(from)) {
+      std::memcpy(to, ram_.host(from), sizes[i]);
+    } else {
+      for (unsigned k = 0; k < sizes[i];) {
+        const unsigned n = std::min(sizes[i] - k, 8u);
+        const u64 value = gate_.mmio_read(ctx_->state.index, from + k, n);
+        std::memcpy(to + k, &value, n);
+        k += n;
+      }
+    }
+    to += sizes[i];
+  }
+}
+
+void Engine::write_bytes(Gva linear, const void* data, unsigned size, Rights rights) {
+  check_canonical(linear, size);
+  const View view = view_for(rights);
+  const u8* from = static_cast<const u8*>(data);
+  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, true);
+  const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
+  if (size <= in_page) {
+    if (u8* p = cached(linear, true, view)) {
+      std::memcpy(p, data, size);
+      return;
+    }
+  }
+  DEJA_CHECK(size <= kPageSize);
+  u32 error = 0;
+  u64 at = linear.value;
+  Gpa pages[2];
+  unsigned sizes[2] = {std::min(size, in_page), size > in_page ? size - in_page : 0};
+  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
+    if (!ctx_->state.mode64()) at &= 0xffffffff;
+    if (!translate(Gva(at), Access::write, view, &pages[i], &error)) throw fault_pf(at, error);
+    at = Gva(at).page().value + kPageSize;
+  }
+  Gpa to = pages[0] + linear.offset();
+  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
+    if (i == 1) to = pages[1];
+    if (ram_.contains(to)) {
+      write_ram(to, from, sizes[i]);
+    } else {
+      for (unsigned k = 0; k < sizes[i];) {
+        const unsigned n = std::min(sizes[i] - k, 8u);
+        u64 value = 0;
+        std::memcpy(&value, from + k, n);
+        gate_.mmio_write(ctx_->state.index, to + k, value, n);
+        k += n;
+      }
+    }
+    from += sizes[i];
+  }
+}
+
+void Engine::probe(Gva linear, unsigned size, Access access, Rights rights) {
+  if (size == 0) return;
+  check_canonical(linear, size);
+  const View view = view_for(rights);
+  const u64 last = linear.value + size - 1;
+  for (u64 at = linear.value;; at = Gva(at).page().value + kPageSize) {
+    const u64 lin = ctx_->state.mode64() ? at : at & 0xffffffff;
+    Gpa page;
+    u32 error = 0;
+    if (access == Access::execute || !cached(Gva(lin), access == Access::write, view))
+      if (!translate(Gva(lin), access, view, &page, &error)) throw fault_pf(lin, error);
+    if (Gva(at).page() == Gva(last).page()) break;
+  }
+}
+
+unsigned Engine::fetch(Gva address, u8* out, unsigned size) {
+  const View view = view_for(Rights::current);
+  unsigned done = 0;
+  while (done < size) {
+    Gpa page;
+    u32 error = 0;
+    const Gva at = address + done;
+    if (!translate(at, Access::execute, view, &page, &error)) {
+      if (done) return done;
+      throw fault_pf(at.value, error);
+    }
+    if (!ram_.contains(page)) {
+      if (done) return done;
+      throw fault_gp();
+    }
+    const unsigned n = std::min<unsigned>(size - done, static_cast<unsigned>(kPageSize - at.offset()));
+    std::memcpy(out + done, ram_.host(page + at.offset()), n);
+    done += n;
+  }
+  return done;
+}
+
+const u8* Engine::map_read(Gva linear, unsigned size) {
+  check_canonical(linear, size);
+  const View view = view_for(Rights::current);
+  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, false);
+  if (const u8* p = cached(linear, false, view)) return p;
+  Gpa page;
+  u32 error = 0;
+  if (!translate(linear, Access::read, view, &page, &error)) throw fault_pf(linear.value, error);
+  return ram_.contains(page) ? ram_.host(page + linear.offset()) : nullptr;
+}
+
+u8* Engine::map_write(Gva linear, unsigned size) {
+  check_canonical(linear, size);
+  const View view = view_for(Rights::current);
+  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, true);
+  if (u8* p = cached(linear, true, view)) return p;
+  Gpa page;
+  u32 error = 0;
+  if (!translate(linear, Access::write, view, &page, &error)) throw fault_pf(linear.value, error);
+  if (!ram_.contains(page)) return nullptr;
+  const u64 frame = page.frame();
+  if (ram_.flags(frame) & GuestRam::kTracked) {
+    // A page that is about to be filled as a whole is rarely code or a page table any more.
+    if (size < kPageSize / 2) return nullptr;
+    const Gpa at = page + linear.offset();
+    if (ram_.flags(frame) & (GuestRam::kPageTable | GuestRam::kUpperTable))
+      if (spaces_.table_write(at, nullptr, size)) dropped_ = true;
+    if (ram_.flags(frame) & GuestRam::kCode) invalidate_code(at, size);
+  }
+  ram_.mark_dirty(frame);
+  return ram_.host(page + linear.offset());
+}
+
+// --- chaos
+
+void Engine::disturb() {
+  const u64 r = chaos();
+  if (r % 64 == 0) {
+    flush_caches();
+    translator_->options().max_insns = 1 + chaos() % 64;
+  } else if (r % 64 < 8) {
+    spaces_.flush_all();
+  } else if (r % 64 < 16) {
+    spaces_.flush_all_jumps();
+  } else if (r % 64 < 32) {
+    // Mark pages dirty that are not.
+    for (int i = 0; i < 4; ++i) {
+      const u64 frame = chaos() % ram_.frames();
+      if (ram_.contains(Gpa(frame << kPageShift))) ram_.mark_dirty(frame);
+    }
+  }
+}
+
+}  // namespace deja

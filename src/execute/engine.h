@@ -1,0 +1,182 @@
+// Runs vCPUs: finds or makes translated blocks, enters them, and handles whatever they leave for C++.
+//
+// One Engine serves all vCPUs of a machine, one at a time on one host thread. What it caches (blocks, TLBs) is
+// never visible to the guest.
+#pragma once
+
+#include <memory>
+
+#include "execute/address_space.h"
+#include "execute/code_cache.h"
+#include "execute/thunks.h"
+#include "execute/vcpu.h"
+#include "translate/translator.h"
+
+namespace deja {
+
+// Disturbs everything that must not matter, from a seed: proof of rule 3 (docs/determinism.md).
+struct EngineChaos {
+  bool enabled = false;
+  u64 seed = 0;
+};
+
+struct EngineOptions {
+  u64 code_cache_bytes = 64_MiB;
+  TranslateOptions translate;
+  EngineChaos chaos;
+};
+
+// Counters for a person tuning the engine; none of them feeds back into execution.
+struct EngineCounters {
+  u64 dispatches = 0, blocks = 0, translated_insns = 0, mem_slow = 0, commits = 0, helpers = 0, links = 0;
+  u64 expirations = 0, faults = 0, interrupts = 0, cache_flushes = 0, table_drops = 0, code_invalidations = 0;
+};
+
+enum class RunStop : u8 {
+  budget,    // reached `until`
+  event,     // the machine's devices were touched: deadlines and interrupt lines may have changed
+  inactive,  // the vCPU halted, waits for SIPI or shut down
+  pause,     // a run of PAUSEs: an SMP guest spins, give its quantum to another
+};
+
+class Engine final : public Mmu, private RamObserver {
+ public:
+  // All references must outlive the engine. `clock.steps` advances as the guest runs.
+  static Result<std::unique_ptr<Engine>> create(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& model,
+                                                unsigned vcpu_count, const EngineOptions& options);
+  ~Engine() override;
+
+  // Runs `cpu` until clock.steps == until or a reason to stop earlier. Never goes past `until`.
+  RunStop run(CpuState& cpu, Step until);
+  // Asks the current or next run() to stop after the instruction in progress. Only from the engine's thread.
+  void stop_soon() { stop_requested_ = true; }
+
+  const EngineCounters& counters() const { return counters_; }
+  // Drops all translated code and TLBs.
+  void flush_caches();
+
+  // Mmu
+  void read_bytes(Gva address, void* out, unsigned size, Rights rights) override;
+  void write_bytes(Gva address, const void* data, unsigned size, Rights rights) override;
+  void probe(Gva address, unsigned size, Access access, Rights rights) override;
+  unsigned fetch(Gva address, u8* out, unsigned size) override;
+  bool read_physical(Gpa address, void* out, unsigned size) override { return ram_.read(address, out, size); }
+  void paging_changed() override { space_ = nullptr; }
+  const u8* map_read(Gva address, unsigned size) override;
+  u8* map_write(Gva address, unsigned size) override;
+
+ private:
+  // Forwards to the machine, with the clock exact, and notes that devices were touched.
+  class Gate final : public Platform {
+   public:
+    Gate(Engine& engine, Platform& target) : engine_(engine), target_(target) {}
+    u32 port_read(u16 port, unsigned size) override { return touch(), target_.port_read(port, size); }
+    void port_write(u16 port, u32 value, unsigned size) override { touch(), target_.port_write(port, value, size); }
+    u64 mmio_read(unsigned v, Gpa a, unsigned size) override { return touch(), target_.mmio_read(v, a, size); }
+    void mmio_write(unsigned v, Gpa a, u64 x, unsigned size) override { touch(), target_.mmio_write(v, a, x, size); }
+    u64 cr8_read(unsigned v) override { return target_.cr8_read(v); }
+    void cr8_write(unsigned v, u64 x) override { touch(), target_.cr8_write(v, x); }
+    bool apic_msr_read(unsigned v, u32 msr, u64* x) override { return touch(), target_.apic_msr_read(v, msr, x); }
+    bool apic_msr_write(unsigned v, u32 msr, u64 x) override { return touch(), target_.apic_msr_write(v, msr, x); }
+    void apic_base_written(unsigned v, u64 x) override { touch(), target_.apic_base_written(v, x); }
+    bool interrupt_pending(unsigned v) override { return target_.interrupt_pending(v); }
+    int acknowledge_interrupt(unsigned v) override { return target_.acknowledge_interrupt(v); }
+    u64 tsc() override { return target_.tsc(); }
+
+   private:
+    void touch() { engine_.stop_requested_ = true; }
+    Engine& engine_;
+    Platform& target_;
+  };
+
+  Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& model, unsigned vcpu_count,
+         const EngineOptions& options);
+  Status init();
+
+  // RamObserver: DMA and other writes that have happened already.
+  void tracked_page_written(Gpa address, u64 size) override;
+  void dirty_marks_cleared() override { spaces_.drop_all_writable(); }
+
+  // --- out-of-line entries from translated code
+  static u64 enter_mem_slow(ExecContext*, u64 site, u64 r9);
+  static u64 enter_mem_commit(ExecContext*, u64 site, u64 r9);
+  static u64 enter_helper(ExecContext*, u64 site, u64 r9);
+  static u64 enter_link(ExecContext*, u64 site, u64 r9);
+  static u64 enter_dispatch(ExecContext*, u64 site, u64 r9);
+  static u64 enter_expired(ExecContext*, u64 site, u64 r9);
+  static u64 enter_host_fault(ExecContext*, u64 site, u64 r9);
+  void arrive();          // status flags into state.rflags
+  u64 depart(u64 code);   // and back; returns `code`
+  u64 mem_slow(MemSite& site, u64 address);
+  u64 mem_commit(MemSite& site);
+  u64 run_helper(u32 site);
+  u64 link(u32 site);
+  u64 host_fault();
+
+  // The next thing to execute; 0 leaves the run.
+  u64 dispatch();
+  // Finds or translates the block at linear `pc`; kNone after a fault was delivered.
+  BlockId find_block(u64 pc, BlockMode mode);
+  BlockId translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page, bool* need_next);
+  void invalidate_code(Gpa address, u64 size);
+  void write_ram(Gpa at, const void* data, u64 size);
+
+  // Accounting: the instruction with index `insn` of a block whose whole count is off the counter already is the
+  // next to complete; clock.steps becomes the number of steps before it.
+  void sync_to(const Block& block, unsigned insn);
+  void set_rip(const Block& block, unsigned insn);
+  i64 steps_left() const { return ctx_->remaining(); }
+  // Delivers `fault` at state.rip: one step.
+  void raise(const GuestFault& fault, EventKind kind = EventKind::fault);
+  void update_clock() { clock_.steps = end_step_ - static_cast<u64>(ctx_->remaining()); }
+
+  View view_for(Rights rights) const;
+  AddressSpace& space();
+  // Physical page for an access; installs it for inline use when it is RAM. False: *error is the #PF code.
+  bool translate(Gva linear, Access access, View view, Gpa* page, u32* error);
+  u8* cached(Gva linear, bool write, View view) {
+    ViewTables& t = space().tables->view[static_cast<unsigned>(view)];
+    const u64 slot = linear.value >> kPageShift & 0xffff;
+    const u64 tag = write ? t.write_tag[slot] : t.read_tag[slot];
+    return tag + linear.page().value == 0 ? reinterpret_cast<u8*>(t.addend[slot] + linear.value) : nullptr;
+  }
+  void check_canonical(Gva linear, unsigned size) const;
+  void note_data_access(Gva linear, unsigned size, bool write);
+  u64 code_base() const { return ctx_->state.mode64() ? 0 : ctx_->state.seg[CS].base; }
+
+  u64 chaos() {
+    chaos_state_ ^= chaos_state_ << 13;
+    chaos_state_ ^= chaos_state_ >> 7;
+    return chaos_state_ ^= chaos_state_ << 17;
+  }
+  void disturb();
+
+  GuestRam& ram_;
+  Clock& clock_;
+  const CpuModel& model_;
+  EngineOptions options_;
+  Gate gate_;
+  AddressSpaces spaces_;
+  CodeCache cache_;
+  Thunks thunks_;
+  std::unique_ptr<Translator> translator_;
+  ExecContext* ctx_ = nullptr;
+  std::unique_ptr<Vcpu> vcpu_;
+  AddressSpace* space_ = nullptr;  // of ctx_->state; nullptr: to be selected anew
+  Step end_step_ = 0;              // the step at which the counter reaches 0
+  bool stop_requested_ = false;
+  bool dropped_ = false;           // translations or code changed: leave the block after this instruction
+  bool step_trap_ = false;         // RFLAGS.TF was set when the instruction in progress began
+  RunStop stop_reason_ = RunStop::budget;
+  EngineCounters counters_;
+  u64 chaos_state_ = 0;
+
+  // The access on the bounce buffer between mem_slow and mem_commit.
+  struct Part {
+    Gpa at;
+    unsigned size = 0;
+  } parts_[2];
+  unsigned part_count_ = 0;
+};
+
+}  // namespace deja

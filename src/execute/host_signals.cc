@@ -1,0 +1,81 @@
+#include "execute/host_signals.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "translate/translator.h"
+
+namespace deja {
+namespace {
+
+thread_local const HostSignalMap* t_map = nullptr;
+thread_local bool t_stack_set = false;
+
+void on_fault(int signal, siginfo_t*, void* raw) {
+  auto* uc = static_cast<ucontext_t*>(raw);
+  greg_t* r = uc->uc_mcontext.gregs;
+  const HostSignalMap* m = t_map;
+  const u64 pc = static_cast<u64>(r[REG_RIP]);
+  if (m && pc >= m->code_begin && pc < m->code_end) {
+    const u64 trap = static_cast<u64>(r[REG_TRAPNO]);
+    if (signal == SIGSEGV && trap == 14) {
+      // The probe: only it can touch an inaccessible page. The block id precedes the far entry.
+      const u64 near_entry = pc - Translator::kProbeOffset;
+      u32 id;
+      std::memcpy(&id, reinterpret_cast<const void*>(near_entry - Translator::kFarEntryBytes - 4), 4);
+      const u64 address = static_cast<u64>(r[REG_CR2]);
+      if (address < m->probe_base && address >= m->probe_base - 64_KiB) {
+        r[REG_RCX] = id;
+        r[REG_RIP] = static_cast<greg_t>(m->expired);
+        return;
+      }
+    } else if (trap == 0 || trap == 13 || trap == 16 || trap == 19) {
+      m->context->host_fault_pc = pc;
+      m->context->host_fault_trap = trap;
+      r[REG_RIP] = static_cast<greg_t>(m->host_fault);
+      return;
+    }
+  }
+  // Not ours: die as the default action would, with the faulting instruction in the core dump.
+  run_crash_hooks();
+  static const char text[] = "deja: internal error: host fault outside what the engine handles; this is a bug in DejaVM\n";
+  (void)!write(STDERR_FILENO, text, sizeof text - 1);
+  struct sigaction dfl {};
+  dfl.sa_handler = SIG_DFL;
+  sigaction(signal, &dfl, nullptr);
+}
+
+}  // namespace
+
+Status install_host_signals() {
+  struct sigaction action {};
+  action.sa_sigaction = on_fault;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  sigfillset(&action.sa_mask);
+  for (const int s : {SIGSEGV, SIGFPE, SIGBUS, SIGILL})
+    if (sigaction(s, &action, nullptr)) return make_error("sigaction: {}", strerror(errno));
+  return {};
+}
+
+HostSignalScope::HostSignalScope(const HostSignalMap& map) : map_(map) {
+  if (!t_stack_set) {
+    constexpr std::size_t kStack = 256 * 1024;
+    void* stack = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    DEJA_CHECK(stack != MAP_FAILED);
+    stack_t ss{};
+    ss.ss_sp = stack;
+    ss.ss_size = kStack;
+    DEJA_CHECK(sigaltstack(&ss, nullptr) == 0);
+    t_stack_set = true;
+  }
+  t_map = &map_;
+}
+
+HostSignalScope::~HostSignalScope() { t_map = nullptr; }
+
+}  // namespace deja

@@ -1,0 +1,28 @@
+// The seam between translated code and C++: entry, exits, and calls out of line.
+#pragma once
+
+#include "translate/emitter.h"
+#include "translate/exec_context.h"
+#include "translate/translator.h"
+
+namespace deja {
+
+// Called with the guest's registers saved in the context and the host's restored. `site` is what translated code
+// left in ecx, `r9` its scratch register. Returns the host address to go on at, or 0 to leave the run.
+using Handler = u64 (*)(ExecContext*, u64 site, u64 r9);
+
+struct Handlers {
+  Handler mem_slow, mem_commit, helper, link, dispatch, expired, host_fault;
+};
+
+struct Thunks {
+  CodeTargets targets;
+  void (*enter)(u64 code) = nullptr;  // runs translated code from `code` until a handler returns 0
+  u64 expired = 0;     // host signal handler resumes here: ecx = block id, the counter ran out at its head
+  u64 host_fault = 0;  // … here: a carried-over instruction raised SIGFPE or #GP; context.host_fault_pc is set
+};
+
+// Emits all of them at `e`.
+Thunks emit_thunks(Emitter& e, ExecContext* context, u64 probe_base, u64 cache_exec, const Handlers& handlers);
+
+}  // namespace deja

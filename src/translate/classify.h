@@ -1,0 +1,35 @@
+// Which way each instruction goes: carried over to the host, written anew by the translator, or done in C++.
+// A whitelist: what is not known here goes to C++, and what C++ does not know raises #UD.
+#pragma once
+
+#include "decode/insn.h"
+#include "translate/mode.h"
+
+namespace deja {
+
+enum class Way : u8 {
+  carry,    // the host executes it, with registers renamed and the memory operand replaced
+  nothing,  // no effect in this machine: NOP, fences, prefetches
+  lea,
+  moffs,    // MOV to/from an absolute offset
+  push,
+  pop,
+  leave,
+  jump,     // near JMP, direct or indirect
+  jcc,
+  call,
+  ret,
+  loop,     // LOOP, LOOPE, LOOPNE, JCXZ and kin
+  helper,   // C++, and the block ends
+  helper_inline,  // C++, and the block goes on
+};
+
+Way classify(const Insn& insn);
+
+// The exception that the instruction raises before anything else because of the FPU bits of `mode` (0xff: none).
+u8 fpu_gate(const Insn& insn, BlockMode mode);
+
+// Multiple that the address of the memory operand must have, or 0 (SDM vol. 1 table 14-22: SSE 16-byte operands).
+u8 required_alignment(const Insn& insn);
+
+}  // namespace deja

@@ -1,0 +1,75 @@
+// What translated code sees besides guest memory: one block of host memory that lies within RIP reach of the code
+// cache, and the tables of the current address space, which the host's GS base points at.
+//
+// Host registers in translated code:
+//   rax rdx rbx rsp rbp rsi rdi r12-r15   the guest's registers of the same name
+//   r8                                    guest RCX
+//   rcx r9 r10                            scratch
+//   r11                                   step counter: (steps left in the slice << 6) | 12
+//   EFLAGS                                guest CF PF AF ZF SF OF; DF, TF, AC are always 0 on the host
+//   x87, MXCSR, ymm0-15                   the guest's
+// Guest r8-r11 live in state.gpr[8..11]. The low six bits of r11 are the shift count of `shrx reg, reg, r11`,
+// with which a difference of addresses is reduced to its page number without touching flags.
+#pragma once
+
+#include "guest/cpu_state.h"
+
+namespace deja {
+
+inline constexpr unsigned kCounterShift = 6;
+inline constexpr u64 kCounterLow = 12;
+
+// Three views of an address space, by what the current privilege may touch.
+enum class View : u8 {
+  user,         // CPL 3
+  kernel,       // CPL 0-2, user pages accessible (SMAP off or RFLAGS.AC = 1)
+  kernel_smap,  // CPL 0-2, user pages not accessible
+};
+inline constexpr unsigned kViews = 3;
+
+// Tables that inline code looks up, indexed by 16 bits: of the virtual page number (TLB) or of the linear PC
+// (jump cache). A tag is the negated page address or PC, so that adding the address looked up gives 0 (+ offset)
+// on a hit.
+struct ViewTables {
+  u64 read_tag[65536];
+  u64 write_tag[65536];
+  u64 addend[65536];  // host address minus guest linear address
+  u64 jump_tag[65536];
+  u64 jump_code[65536];  // far entry in the code cache
+};
+struct AddressSpaceTables {
+  ViewTables view[kViews];
+};
+
+// A tag for slot `index` that no access hits: 0 would be hit by page 0 in slot 0 and, by wrapping around the top
+// of the address space, from slot ffffh.
+constexpr u64 invalid_page_tag(u64 index) {
+  return index == 0 || index == 0xffff ? u64{0} - ((index ^ 0x8000) << kPageShift) : 0;
+}
+constexpr u64 invalid_jump_tag(u64 index) { return index == 0 ? ~u64{0} : 0; }
+
+struct alignas(4096) ExecContext {
+  CpuState state;
+
+  u64 current_page = 0;  // linear address of the page that the running block was entered in
+  u64 counter = 0;       // r11 while C++ runs
+  u64 host_rsp = 0;
+  u64 resume = 0;  // host address to go on at after a call into C++
+  u64 r9 = 0, r10 = 0;  // scratch registers to load on resumption
+  u64 branch_target = 0;
+  u64 scratch = 0;
+  u64 host_fault_pc = 0;
+  u64 host_fault_trap = 0;  // x86 vector of the host exception
+  u8 flag_of = 0;    // AL of LAHF/SETO: OF
+  u8 flag_lahf = 0;  // AH: SF ZF AF PF CF
+  u8 poison = 0;     // chaos: scratch registers are filled with junk on resumption
+  alignas(64) u8 bounce[128] = {};
+
+  i64 remaining() const { return static_cast<i64>(counter) >> kCounterShift; }
+  void set_remaining(i64 steps) { counter = static_cast<u64>(steps) << kCounterShift | kCounterLow; }
+};
+
+// Slices never exceed this many steps: the guard region that the counter probe reads is sized by it.
+inline constexpr i64 kMaxSliceSteps = i64{1} << 22;
+
+}  // namespace deja

@@ -1,0 +1,205 @@
+// The guest instruction carried over to the host: same opcode and immediate, registers renamed (guest RCX stands
+// in host r8, guest r8-r11 in memory slots), memory operand replaced by [r9+r10].
+#include <algorithm>
+
+#include "base/check.h"
+#include "translate/classify.h"
+#include "translate/translator.h"
+
+namespace deja {
+namespace {
+
+bool is_vector_isa(u8 ext) {
+  switch (ext) {
+    case ZYDIS_ISA_EXT_BASE:
+    case ZYDIS_ISA_EXT_LONGMODE:
+    case ZYDIS_ISA_EXT_MOVBE:
+    case ZYDIS_ISA_EXT_LZCNT: return false;
+    default: return true;
+  }
+}
+
+}  // namespace
+
+void Translator::emit_op(const Insn& i) {
+  const bool mem = i.has_mem && i.op[0].kind != OperandKind::none && [&] {
+    for (unsigned k = 0; k < i.operand_count; ++k)
+      if (i.op[k].kind == OperandKind::mem) return true;
+    return false;
+  }();
+
+  // AH..BH can be encoded only without REX: then every register must be a legacy one under its own number, with
+  // guest RCX copied to host rcx around the instruction.
+  bool norex = false;
+  bool guest_rcx = i.implicit_rcx;
+  for (unsigned k = 0; k < i.operand_count; ++k) {
+    const Operand& o = i.op[k];
+    if (o.kind == OperandKind::gpr && o.high) norex = true;
+  }
+  if (norex)
+    for (unsigned k = 0; k < i.operand_count; ++k)
+      if (i.op[k].kind == OperandKind::gpr && i.op[k].reg == RCX) guest_rcx = true;
+
+  // Where each encoded general register goes.
+  struct Place {
+    int guest = -1;
+    unsigned host = 0;
+    bool written = false;
+  };
+  Place places[4];
+  unsigned place_count = 0;
+  unsigned need = 0;  // distinct guest registers in slots
+  for (unsigned k = 0; k < i.operand_count; ++k) {
+    const Operand& o = i.op[k];
+    if (o.kind != OperandKind::gpr || o.field == Field::implicit) continue;
+    Place* p = nullptr;
+    for (unsigned j = 0; j < place_count; ++j)
+      if (places[j].guest == o.reg) p = &places[j];
+    if (!p) {
+      p = &places[place_count++];
+      p->guest = o.reg;
+      if (o.reg >= R8 && o.reg <= R11) ++need;
+    }
+    p->written |= o.written;
+  }
+
+  // Scratch registers for slots. [r9+r10] can be folded into r9 to free r10.
+  unsigned scratch[3];
+  unsigned scratch_count = 0;
+  bool folded = false;
+  if (mem) {
+    if (!guest_rcx) scratch[scratch_count++] = HRCX;
+    if (need > scratch_count) {
+      e_.lea(HR9, HR9, HR10, 1, 0);
+      folded = true;
+      scratch[scratch_count++] = HR10;
+    }
+  } else {
+    scratch[scratch_count++] = HR9;
+    scratch[scratch_count++] = HR10;
+    if (!guest_rcx) scratch[scratch_count++] = HRCX;
+  }
+  DEJA_CHECK(need <= scratch_count, "{} slot registers in one instruction", need);
+  unsigned next_scratch = 0;
+  for (unsigned j = 0; j < place_count; ++j) {
+    Place& p = places[j];
+    const unsigned g = static_cast<unsigned>(p.guest);
+    if (g >= R8 && g <= R11) {
+      p.host = scratch[next_scratch++];
+      e_.mov_load(p.host, gpr_slot(g));
+    } else if (g == RCX) {
+      p.host = norex ? HRCX : HR8;
+    } else {
+      p.host = g;
+    }
+  }
+  const auto host_of = [&](u8 guest) -> unsigned {
+    for (unsigned j = 0; j < place_count; ++j)
+      if (places[j].guest == guest) return places[j].host;
+    DEJA_UNREACHABLE();
+  };
+
+  // Memory base for instructions that cannot have REX.
+  unsigned swap = 0;
+  if (norex && mem) {
+    if (guest_rcx) {
+      // The address takes the place of RBX (RAX may be implied by CMPXCHG) for the length of the instruction.
+      e_.lea(HR9, HR9, HR10, 1, 0);
+      swap = HRBX;
+      for (unsigned j = 0; j < place_count; ++j)
+        if (places[j].guest == RBX) swap = HRSI;
+      e_.b(0x49, 0x87, static_cast<u8>(0xc1 | swap << 3));  // xchg r9, swap
+    } else {
+      e_.lea(HRCX, HR9, HR10, 1, 0);
+    }
+  }
+  if (guest_rcx) e_.mov(HRCX, HR8);
+
+  // ModRM fields.
+  unsigned reg = static_cast<unsigned>(i.rex_r) << 3 | i.modrm_reg();
+  unsigned rm = static_cast<unsigned>(i.rex_b) << 3 | i.modrm_rm();
+  unsigned vvvv = i.vex_vvvv;
+  unsigned opcode_reg = 0;
+  bool has_opcode_reg = false, force_rex = false;
+  for (unsigned k = 0; k < i.operand_count; ++k) {
+    const Operand& o = i.op[k];
+    if (o.kind != OperandKind::gpr) continue;
+    if (o.field == Field::implicit) continue;
+    const unsigned h = o.high ? o.reg + 4u : host_of(o.reg);
+    if (o.size == 1 && !o.high && h >= 4 && h < 8) force_rex = true;
+    if (o.field == Field::modrm_reg) reg = h;
+    if (o.field == Field::modrm_rm) rm = h;
+    if (o.field == Field::vvvv) vvvv = h;
+    if (o.field == Field::opcode) opcode_reg = h, has_opcode_reg = true;
+  }
+  // XCHG rAX, r encodes rAX implicitly and r in the opcode.
+
+  const auto emit_modrm = [&] {
+    if (!i.has_modrm) return;
+    if (!mem) {
+      e_.b(static_cast<u8>(0xc0 | (reg & 7) << 3 | (rm & 7)));
+    } else if (norex) {
+      const unsigned base = swap ? swap : static_cast<unsigned>(HRCX);
+      e_.b(static_cast<u8>((reg & 7) << 3 | base));  // rcx, rbx, rsi: no SIB, no displacement needed
+    } else if (folded) {
+      e_.b(static_cast<u8>((reg & 7) << 3 | 1));  // [r9]
+    } else {
+      e_.b(static_cast<u8>((reg & 7) << 3 | 4), 0x11);  // [r9 + r10]
+    }
+  };
+  const bool mem_r9 = mem && !norex;
+  const unsigned bit_r = i.has_modrm ? reg >> 3 : 0;
+  const unsigned bit_x = mem_r9 && !folded ? 1 : 0;
+  const unsigned bit_b = mem_r9 ? 1 : i.has_modrm ? (mem ? 0 : rm >> 3) : has_opcode_reg ? opcode_reg >> 3 : 0;
+
+  if (i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
+    e_.b(0xc4, static_cast<u8>((bit_r ^ 1) << 7 | (bit_x ^ 1) << 6 | (bit_b ^ 1) << 5 | i.map));
+    e_.b(static_cast<u8>((i.rex_w ? 0x80 : 0) | (~vvvv & 15) << 3 | i.vex_l << 2 | i.vex_pp), i.opcode);
+    emit_modrm();
+  } else {
+    u8 mandatory = i.mandatory_prefix;
+    if (!options_.avx_model && (i.mnemonic == ZYDIS_MNEMONIC_TZCNT || i.mnemonic == ZYDIS_MNEMONIC_LZCNT))
+      mandatory = 0;  // without BMI1/LZCNT these bytes are BSF and BSR
+    // Opcodes that mean something else in 64-bit mode.
+    u8 opcode = i.opcode;
+    const bool one_byte_map = i.map == ZYDIS_OPCODE_MAP_DEFAULT;
+    bool incdec = one_byte_map && i.code_size != CodeSize::bits64 && opcode >= 0x40 && opcode <= 0x4f;
+    if (one_byte_map && opcode == 0x82) opcode = 0x80;
+
+    bool prefix66 = i.prefix66;
+    if (i.code_size == CodeSize::bits16 && !is_vector_isa(i.isa_ext)) prefix66 = !prefix66;
+    if (prefix66) e_.b(0x66);
+    if (mandatory == 0xf2 || mandatory == 0xf3) e_.b(mandatory);
+    u8 rex = static_cast<u8>(0x40 | (i.rex_w ? 8 : 0) | bit_r << 2 | bit_x << 1 | bit_b);
+    if (incdec) rex = static_cast<u8>(0x40 | opcode_reg >> 3);
+    if (rex != 0x40 || force_rex) {
+      DEJA_CHECK(!norex, "high-byte register with REX");
+      e_.b(rex);
+    }
+    if (incdec) {
+      e_.b(0xff, static_cast<u8>(0xc0 | (opcode >= 0x48 ? 1 << 3 : 0) | (opcode_reg & 7)));
+    } else {
+      if (!one_byte_map) e_.b(0x0f);
+      if (i.map == ZYDIS_OPCODE_MAP_0F38) e_.b(0x38);
+      if (i.map == ZYDIS_OPCODE_MAP_0F3A) e_.b(0x3a);
+      if (has_opcode_reg) opcode = static_cast<u8>((opcode & 0xf8) | (opcode_reg & 7));
+      e_.b(opcode);
+      emit_modrm();
+    }
+  }
+  const unsigned imm = i.imm_offset ? i.imm_offset : i.length;
+  for (unsigned k = imm; k < i.length; ++k) e_.b(i.bytes[k]);
+
+  if (swap) e_.b(0x49, 0x87, static_cast<u8>(0xc1 | swap << 3));  // xchg r9, swap
+  if (guest_rcx) {
+    // An explicit RCX operand of an instruction that may have REX is in r8 already.
+    bool in_rcx = true;
+    if (!norex)
+      for (unsigned j = 0; j < place_count; ++j) in_rcx &= places[j].guest != RCX;
+    if (in_rcx && (i.gpr_written & (1 << RCX))) e_.mov(HR8, HRCX);
+  }
+  for (unsigned j = 0; j < place_count; ++j)
+    if (places[j].written) store_gpr(static_cast<unsigned>(places[j].guest), places[j].host);
+}
+
+}  // namespace deja
