@@ -119,14 +119,14 @@ void far_jump(Vcpu& cpu, const Insn& insn) {
   cpu.next_rip = rip;
 }
 
-void call_same_level(Vcpu& cpu, const SegmentRegister& cs, u64 rip, unsigned size) {
+void call_same_level(Vcpu& cpu, const SegmentRegister& cs, u64 rip, unsigned size, unsigned width) {
   CpuState& s = cpu.state;
-  StackWriter stack(cpu);
+  StackWriter stack(cpu, s.seg[SS], s.gpr[RSP], width, Rights::current, 0);
   stack.push(s.seg[CS].selector, size);
   stack.push(cpu.next_rip, size);
   check_branch_target(cpu, cs, rip);
   stack.commit();
-  set_stack_pointer(s, stack_width(s), stack.rsp());
+  set_stack_pointer(s, width, stack.rsp());
   enter_code_segment(cpu, cs, rip);
 }
 
@@ -173,13 +173,13 @@ void far_call(Vcpu& cpu, const Insn& insn) {
       cs = v8086_segment(target.selector);
     else
       set_real_mode_segment(&cs, target.selector);
-    return call_same_level(cpu, cs, target.offset, insn.operand_size);
+    return call_same_level(cpu, cs, target.offset, insn.operand_size, stack_width(s));
   }
   if (null_selector(target.selector)) throw fault_gp();
   const Descriptor d = read_descriptor(cpu, target.selector, kGP);
   if (d.code()) {
     const SegmentRegister cs = direct_code_segment(cpu, target.selector, d);
-    return call_same_level(cpu, cs, target.offset, insn.operand_size);
+    return call_same_level(cpu, cs, target.offset, insn.operand_size, stack_width(s));
   }
   if (transfer_to_task(cpu, target.selector, d, TaskSwitchSource::call)) return;
   if (!is_call_gate(s, d)) throw selector_fault(kGP, target.selector);
@@ -194,7 +194,7 @@ void far_call(Vcpu& cpu, const Insn& insn) {
   if (cpl < s.cpl())
     call_inner_level(cpu, gate, cs, rip, size);
   else
-    call_same_level(cpu, cs, rip, size);
+    call_same_level(cpu, cs, rip, size, s.long_mode_active() ? 8 : stack_width(s));
 }
 
 void far_return(Vcpu& cpu, const Insn& insn) {
