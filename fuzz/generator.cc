@@ -79,13 +79,14 @@ bool in_model(const ZydisDecodedInstruction& insn) {
     case ZYDIS_ISA_EXT_BMI2:
     case ZYDIS_ISA_EXT_LZCNT:
     case ZYDIS_ISA_EXT_MOVBE:
+    case ZYDIS_ISA_EXT_AVXAES:
+    case ZYDIS_ISA_EXT_CLFSH:
+    case ZYDIS_ISA_EXT_PAUSE:
       break;
     default:
       return false;
   }
   switch (insn.meta.isa_set) {  // sub-features within those extensions
-    case ZYDIS_ISA_SET_AVXAES:  // in the model together with AES and AVX
-      return true;
     case ZYDIS_ISA_SET_RDPMC:
     case ZYDIS_ISA_SET_FXSAVE:
     case ZYDIS_ISA_SET_FXSAVE64:
@@ -215,18 +216,37 @@ Bytes random_legacy(Random& r) {
   return b;
 }
 
+// VEX opcodes of which few ModRM bytes are valid, so that chance alone would bring them up too rarely.
+struct RareVex {
+  u8 map, opcode;
+  bool vsib;
+};
+constexpr RareVex kRareVex[] = {{2, 0x90, true},  {2, 0x91, true},  {2, 0x92, true},  {2, 0x93, true},
+                                {2, 0xf3, false}, {1, 0x71, false}, {1, 0x72, false}, {1, 0x73, false},
+                                {1, 0xae, false}, {3, 0x14, false}, {3, 0x16, false}, {2, 0xdc, false},
+                                {2, 0xdf, false}};
+
 Bytes random_vex(Random& r) {
   Bytes b;
+  b.reserve(24);
   if (r.percent(15)) b.push_back(r.percent(50) ? 0x67 : r.percent(50) ? 0x64 : 0x65);
-  if (r.percent(25)) {
-    b.push_back(0xc5);
+  if (r.percent(10)) {
+    const RareVex& rare = kRareVex[r.below(std::size(kRareVex))];
+    const u8 pp = rare.opcode == 0xf3 || rare.opcode == 0xae ? 0 : 1;
+    b.insert(b.end(), {0xc4, static_cast<u8>((r.next() & 0xe0) | rare.map),
+                       static_cast<u8>((r.next() & 0xfc) | pp), rare.opcode});
+    if (rare.vsib) b.push_back(static_cast<u8>((r.percent(50) ? 0x44 : 0x84) | (r.next() & 0x38)));
   } else {
-    b.push_back(0xc4);
-    b.push_back(static_cast<u8>((r.next() & 0xe0) | (1 + r.below(3))));
+    if (r.percent(25)) {
+      b.push_back(0xc5);
+    } else {
+      b.push_back(0xc4);
+      b.push_back(static_cast<u8>((r.next() & 0xe0) | (1 + r.below(3))));
+    }
+    u8 last = static_cast<u8>(r.next());
+    if (r.percent(40)) last |= 0x78;  // vvvv unused
+    b.push_back(last);
   }
-  u8 last = static_cast<u8>(r.next());
-  if (r.percent(40)) last |= 0x78;  // vvvv unused
-  b.push_back(last);
   for (int i = 0; i < 10; i++) b.push_back(static_cast<u8>(r.next()));
   return b;
 }
@@ -382,7 +402,14 @@ void random_state(Random& r, TestCase& t) {
   f.ftw = static_cast<u8>(r.percent(30) ? 0xff : r.percent(30) ? 0 : r.next());
   for (auto& st : f.st) random_x87(r, st);
   f.mxcsr = r.percent(50) ? 0x1f80 : static_cast<u32>((r.next() & 0xffff) | (r.percent(80) ? 0x1f80 : 0));
-  for (auto& y : f.ymm) random_float(r, y, 32);
+  for (auto& y : f.ymm) {
+    random_float(r, y, 32);
+    if (r.percent(20)) {  // small integers: indices of gathers, shift counts, shuffle controls
+      const unsigned lane = r.percent(50) ? 4 : 8;
+      std::memset(y, 0, sizeof y);
+      for (unsigned i = 0; i < 32; i += lane) y[i] = static_cast<u8>(r.below(64));
+    }
+  }
   random_float(r, t.data.data(), kDataSize);
 }
 

@@ -1,0 +1,3 @@
+# in:  rax=1 rdx=2 rbx=3 rcx=4 rdi=20000020 mem:20=01000000000000000200000000000000 flags=none
+# out: mem:20=03000000000000000400000000000000 flags=zf
+lock cmpxchg16b (%rdi)
