@@ -252,7 +252,7 @@ def main() -> int:
     parser.add_argument("--engines", metavar="A,B", help=f"engines: {', '.join(ENGINES)} (a replay needs its record)")
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="rounds; medians are reported (default: 1)")
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)), help="CPU to pin to (default: last)")
-    parser.add_argument("--timeout", type=float, default=900, help="seconds for one run of one engine (default: 900)")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run of one engine (default: 1800)")
     parser.add_argument("--deja", type=Path, default=bench_guest.ROOT / "build" / "deja", help="default: build/deja")
     parser.add_argument("--verbose", action="store_true", help="print each command line when it is run")
     options = parser.parse_args()

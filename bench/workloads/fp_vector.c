@@ -4,7 +4,7 @@
 
 #include "workload.h"
 
-enum { kSize = 512, kRounds = 14 };
+enum { kSize = 512, kRounds = 7 };
 
 typedef float Matrix[kSize][kSize];
 
