@@ -1,0 +1,232 @@
+// Every device goes through the shared checks of device_kit.h. A new device adds a bench and a line at the
+// end.
+#include "devices/device_kit.h"
+
+#include <memory>
+
+#include "devices/acpi_pm.h"
+#include "devices/i8042.h"
+#include "devices/i8254.h"
+#include "devices/i8259.h"
+#include "devices/interrupt_bus.h"
+#include "devices/ioapic.h"
+#include "devices/local_apic.h"
+#include "devices/mc146818.h"
+#include "devices/pci_bus.h"
+#include "devices/reset_control.h"
+#include "devices/uart16550.h"
+
+namespace deja {
+namespace {
+
+struct LocalApicBench : DeviceBench {
+  InterruptBus interrupts;
+  u64 adjust = 0;
+  I8259 pic{interrupts};
+  IoApic ioapic{interrupts};
+  LocalApic apic{{0}, time, interrupts, {[] {}, [] {}, [](u8) {}, [this] { return adjust; }}};
+  Device& device() override { return apic; }
+  void poke(std::mt19937_64& random) override {
+    u64 value;
+    switch (random() % 10) {
+      case 0: {
+        static constexpr u64 kModes[] = {0, kApicBaseEnable, kApicBaseEnable | kApicBaseExtended};
+        apic.write_apic_base(kApicDefaultBase | kApicBaseBsp | kModes[random() % 3]);
+        break;
+      }
+      case 1:
+        apic.msr_write(0x800 + random() % 0x40, random() % 2 ? random() & 0x3ffff : random());
+        break;
+      case 2:
+        apic.msr_read(0x800 + random() % 0x40, &value);
+        break;
+      case 3:
+        apic.msr_write(0x6e0, time.now_ + random() % 100'000);
+        break;
+      case 4:
+        apic.acknowledge();
+        break;
+      case 5:
+        apic.set_lint0(random() % 2), apic.set_lint1(random() % 2);
+        break;
+      case 6:
+        interrupts.send({static_cast<DeliveryMode>(random() % 8), static_cast<u8>(random()),
+                         random() % 2 == 0, random() % 2 == 0, false, static_cast<u32>(random() % 256)});
+        break;
+      case 7:
+        apic.mmio_write(0x320, random() & 0x700ff, 4);
+        break;
+      default:
+        if (apic.in_xapic_mode()) poke_mmio(apic, random, 4096);
+        break;
+    }
+  }
+};
+
+struct IoApicBench : DeviceBench {
+  InterruptBus interrupts;
+  IoApic ioapic{interrupts};
+  LocalApic apic{{0}, time, interrupts, {[] {}, [] {}, [](u8) {}, [] { return u64{0}; }}};
+  IoApicBench() { apic.enter_virtual_wire_mode(); }
+  Device& device() override { return ioapic; }
+  void poke(std::mt19937_64& random) override {
+    switch (random() % 4) {
+      case 0:
+        ioapic.set_pin(random() % IoApic::kPins, random() % 2);
+        break;
+      case 1:
+        ioapic.mmio_write(0, 0x10 + random() % 0x30, 4);
+        break;
+      case 2:
+        ioapic.end_of_interrupt(static_cast<u8>(random()));
+        break;
+      default:
+        poke_mmio(ioapic, random, random() % 2 ? 0x50 : 4096);
+        break;
+    }
+  }
+};
+
+struct I8259Bench : DeviceBench {
+  InterruptBus interrupts;
+  I8259 pic{interrupts};
+  I8259Bench() { pic.attach(bus); }
+  Device& device() override { return pic; }
+  void poke(std::mt19937_64& random) override {
+    switch (random() % 4) {
+      case 0:
+        if (unsigned irq = random() % 16; irq != 2) pic.set_irq(irq, random() % 2);
+        break;
+      case 1:
+        pic.acknowledge();
+        break;
+      default:
+        poke_port(random, {0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1});
+        break;
+    }
+  }
+};
+
+struct I8254Bench : DeviceBench {
+  I8254 pit{time, [](bool) {}};
+  I8254Bench() { pit.attach(bus); }
+  Device& device() override { return pit; }
+  void poke(std::mt19937_64& random) override { poke_port(random, {0x40, 0x41, 0x42, 0x43, 0x43, 0x61}); }
+};
+
+struct Mc146818Bench : DeviceBench {
+  Mc146818 rtc{time, [](bool) {}};
+  Mc146818Bench() { rtc.attach(bus); }
+  Device& device() override { return rtc; }
+  void poke(std::mt19937_64& random) override {
+    if (random() % 16 == 0) rtc.set_time_base(static_cast<i64>(random() % (u64{1} << 36)));
+    if (random() % 2) bus.port_write(0x70, static_cast<u8>(random() % 14), 1);
+    poke_port(random, {0x70, 0x71, 0x71, 0x71});
+  }
+};
+
+struct Uart16550Bench : DeviceBench {
+  Uart16550 uart{"uart0", 0x3f8, time, [](bool) {}, [](u8) {}};
+  Uart16550Bench() { uart.attach(bus); }
+  Device& device() override { return uart; }
+  void poke(std::mt19937_64& random) override {
+    switch (random() % 6) {
+      case 0:
+        uart.receive(static_cast<u8>(random()));
+        break;
+      case 1:
+        uart.receive_break();
+        break;
+      default:
+        poke_port(random, {0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff});
+        break;
+    }
+    ASSERT_LE(uart.room(), Uart16550::kFifoSize);
+  }
+};
+
+struct AcpiPmBench : DeviceBench {
+  AcpiPm pm{0x600, 5, time, [](bool) {}, [] {}};
+  AcpiPmBench() { pm.attach(bus); }
+  Device& device() override { return pm; }
+  void poke(std::mt19937_64& random) override {
+    switch (random() % 6) {
+      case 0:
+        pm.power_button();
+        break;
+      case 1:
+        pm.raise_gpe(random() % 16);
+        break;
+      default:
+        poke_port(random, {0x600, 0x602, 0x603, 0x604, 0x605, 0x608, 0x60b, 0x620, 0x622, 0x63f});
+        break;
+    }
+  }
+};
+
+struct I8042Bench : DeviceBench {
+  I8042 controller{[](bool) {}, [](bool) {}, [] {}};
+  I8042Bench() { controller.attach(bus); }
+  Device& device() override { return controller; }
+  void poke(std::mt19937_64& random) override { poke_port(random, {0x60, 0x64}); }
+};
+
+struct ResetControlBench : DeviceBench {
+  ResetControl control{[] {}};
+  PciHost host{control};
+  ResetControlBench() { control.attach(bus), host.attach(bus); }
+  Device& device() override { return control; }
+  void poke(std::mt19937_64& random) override { poke_port(random, {0x92, 0xcf9}); }
+};
+
+struct PciHostBench : DeviceBench {
+  ResetControl control{[] {}};
+  PciHost host{control};
+  PciHostBridge bridge;
+  PciHostBench() { host.attach(bus), host.add(0, 0, &bridge); }
+  Device& device() override { return host; }
+  void poke(std::mt19937_64& random) override {
+    if (random() % 2) bus.port_write(0xcf8, 0x80000000 | (random() & 0xfc), 4);
+    poke_port(random, {0xcf8, 0xcf9, 0xcfb, 0xcfc, 0xcfd, 0xcfe, 0xcff});
+  }
+};
+
+struct PciFunctionBench : DeviceBench {
+  struct Function : PciFunction {
+    Function() : PciFunction("function", {0x1234, 0x5678, 0x020000}) {
+      add_bar(0, BarKind::io, 32);
+      add_bar(1, BarKind::memory32, 4096);
+      add_bar(2, BarKind::memory64, 8_GiB);
+    }
+  } function;
+  Device& device() override { return function; }
+  void poke(std::mt19937_64& random) override {
+    const unsigned size = 1u << random() % 3;
+    const unsigned offset = static_cast<unsigned>(random() % 256) & ~(size - 1);
+    if (random() % 2) {
+      function.config_read(offset, size);
+    } else {
+      function.config_write(offset, static_cast<u32>(random()), size);
+    }
+  }
+};
+
+template <class Bench>
+std::unique_ptr<DeviceBench> make() {
+  return std::make_unique<Bench>();
+}
+
+class DeviceKit : public testing::TestWithParam<MakeBench> {};
+TEST_P(DeviceKit, SaveAndRestore) { check_save_restore(GetParam(), seed_from_environment()); }
+TEST_P(DeviceKit, HostileState) { check_hostile_restore(GetParam(), seed_from_environment()); }
+TEST_P(DeviceKit, HostileAccess) { check_hostile_access(GetParam(), seed_from_environment()); }
+
+INSTANTIATE_TEST_SUITE_P(All, DeviceKit,
+                         testing::Values(make<LocalApicBench>, make<IoApicBench>, make<I8259Bench>,
+                                         make<I8254Bench>, make<Mc146818Bench>, make<Uart16550Bench>,
+                                         make<AcpiPmBench>, make<I8042Bench>, make<ResetControlBench>,
+                                         make<PciHostBench>, make<PciFunctionBench>),
+                         [](const auto& info) { return std::string(info.param()->device().name()); });
+
+}  // namespace
+}  // namespace deja
