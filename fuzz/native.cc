@@ -65,6 +65,10 @@ void copy(void* to, const void* from, std::size_t size) {
   asm volatile("cld; rep movsb" : "+D"(to), "+S"(from), "+c"(size)::"memory");
 }
 
+void fill(void* to, u8 value, std::size_t size) {
+  asm volatile("cld; rep stosb" : "+D"(to), "+c"(size) : "a"(value) : "memory");
+}
+
 constexpr int kGreg[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                            REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
 
@@ -163,6 +167,7 @@ void on_signal(int number, siginfo_t*, void* context) {
   NativeSlot& slot = g_shared->slot[g_current];
   auto* code = reinterpret_cast<u8*>(kCodeAddress);
   raw_syscall(SYS_mprotect, kCodeAddress, kCodeSize, PROT_READ | PROT_WRITE);
+  fill(code, 0xcc, kCodeSize);
   copy(code + slot.code_offset, slot.code, slot.code_length);
   raw_syscall(SYS_mprotect, kCodeAddress, kCodeSize, PROT_READ | PROT_EXEC);
   copy(reinterpret_cast<void*>(kDataAddress), slot.data, kDataSize);

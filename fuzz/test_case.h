@@ -12,7 +12,8 @@
 namespace deja::fuzz {
 
 // Linear addresses, the same natively and in the guest. Nothing else is mapped near them: the pages before
-// and after each region are guards. Code is readable and executable, data readable and writable.
+// and after each region are guards. Code is readable and executable, INT3 (CCh) wherever the test has no
+// instruction; data is readable and writable.
 inline constexpr u64 kCodeAddress = 0x10000000;
 inline constexpr u64 kDataAddress = 0x20000000;
 inline constexpr u64 kCodeSize = 2 * kPageSize;
