@@ -87,11 +87,12 @@ void add_gas(Table& t, const IoBlock& block) {
 }
 
 // Fixed ACPI Description Table, revision 6 (5.2.9).
-Bytes make_fadt(const AcpiConfig& config, u64 facs, u64 dsdt) {
+Bytes make_fadt(u64 facs, u64 dsdt) {
   constexpr u16 kLegacyDevices = 1 << 0, k8042 = 1 << 1, kVgaNotPresent = 1 << 2;  // IAPC_BOOT_ARCH
-  // FADT flags. PWR_BUTTON (bit 4) clear: the power button is a fixed feature.
+  // FADT flags. PWR_BUTTON (bit 4) clear: the power button is a fixed feature. TMR_VAL_EXT (bit 8) clear: the
+  // PM timer has 24 bits.
   constexpr u32 kWbinvd = 1 << 0, kProcC1 = 1 << 2, kSlpButton = 1 << 5, kFixRtc = 1 << 6,
-                kTmrValExt = 1 << 8, kResetRegSup = 1 << 10;
+                kResetRegSup = 1 << 10;
   Table t("FACP", 6);
   t.add(static_cast<u32>(facs));
   t.add(static_cast<u32>(dsdt));
@@ -112,9 +113,9 @@ Bytes make_fadt(const AcpiConfig& config, u64 facs, u64 dsdt) {
   t.add(u16{0xffff});
   t.add_zeros(8);   // FLUSH_SIZE, FLUSH_STRIDE, DUTY_OFFSET, DUTY_WIDTH, DAY_ALRM, MON_ALRM
   t.add(u8{0x32});  // CENTURY: its CMOS register
-  t.add(static_cast<u16>(kLegacyDevices | (config.i8042 ? k8042 : 0) | kVgaNotPresent));
+  t.add(static_cast<u16>(kLegacyDevices | k8042 | kVgaNotPresent));
   t.add(u8{0});
-  t.add(kWbinvd | kProcC1 | kSlpButton | kFixRtc | kTmrValExt | kResetRegSup);
+  t.add(kWbinvd | kProcC1 | kSlpButton | kFixRtc | kResetRegSup);
   add_gas(t, {kResetPort, 1, 1});
   t.add(kResetValue);
   t.add(u16{0});  // ARM_BOOT_ARCH
@@ -232,9 +233,6 @@ Bytes make_dsdt(const AcpiConfig& config) {
           isa_device("TIMR", "PNP0100", {io_port(kPitPort, 4), irq(kPitIrq)}),
           isa_device("SPKR", "PNP0800", {io_port(kPort61, 1)}),
           isa_device("RTC_", "PNP0B00", {io_port(kRtcPort, 2), irq(kRtcIrq)}),
-          config.i8042 ? isa_device("KBD_", "PNP0303",
-                                    {io_port(k8042DataPort, 1), io_port(k8042CommandPort, 1), irq(1)})
-                       : aml::Bytes{},
           device("COM1", concat({name("_HID", eisa_id("PNP0501")), name("_UID", integer(1)),
                                  name("_CRS", resource_template({io_port(kCom1Port, 8), irq(kCom1Irq)}))})),
       })));
@@ -258,7 +256,7 @@ void write_acpi_tables(GuestRam& ram, const AcpiConfig& config) {
   const u64 facs = map.acpi_nvs();
   write_boot(ram, facs, make_facs());
   const u64 dsdt = place(make_dsdt(config));
-  const u64 fadt = place(make_fadt(config, facs, dsdt));
+  const u64 fadt = place(make_fadt(facs, dsdt));
   const u64 madt = place(make_madt(config));
   Table xsdt("XSDT", 1);
   xsdt.add(fadt);

@@ -8,7 +8,6 @@ namespace deja {
 struct AcpiConfig {
   unsigned vcpu_count = 1;  // 1..kMaxAcpiVcpus, APIC id = index
   bool pci = false;         // there is a PCI host bridge
-  bool i8042 = false;       // there is a keyboard controller with a keyboard
 };
 
 inline constexpr unsigned kMaxAcpiVcpus = 4096;

@@ -62,7 +62,7 @@ std::map<std::string, Bytes> walk(const GuestRam& ram) {
 TEST(AcpiTables, ChecksumsAndPointersAtEverySize) {
   for (const u64 size : {32_MiB, 2_GiB, 3_GiB, 4_GiB, 16_GiB}) {
     const auto ram = make_ram(size);
-    write_acpi_tables(*ram, {1, true, true});
+    write_acpi_tables(*ram, {1, true});
     const auto tables = walk(*ram);
     EXPECT_TRUE(tables.contains("XSDT") && tables.contains("FACP") && tables.contains("APIC") &&
                 tables.contains("DSDT"));
@@ -76,26 +76,27 @@ TEST(AcpiTables, AreaIsRewrittenWhole) {
   const auto ram = make_ram(32_MiB), fresh = make_ram(32_MiB);
   const E820Map map(*ram);
   std::memset(ram->host(Gpa(map.acpi_tables())), 0xaa, 128_KiB);
-  write_acpi_tables(*ram, {2, false, false});
-  write_acpi_tables(*fresh, {2, false, false});
+  write_acpi_tables(*ram, {2, false});
+  write_acpi_tables(*fresh, {2, false});
   EXPECT_EQ(copy(*ram, map.acpi_tables(), 128_KiB), copy(*fresh, map.acpi_tables(), 128_KiB));
 }
 
 TEST(AcpiTables, FadtFields) {
   const auto ram = make_ram(32_MiB);
-  write_acpi_tables(*ram, {1, false, true});
+  write_acpi_tables(*ram, {1, false});
   const Bytes fadt = walk(*ram).at("FACP");
   ASSERT_EQ(fadt.size(), 276u);
-  EXPECT_EQ(get<u16>(fadt, 46), 9);        // SCI_INT
-  EXPECT_EQ(get<u32>(fadt, 48), 0u);       // SMI_CMD
-  EXPECT_EQ(get<u32>(fadt, 56), 0x600u);   // PM1a_EVT_BLK
-  EXPECT_EQ(get<u32>(fadt, 64), 0x604u);   // PM1a_CNT_BLK
-  EXPECT_EQ(get<u32>(fadt, 76), 0x608u);   // PM_TMR_BLK
-  EXPECT_EQ(get<u16>(fadt, 109) & 2, 2);   // 8042 present
-  EXPECT_EQ(get<u64>(fadt, 120), 0xcf9u);  // RESET_REG
-  EXPECT_EQ(fadt[128], 6);                 // RESET_VALUE
-  EXPECT_EQ(get<u64>(fadt, 152), 0x600u);  // X_PM1a_EVT_BLK
-  EXPECT_EQ(get<u64>(fadt, 212), 0x608u);  // X_PM_TMR_BLK
+  EXPECT_EQ(get<u16>(fadt, 46), 9);               // SCI_INT
+  EXPECT_EQ(get<u32>(fadt, 48), 0u);              // SMI_CMD
+  EXPECT_EQ(get<u32>(fadt, 56), 0x600u);          // PM1a_EVT_BLK
+  EXPECT_EQ(get<u32>(fadt, 64), 0x604u);          // PM1a_CNT_BLK
+  EXPECT_EQ(get<u32>(fadt, 76), 0x608u);          // PM_TMR_BLK
+  EXPECT_EQ(get<u16>(fadt, 109) & 2, 2);          // 8042 present
+  EXPECT_EQ(get<u32>(fadt, 112) & (1 << 8), 0u);  // TMR_VAL_EXT
+  EXPECT_EQ(get<u64>(fadt, 120), 0xcf9u);         // RESET_REG
+  EXPECT_EQ(fadt[128], 6);                        // RESET_VALUE
+  EXPECT_EQ(get<u64>(fadt, 152), 0x600u);         // X_PM1a_EVT_BLK
+  EXPECT_EQ(get<u64>(fadt, 212), 0x608u);         // X_PM_TMR_BLK
 }
 
 // Subtables of the MADT, counted by type.
@@ -113,7 +114,7 @@ std::map<unsigned, unsigned> madt_types(const Bytes& madt) {
 TEST(AcpiTables, MadtListsEveryVcpu) {
   const auto ram = make_ram(32_MiB);
   const auto types = [&](unsigned vcpus) {
-    write_acpi_tables(*ram, {vcpus, false, false});
+    write_acpi_tables(*ram, {vcpus, false});
     return madt_types(walk(*ram).at("APIC"));
   };
   using Counts = std::map<unsigned, unsigned>;
@@ -221,16 +222,16 @@ void check_terms(const Bytes& d, u64 at, u64 end, std::vector<std::string>& devi
 
 TEST(AcpiTables, DsdtStructure) {
   const auto ram = make_ram(32_MiB);
-  const auto devices = [&](bool pci, bool i8042) {
-    write_acpi_tables(*ram, {1, pci, i8042});
+  const auto devices = [&](bool pci) {
+    write_acpi_tables(*ram, {1, pci});
     const Bytes dsdt = walk(*ram).at("DSDT");
     std::vector<std::string> names;
     check_terms(dsdt, 36, dsdt.size(), names);
     return names;
   };
   using Names = std::vector<std::string>;
-  EXPECT_EQ(devices(false, false), (Names{"MBRD", "PIC_", "TIMR", "SPKR", "RTC_", "COM1"}));
-  EXPECT_EQ(devices(true, true), (Names{"PCI0", "MBRD", "PIC_", "TIMR", "SPKR", "RTC_", "KBD_", "COM1"}));
+  EXPECT_EQ(devices(false), (Names{"MBRD", "PIC_", "TIMR", "SPKR", "RTC_", "COM1"}));
+  EXPECT_EQ(devices(true), (Names{"PCI0", "MBRD", "PIC_", "TIMR", "SPKR", "RTC_", "COM1"}));
 }
 
 }  // namespace

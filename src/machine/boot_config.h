@@ -30,8 +30,7 @@ struct BootConfig {
   // Given to Linux as setup_data SETUP_RNG_SEED; empty: none. A recorded input, at most kMaxRngSeed bytes.
   std::vector<u8> rng_seed;
   BootMode mode = BootMode::vmlinux;
-  bool pci = false;    // the machine has a PCI host bridge: the DSDT describes it
-  bool i8042 = false;  // the machine has a full keyboard controller, not only its reset line
+  bool pci = false;  // the machine has a PCI host bridge: the DSDT describes it
 };
 
 inline constexpr u64 kMaxRngSeed = 4_KiB;

@@ -158,10 +158,12 @@ Result<Bytes> unlz4(std::span<const u8> in, u64 limit) {
     if (size > left) return cut_short("LZ4", in.size());
     if (size == 0 || size > static_cast<u32>(LZ4_COMPRESSBOUND(kBlock))) return damaged("LZ4", position);
     const u64 used = out.size();
-    out.resize(used + kBlock);
+    // LZ4 packs at most 255 to 1.
+    const u64 room = std::min(kBlock, u64{size} * 255);
+    out.resize(used + room);
     const int n = LZ4_decompress_safe(reinterpret_cast<const char*>(in.data() + position + 4),
                                       reinterpret_cast<char*>(out.data() + used), static_cast<int>(size),
-                                      static_cast<int>(kBlock));
+                                      static_cast<int>(room));
     if (n < 0) return damaged("LZ4", position);
     if (used + static_cast<u64>(n) > limit) return make_error("unpacks to more than {} MiB", limit >> 20);
     out.resize(used + static_cast<u64>(n));

@@ -1,0 +1,233 @@
+#include "machine/machine.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "machine/cpu_archive.h"
+#include "machine/memory_map.h"
+
+namespace deja {
+
+Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, const EngineOptions& engine) {
+  const CpuModel* model = find_cpu_model(config.cpu);
+  if (!model) return make_error("--cpu {}: no such CPU model; there are: {}", config.cpu, cpu_model_names());
+  if (config.vcpus < 1 || config.vcpus > 16) return make_error("--smp {}: 1 to 16 vCPUs are possible", config.vcpus);
+  std::unique_ptr<Machine> machine(new Machine(config, *model));
+  DEJA_TRY(machine->init(engine));
+  return machine;
+}
+
+Status Machine::init(const EngineOptions& options) {
+  DEJA_ASSIGN(ram_, GuestRam::create(config_.ram_bytes));
+  clock_.rate_num = config_.clock_rate_num;
+  clock_.rate_den = config_.clock_rate_den;
+  cpus_.resize(config_.vcpus);
+  signals_.resize(config_.vcpus);
+  config_.boot.vcpu_count = config_.vcpus;
+  config_.boot.pci = true;
+  build_devices();
+  DEJA_ASSIGN(engine_, Engine::create(*ram_, *this, clock_, model_, config_.vcpus, options));
+  return power_on();
+}
+
+void Machine::build_devices() {
+  const TimeSource& time = *this;
+  const auto reset_machine = [this] { reset_pending_ = true; };
+  for (unsigned i = 0; i < config_.vcpus; ++i) {
+    LocalApicSignals signals;
+    signals.nmi = [this, i] { signals_[i].nmi = true; };
+    signals.init = [this, i] { signals_[i].init = true; };
+    signals.startup = [this, i](u8 vector) {
+      signals_[i].sipi = true;
+      signals_[i].vector = vector;
+    };
+    signals.tsc_adjust = [this, i] { return engine_ && engine_->running(i) ? engine_->live_state().msr.tsc_adjust : cpus_[i].msr.tsc_adjust; };
+    const LocalApicConfig config{i, model_.tsc_hz, model_.crystal_hz};
+    apics_.push_back(std::make_unique<LocalApic>(config, time, bus_, std::move(signals)));
+    devices_.add(apics_.back().get());
+  }
+  ioapic_ = std::make_unique<IoApic>(bus_);
+  io_.attach_mmio(Gpa(kIoapicBase), kIoapicSize, ioapic_.get());
+  pic_ = std::make_unique<I8259>(bus_);
+  pic_->attach(io_);
+  pit_ = std::make_unique<I8254>(time, bus_.isa_irq(kPitIrq));
+  pit_->attach(io_);
+  rtc_ = std::make_unique<Mc146818>(time, bus_.isa_irq(kRtcIrq));
+  rtc_->attach(io_);
+  uart_ = std::make_unique<Uart16550>("uart0", kCom1Port, time, bus_.isa_irq(kCom1Irq), [this](u8 byte) {
+    if (serial_out_) serial_out_(byte);
+  });
+  uart_->attach(io_);
+  acpi_pm_ = std::make_unique<AcpiPm>(kPm1aEventPort, kSleepTypeS5, time, bus_.isa_irq(kSciIrq),
+                                      [this] { end(MachineEnd::power_off); });
+  acpi_pm_->attach(io_);
+  i8042_ = std::make_unique<I8042>(bus_.isa_irq(1), bus_.isa_irq(12), reset_machine);
+  i8042_->attach(io_);
+  reset_control_ = std::make_unique<ResetControl>(reset_machine);
+  reset_control_->attach(io_);
+  debug_exit_ = std::make_unique<DebugExit>([this](u32 status) { end(MachineEnd::debug_exit, status); });
+  debug_exit_->attach(io_, kDebugExitPort);
+  pci_host_ = std::make_unique<PciHost>(*reset_control_);
+  pci_host_->attach(io_);
+  host_bridge_ = std::make_unique<PciHostBridge>();
+  pci_host_->add(0, 0, host_bridge_.get());
+  for (Device* d : std::initializer_list<Device*>{ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(), uart_.get(),
+                                                  acpi_pm_.get(), i8042_.get(), reset_control_.get(), pci_host_.get(),
+                                                  host_bridge_.get()})
+    devices_.add(d);
+}
+
+Status Machine::power_on() {
+  for (unsigned i = 0; i < cpus_.size(); ++i) reset_cpu(cpus_[i], i);
+  std::fill(signals_.begin(), signals_.end(), Signals{});
+  devices_.reset();
+  if (resets_ == 0) rtc_->set_time_base(config_.rtc_unix_seconds);
+  rtc_->set_memory_size(ram_->low_size(), ram_->high_size());
+  DEJA_ASSIGN(const BootLayout layout, load_guest(*ram_, cpus_[0], config_.boot));
+  (void)layout;
+  apics_[0]->enter_virtual_wire_mode();
+  reset_pending_ = false;
+  current_ = 0;
+  quantum_end_ = clock_.steps + config_.quantum;
+  return {};
+}
+
+void Machine::do_reset() {
+  ++resets_;
+  log_info("machine", "reset at step {}", clock_.steps);
+  if (!config_.reboot) {
+    end(MachineEnd::reset);
+    return;
+  }
+  // Firmware would load the guest again: so do we. It did fit the first time.
+  const Status status = power_on();
+  DEJA_CHECK(status.ok(), "loading the guest again: {}", status.ok() ? "" : status.error().message);
+}
+
+void Machine::end(MachineEnd why, u32 status) {
+  if (end_ != MachineEnd::none) return;
+  end_ = why;
+  exit_status_ = status;
+}
+
+bool Machine::runnable(unsigned i) {
+  CpuState& s = cpus_[i];
+  Signals& sig = signals_[i];
+  if (sig.init) {
+    sig.init = false;
+    init_cpu(s);
+    s.activity = i == 0 ? Activity::running : Activity::wait_for_sipi;
+  }
+  if (sig.sipi) {
+    sig.sipi = false;
+    if (s.activity == Activity::wait_for_sipi) {
+      // SDM vol. 3A 8.4.4: CS:IP = VV00h:0000h.
+      s.seg[CS].selector = static_cast<u16>(sig.vector << 8);
+      s.seg[CS].base = u64{sig.vector} << 12;
+      s.rip = 0;
+      s.activity = Activity::running;
+    }
+  }
+  if (sig.nmi) {
+    sig.nmi = false;
+    s.nmi_pending = true;
+  }
+  if (s.activity == Activity::shutdown) {
+    if (!config_.reboot) end(MachineEnd::triple_fault);
+    else reset_pending_ = true;
+    return false;
+  }
+  if (s.activity == Activity::halted) {
+    const bool wake = (s.nmi_pending && !s.nmi_blocked) || ((s.rflags & flag::IF) && apics_[i]->pending());
+    if (wake) s.activity = Activity::running;
+  }
+  return s.activity == Activity::running;
+}
+
+MachineStop Machine::run(Step until) {
+  while (true) {
+    devices_.advance(clock_.now());
+    if (reset_pending_) do_reset();
+    if (end_ != MachineEnd::none) return MachineStop::ended;
+    if (clock_.steps >= until) return MachineStop::until;
+
+    // Whose turn: the current vCPU until its quantum is used up, then the next runnable one.
+    const unsigned n = static_cast<unsigned>(cpus_.size());
+    if (n > 1 && clock_.steps >= quantum_end_) {
+      current_ = (current_ + 1) % n;
+      quantum_end_ = clock_.steps + config_.quantum;
+    }
+    unsigned tried = 0;
+    while (tried < n && !runnable(current_)) {
+      current_ = (current_ + 1) % n;
+      quantum_end_ = clock_.steps + config_.quantum;
+      ++tried;
+    }
+    if (reset_pending_ || end_ != MachineEnd::none) continue;
+    if (tried == n) return MachineStop::idle;
+
+    Step limit = std::min(until, clock_.first_step_at(devices_.next_event()));
+    if (n > 1) limit = std::min(limit, quantum_end_);
+    const RunStop stop = engine_->run(cpus_[current_], limit);
+    if (stop == RunStop::pause) quantum_end_ = clock_.steps;
+  }
+}
+
+u64 Machine::warp_to_deadline() const {
+  const VtimeNs deadline = devices_.next_event();
+  const VtimeNs after = clock_.at(clock_.steps + 1);
+  return deadline > after ? deadline - after : 0;
+}
+
+void Machine::warp(u64 ns) {
+  ++clock_.steps;
+  clock_.warp_ns += ns;
+}
+
+u64 Machine::tsc() { return static_cast<u64>(u128{clock_.now()} * model_.tsc_hz / 1'000'000'000); }
+
+u64 Machine::mmio_read(unsigned vcpu, Gpa address, unsigned size) {
+  if (apics_[vcpu]->claims(address)) return apics_[vcpu]->mmio_read(address.offset(), size);
+  return io_.mmio_read(address, size);
+}
+
+void Machine::mmio_write(unsigned vcpu, Gpa address, u64 value, unsigned size) {
+  if (apics_[vcpu]->claims(address)) return apics_[vcpu]->mmio_write(address.offset(), value, size);
+  io_.mmio_write(address, value, size);
+}
+
+std::vector<u8> Machine::save_cpus() const {
+  StateWriter w;
+  w.field(clock_.steps);
+  w.field(clock_.warp_ns);
+  w.field(current_);
+  w.field(quantum_end_);
+  for (std::size_t i = 0; i < cpus_.size(); ++i) {
+    CpuState s = cpus_[i];
+    serialize(w, s);
+    w.field(signals_[i].nmi);
+    w.field(signals_[i].init);
+    w.field(signals_[i].sipi);
+    w.field(signals_[i].vector);
+  }
+  return w.take();
+}
+
+std::vector<u8> Machine::save_devices() const {
+  StateWriter w;
+  devices_.save(w);
+  w.field(reset_pending_);
+  w.field(resets_);
+  w.field(end_);
+  w.field(exit_status_);
+  return w.take();
+}
+
+MachineDigest Machine::digest() {
+  const auto hash = [](const std::vector<u8>& bytes) { return XXH3_64bits(bytes.data(), bytes.size()); };
+  return {hash(save_cpus()), ram_->digest(), hash(save_devices())};
+}
+
+}  // namespace deja

@@ -1,0 +1,160 @@
+// A whole virtual machine: RAM, vCPUs, devices, and the clock that drives them. Nothing in it looks at the host:
+// what it does from power-on is a function of its configuration and of the inputs it is given, each at its step.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "devices/acpi_pm.h"
+#include "devices/debug_exit.h"
+#include "devices/device_set.h"
+#include "devices/i8042.h"
+#include "devices/i8254.h"
+#include "devices/i8259.h"
+#include "devices/interrupt_bus.h"
+#include "devices/io_bus.h"
+#include "devices/ioapic.h"
+#include "devices/local_apic.h"
+#include "devices/mc146818.h"
+#include "devices/pci_bus.h"
+#include "devices/reset_control.h"
+#include "devices/uart16550.h"
+#include "execute/engine.h"
+#include "machine/boot.h"
+
+namespace deja {
+
+// Bumped by every change that a guest can see; written to manifests.
+inline constexpr u32 kMachineBehaviour = 1;
+
+struct MachineConfig {
+  u64 ram_bytes = 512_MiB;
+  unsigned vcpus = 1;
+  std::string cpu = "x86-64-v3";
+  u32 clock_rate_num = 1, clock_rate_den = 1;  // nanoseconds per step
+  u64 quantum = 200'000;                       // steps a vCPU runs before the next one gets its turn
+  i64 rtc_unix_seconds = 0;
+  bool reboot = true;  // a reset starts the guest again; false: it ends the run
+  BootConfig boot;     // refers to bytes that must outlive the machine
+};
+
+enum class MachineEnd : u8 { none, power_off, reset, debug_exit, triple_fault };
+
+struct MachineDigest {
+  u64 cpu = 0, ram = 0, devices = 0;
+  bool operator==(const MachineDigest&) const = default;
+};
+
+enum class MachineStop : u8 {
+  until,  // clock().steps == until
+  idle,   // every vCPU waits for an interrupt, and none is due now
+  ended,
+};
+
+class Machine final : public Platform, private TimeSource {
+ public:
+  static Result<std::unique_ptr<Machine>> create(const MachineConfig& config, const EngineOptions& engine);
+
+  const Clock& clock() const { return clock_; }
+  VtimeNs now() const override { return clock_.now(); }
+  const MachineConfig& config() const { return config_; }
+
+  // Runs to step `until` exactly, or stops earlier when idle or ended.
+  MachineStop run(Step until);
+  // When idle: virtual time of the next event, kNeverNs when only an input can wake the machine.
+  VtimeNs next_deadline() const { return devices_.next_event(); }
+  // When idle: one step in which `ns` nanoseconds pass; not beyond next_deadline().
+  void warp(u64 ns);
+  // The length of the warp that ends at next_deadline().
+  u64 warp_to_deadline() const;
+
+  // Inputs reach their device at the present step.
+  std::size_t serial_room() const { return uart_->room(); }
+  void serial_receive(u8 byte) { uart_->receive(byte); }
+  void serial_break() { uart_->receive_break(); }
+  void power_button() { acpi_pm_->power_button(); }
+  void nmi_button() { bus_.pulse_nmi(); }
+  void reset_button() { reset_pending_ = true; }
+
+  // Called with every byte that the guest transmits. Must not touch the machine.
+  void on_serial(std::function<void(u8)> f) { serial_out_ = std::move(f); }
+
+  MachineEnd end() const { return end_; }
+  u32 exit_status() const { return exit_status_; }  // debug_exit: (value << 1) | 1
+  u64 resets() const { return resets_; }
+
+  // Digest of everything, and the parts it is made of. RAM is rehashed where it was written since the last call.
+  MachineDigest digest();
+  // Everything but RAM, as bytes (for digests, divergence reports, checkpoints).
+  std::vector<u8> save_cpus() const;
+  std::vector<u8> save_devices() const;
+
+  GuestRam& ram() { return *ram_; }
+  const CpuState& cpu(unsigned i) const { return cpus_[i]; }
+  unsigned vcpu_count() const { return static_cast<unsigned>(cpus_.size()); }
+  Engine& engine() { return *engine_; }
+
+  // Platform
+  u32 port_read(u16 port, unsigned size) override { return io_.port_read(port, size); }
+  void port_write(u16 port, u32 value, unsigned size) override { io_.port_write(port, value, size); }
+  u64 mmio_read(unsigned vcpu, Gpa address, unsigned size) override;
+  void mmio_write(unsigned vcpu, Gpa address, u64 value, unsigned size) override;
+  u64 cr8_read(unsigned vcpu) override { return apics_[vcpu]->read_cr8(); }
+  void cr8_write(unsigned vcpu, u64 value) override { apics_[vcpu]->write_cr8(value); }
+  bool apic_msr_read(unsigned vcpu, u32 msr, u64* value) override { return apics_[vcpu]->msr_read(msr, value); }
+  bool apic_msr_write(unsigned vcpu, u32 msr, u64 value) override { return apics_[vcpu]->msr_write(msr, value); }
+  void apic_base_written(unsigned vcpu, u64 value) override { apics_[vcpu]->write_apic_base(value); }
+  bool interrupt_pending(unsigned vcpu) override { return apics_[vcpu]->pending(); }
+  int acknowledge_interrupt(unsigned vcpu) override { return apics_[vcpu]->acknowledge(); }
+  u64 tsc() override;
+
+ private:
+  Machine(const MachineConfig& config, const CpuModel& model) : config_(config), model_(model) {}
+  Status init(const EngineOptions& engine);
+  Status power_on();
+  void build_devices();
+  void do_reset();
+  // Wakes a vCPU for which something is due; whether it can run.
+  bool runnable(unsigned i);
+  void end(MachineEnd why, u32 status = 0);
+
+  MachineConfig config_;
+  const CpuModel& model_;
+  Clock clock_;
+  std::unique_ptr<GuestRam> ram_;
+  std::unique_ptr<Engine> engine_;
+  std::vector<CpuState> cpus_;
+  unsigned current_ = 0;        // whose turn it is
+  Step quantum_end_ = 0;
+  struct Signals {
+    bool nmi = false, init = false, sipi = false;
+    u8 vector = 0;
+  };
+  std::vector<Signals> signals_;  // from the APICs to the vCPUs, applied between instructions
+
+  IoBus io_;
+  InterruptBus bus_;
+  DeviceSet devices_;
+  std::vector<std::unique_ptr<LocalApic>> apics_;
+  std::unique_ptr<IoApic> ioapic_;
+  std::unique_ptr<I8259> pic_;
+  std::unique_ptr<I8254> pit_;
+  std::unique_ptr<Mc146818> rtc_;
+  std::unique_ptr<Uart16550> uart_;
+  std::unique_ptr<AcpiPm> acpi_pm_;
+  std::unique_ptr<I8042> i8042_;
+  std::unique_ptr<ResetControl> reset_control_;
+  std::unique_ptr<DebugExit> debug_exit_;
+  std::unique_ptr<PciHost> pci_host_;
+  std::unique_ptr<PciHostBridge> host_bridge_;
+
+  std::function<void(u8)> serial_out_;
+  bool reset_pending_ = false;
+  u64 resets_ = 0;
+  MachineEnd end_ = MachineEnd::none;
+  u32 exit_status_ = 0;
+};
+
+}  // namespace deja
