@@ -15,9 +15,10 @@ from debian import concrete_kernel, contents, fetch
 from image import Image
 
 PACKAGES = """busybox-static bash coreutils grep gawk libc6 libgcc-s1 libtinfo6 libreadline8 libselinux1 libpcre2-8-0
-    libacl1 libattr1 libgmp10 libmpfr6 libsigsegv2 libssl3 libcrypt1""".split()
+    libacl1 libattr1 libgmp10 libmpfr6 libsigsegv2 libssl3 ncurses-base""".split()
 PROGRAMS = """bin/bash bin/cat bin/ls bin/sleep usr/bin/sort usr/bin/wc usr/bin/sha256sum usr/bin/uniq usr/bin/seq
-    usr/bin/head bin/grep usr/bin/gawk""".split()
+    usr/bin/head bin/grep usr/bin/gawk
+    lib/terminfo/v/vt100""".split()
 APPLETS = """sh mount umount mkdir mknod mkfifo rm cp mv ln dd df du ps top kill killall free uname uptime date dmesg
     echo env false true id hostname clear cut tr tail tee touch find xargs sed vi less more hexdump od md5sum cttyhack
     setsid stty tty poweroff reboot halt sync yes time usleep which""".split()
