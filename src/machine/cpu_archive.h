@@ -32,9 +32,11 @@ void serialize(A& a, CpuState& s) {
   a.field(s.dr6);
   a.field(s.dr7);
   Msrs& m = s.msr;
-  for (u64* x : {&m.apic_base, &m.pat, &m.star, &m.lstar, &m.cstar, &m.fmask, &m.kernel_gs_base, &m.sysenter_cs,
-                 &m.sysenter_esp, &m.sysenter_eip, &m.tsc_aux, &m.tsc_adjust, &m.misc_enable, &m.spec_ctrl,
-                 &m.mtrr_def_type, &m.debugctl, &m.feature_control, &m.mcg_status, &m.mcg_ctl, &m.microcode_rev})
+  for (u64* x : {&m.apic_base,       &m.pat,          &m.star,           &m.lstar,
+                 &m.cstar,           &m.fmask,        &m.kernel_gs_base, &m.sysenter_cs,
+                 &m.sysenter_esp,    &m.sysenter_eip, &m.tsc_aux,        &m.tsc_adjust,
+                 &m.misc_enable,     &m.spec_ctrl,    &m.mtrr_def_type,  &m.debugctl,
+                 &m.feature_control, &m.mcg_status,   &m.mcg_ctl,        &m.microcode_rev})
     a.field(*x);
   a.field(m.mtrr_fixed);
   a.field(m.mtrr_phys);
@@ -46,7 +48,8 @@ void serialize(A& a, CpuState& s) {
   a.field(s.fpu.mxcsr);
   for (auto& y : s.fpu.ymm) a.field(y);
   a.field(s.activity);
-  for (bool* x : {&s.sti_shadow, &s.mov_ss_shadow, &s.nmi_blocked, &s.nmi_pending, &s.init_pending, &s.smi_pending})
+  for (bool* x :
+       {&s.sti_shadow, &s.mov_ss_shadow, &s.nmi_blocked, &s.nmi_pending, &s.init_pending, &s.smi_pending})
     a.field(*x);
   a.field(s.sipi_vector);
   a.field(s.pending_dbg);

@@ -50,7 +50,7 @@ Bytes compress(Compression c, const Bytes& plain) {
     }
     case Compression::xz: {
       std::size_t n = 0;
-      EXPECT_EQ(lzma_easy_buffer_encode(6, LZMA_CHECK_CRC32, nullptr, plain.data(), plain.size(), out.data(),
+      EXPECT_EQ(lzma_easy_buffer_encode(0, LZMA_CHECK_CRC32, nullptr, plain.data(), plain.size(), out.data(),
                                         &n, out.size()),
                 LZMA_OK);
       out.resize(n);
@@ -58,7 +58,7 @@ Bytes compress(Compression c, const Bytes& plain) {
     }
     case Compression::lzma: {
       lzma_options_lzma options;
-      lzma_lzma_preset(&options, 6);
+      lzma_lzma_preset(&options, 0);
       lzma_stream z = LZMA_STREAM_INIT;
       EXPECT_EQ(lzma_alone_encoder(&z, &options), LZMA_OK);
       z.next_in = plain.data();

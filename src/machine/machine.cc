@@ -1,5 +1,6 @@
 #include "machine/machine.h"
 
+#define XXH_INLINE_ALL
 #include <xxhash.h>
 
 #include <algorithm>
@@ -13,7 +14,8 @@ namespace deja {
 Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, const EngineOptions& engine) {
   const CpuModel* model = find_cpu_model(config.cpu);
   if (!model) return make_error("--cpu {}: no such CPU model; there are: {}", config.cpu, cpu_model_names());
-  if (config.vcpus < 1 || config.vcpus > 16) return make_error("--smp {}: 1 to 16 vCPUs are possible", config.vcpus);
+  if (config.vcpus < 1 || config.vcpus > 16)
+    return make_error("--smp {}: 1 to 16 vCPUs are possible", config.vcpus);
   std::unique_ptr<Machine> machine(new Machine(config, *model));
   DEJA_TRY(machine->init(engine));
   return machine;
@@ -43,7 +45,9 @@ void Machine::build_devices() {
       signals_[i].sipi = true;
       signals_[i].vector = vector;
     };
-    signals.tsc_adjust = [this, i] { return engine_ && engine_->running(i) ? engine_->live_state().msr.tsc_adjust : cpus_[i].msr.tsc_adjust; };
+    signals.tsc_adjust = [this, i] {
+      return engine_ && engine_->running(i) ? engine_->live_state().msr.tsc_adjust : cpus_[i].msr.tsc_adjust;
+    };
     const LocalApicConfig config{i, model_.tsc_hz, model_.crystal_hz};
     apics_.push_back(std::make_unique<LocalApic>(config, time, bus_, std::move(signals)));
     devices_.add(apics_.back().get());
@@ -73,9 +77,9 @@ void Machine::build_devices() {
   pci_host_->attach(io_);
   host_bridge_ = std::make_unique<PciHostBridge>();
   pci_host_->add(0, 0, host_bridge_.get());
-  for (Device* d : std::initializer_list<Device*>{ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(), uart_.get(),
-                                                  acpi_pm_.get(), i8042_.get(), reset_control_.get(), pci_host_.get(),
-                                                  host_bridge_.get()})
+  for (Device* d : std::initializer_list<Device*>{ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(),
+                                                  uart_.get(), acpi_pm_.get(), i8042_.get(),
+                                                  reset_control_.get(), pci_host_.get(), host_bridge_.get()})
     devices_.add(d);
 }
 
@@ -135,8 +139,10 @@ bool Machine::runnable(unsigned i) {
     s.nmi_pending = true;
   }
   if (s.activity == Activity::shutdown) {
-    if (!config_.reboot) end(MachineEnd::triple_fault);
-    else reset_pending_ = true;
+    if (!config_.reboot)
+      end(MachineEnd::triple_fault);
+    else
+      reset_pending_ = true;
     return false;
   }
   if (s.activity == Activity::halted) {

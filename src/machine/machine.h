@@ -1,5 +1,6 @@
-// A whole virtual machine: RAM, vCPUs, devices, and the clock that drives them. Nothing in it looks at the host:
-// what it does from power-on is a function of its configuration and of the inputs it is given, each at its step.
+// A whole virtual machine: RAM, vCPUs, devices, and the clock that drives them. Nothing in it looks at the
+// host: what it does from power-on is a function of its configuration and of the inputs it is given, each at
+// its step.
 #pragma once
 
 #include <functional>
@@ -85,7 +86,8 @@ class Machine final : public Platform, private TimeSource {
   u32 exit_status() const { return exit_status_; }  // debug_exit: (value << 1) | 1
   u64 resets() const { return resets_; }
 
-  // Digest of everything, and the parts it is made of. RAM is rehashed where it was written since the last call.
+  // Digest of everything, and the parts it is made of. RAM is rehashed where it was written since the last
+  // call.
   MachineDigest digest();
   // Everything but RAM, as bytes (for digests, divergence reports, checkpoints).
   std::vector<u8> save_cpus() const;
@@ -103,8 +105,12 @@ class Machine final : public Platform, private TimeSource {
   void mmio_write(unsigned vcpu, Gpa address, u64 value, unsigned size) override;
   u64 cr8_read(unsigned vcpu) override { return apics_[vcpu]->read_cr8(); }
   void cr8_write(unsigned vcpu, u64 value) override { apics_[vcpu]->write_cr8(value); }
-  bool apic_msr_read(unsigned vcpu, u32 msr, u64* value) override { return apics_[vcpu]->msr_read(msr, value); }
-  bool apic_msr_write(unsigned vcpu, u32 msr, u64 value) override { return apics_[vcpu]->msr_write(msr, value); }
+  bool apic_msr_read(unsigned vcpu, u32 msr, u64* value) override {
+    return apics_[vcpu]->msr_read(msr, value);
+  }
+  bool apic_msr_write(unsigned vcpu, u32 msr, u64 value) override {
+    return apics_[vcpu]->msr_write(msr, value);
+  }
   void apic_base_written(unsigned vcpu, u64 value) override { apics_[vcpu]->write_apic_base(value); }
   bool interrupt_pending(unsigned vcpu) override { return apics_[vcpu]->pending(); }
   int acknowledge_interrupt(unsigned vcpu) override { return apics_[vcpu]->acknowledge(); }
@@ -126,7 +132,7 @@ class Machine final : public Platform, private TimeSource {
   std::unique_ptr<GuestRam> ram_;
   std::unique_ptr<Engine> engine_;
   std::vector<CpuState> cpus_;
-  unsigned current_ = 0;        // whose turn it is
+  unsigned current_ = 0;  // whose turn it is
   Step quantum_end_ = 0;
   struct Signals {
     bool nmi = false, init = false, sipi = false;

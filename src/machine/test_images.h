@@ -3,6 +3,7 @@
 
 #include <lz4.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -65,7 +66,7 @@ inline Bytes make_elf64(u64 entry, const std::vector<Segment>& segments) {
 
 // An ELF32 executable for i386 with one segment.
 inline Bytes make_elf32(u32 entry, u32 virtual_address, u32 physical, const Bytes& content, u32 memory_size) {
-  Bytes out(52 + 32);
+  Bytes out(52 + 32 + content.size());
   std::memcpy(out.data(),
               "\x7f"
               "ELF\1\1\1",
@@ -82,7 +83,7 @@ inline Bytes make_elf32(u32 entry, u32 virtual_address, u32 physical, const Byte
   poke<u32>(out, 64, physical);
   poke<u32>(out, 68, static_cast<u32>(content.size()));
   poke<u32>(out, 72, memory_size);
-  out.insert(out.end(), content.begin(), content.end());
+  std::copy(content.begin(), content.end(), out.begin() + 84);
   return out;
 }
 
