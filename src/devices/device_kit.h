@@ -98,14 +98,19 @@ class DeviceBench {
 
 using MakeBench = std::unique_ptr<DeviceBench> (*)();
 
-// Pokes and lets time pass; `steps` of it. Returns early only through a failed check.
-inline void mutate(DeviceBench& bench, std::mt19937_64& random, unsigned steps) {
+// Pokes and lets time pass; `steps` of it. With `nudge`, advance() is also called where nothing is due, which
+// must not be visible.
+inline void mutate(DeviceBench& bench, std::mt19937_64& random, unsigned steps, bool nudge = false) {
   for (unsigned i = 0; i < steps; i++) {
     bench.poke(random);
     if (random() % 4 == 0) {
       const VtimeNs until = bench.time.now_ + random() % (u64{1} << random() % 24);
       for (unsigned events = 0; events < 100; events++) {
         const VtimeNs next = bench.device().next_event();
+        if (nudge && next > bench.time.now_) {
+          bench.time.now_ += (std::min(next, until) - bench.time.now_) / 2;
+          bench.device().advance(bench.time.now_);
+        }
         if (next > until) break;
         bench.time.now_ = std::max(bench.time.now_, next);
         bench.device().advance(bench.time.now_);
@@ -133,13 +138,9 @@ inline void check_save_restore(MakeBench make, u64 seed) {
     ASSERT_EQ(saved_bytes(copy->device()), bytes);
     ASSERT_EQ(copy->device().next_event(), original->device().next_event());
 
-    // advance() before anything is due changes nothing.
-    original->device().advance(original->time.now_);
-    ASSERT_EQ(saved_bytes(original->device()), bytes) << "advance() was not idempotent";
-
     std::mt19937_64 same = random;
     mutate(*original, random, 20);
-    mutate(*copy, same, 20);
+    mutate(*copy, same, 20, true);
     ASSERT_EQ(saved_bytes(copy->device()), saved_bytes(original->device()));
   }
 }

@@ -42,6 +42,7 @@ void I8259::reset() {
     const u8 lines = c.lines;  // driven by the devices
     c = Chip{};
     c.lines = lines;
+    c.imr = 0xff;  // undefined on the chip: as firmware leaves it
   }
   update();
 }

@@ -80,7 +80,7 @@ void serialize(A& a, S& s) {
   a.field(s.isr), a.field(s.tmr), a.field(s.irr), a.field(s.lvt);
   a.field(s.divide), a.field(s.initial_count);
   a.field(s.timer_running), a.field(s.timer_start), a.field(s.timer_first), a.field(s.timer_expiries);
-  a.field(s.tsc_deadline);
+  a.field(s.tsc_deadline), a.field(s.deadline_ticks), a.field(s.deadline_adjust);
   a.field(s.lint0), a.field(s.lint1), a.field(s.ext_int);
 }
 
@@ -150,6 +150,7 @@ bool LocalApic::valid() const {
   for (unsigned i = 0; i < kLvtCount; i++)
     if (s_.lvt[i] & ~(kLvtWritable[i] | kLvtRemoteIrr)) return false;
   if (timer_mode() > TimerMode::tsc_deadline) return false;
+  if (timer_mode() == TimerMode::tsc_deadline ? s_.timer_running : s_.tsc_deadline != 0) return false;
   if (s_.timer_running && (s_.timer_first == 0 || s_.initial_count == 0)) return false;
   return true;
 }
@@ -398,13 +399,22 @@ void LocalApic::skip_expiries(VtimeNs now) {
   }
 }
 
-// When TSC = ticks + adjust (modulo 2^64) first reaches the deadline, seen from now.
-VtimeNs LocalApic::deadline_time(u64 adjust) const {
-  const VtimeNs now = time_.now();
+// The TSC wraps at 2^64, so whether a deadline lies ahead is decided when it is written.
+void LocalApic::set_deadline(u64 deadline, VtimeNs now) {
+  s_.tsc_deadline = deadline;
+  s_.deadline_ticks = s_.deadline_adjust = 0;
+  if (!deadline) return;
+  s_.deadline_adjust = signals_.tsc_adjust();
   const u64 ticks = tsc_.ticks(now);
-  const u64 tsc = ticks + adjust;
-  if (tsc >= s_.tsc_deadline) return now;
-  return tsc_.time_of(u128{ticks} + (s_.tsc_deadline - tsc));
+  const u64 tsc = ticks + s_.deadline_adjust;
+  const u64 ahead = deadline > tsc ? deadline - tsc : 0;
+  s_.deadline_ticks = ahead <= ~ticks ? ticks + ahead : ~u64{0};
+}
+
+// Moving the TSC forward by IA32_TSC_ADJUST brings the deadline nearer by as much.
+VtimeNs LocalApic::deadline_time(u64 adjust) const {
+  const i128 ticks = i128{s_.deadline_ticks} - static_cast<i64>(adjust - s_.deadline_adjust);
+  return ticks <= 0 ? 0 : tsc_.time_of(static_cast<u128>(ticks));
 }
 
 void LocalApic::update_timer() {
@@ -433,7 +443,7 @@ VtimeNs LocalApic::next_event() const {
 void LocalApic::advance(VtimeNs now) {
   if (now < next_event()) return;
   if (timer_mode() == TimerMode::tsc_deadline) {
-    s_.tsc_deadline = 0;
+    set_deadline(0, now);
   } else {
     skip_expiries(now);
   }
@@ -503,7 +513,7 @@ void LocalApic::write_lvt(Lvt which, u32 value) {
   const TimerMode mode = timer_mode();
   if (mode != old_mode) {
     if (mode == TimerMode::tsc_deadline || old_mode == TimerMode::tsc_deadline) {
-      s_.tsc_deadline = 0;  // the change disarms the timer (SDM vol. 3A 10.5.4.1)
+      set_deadline(0, now);  // the change disarms the timer (SDM vol. 3A 10.5.4.1)
       s_.initial_count = 0;
       start_timer(0, now);
     } else {
@@ -656,7 +666,7 @@ bool LocalApic::msr_write(u32 msr, u64 value) {
   advance(time_.now());
   if (msr == kMsrTscDeadline) {
     if (timer_mode() != TimerMode::tsc_deadline) return true;  // ignored (SDM vol. 3A 10.5.4.1)
-    s_.tsc_deadline = value;
+    set_deadline(value, time_.now());
     update_timer();
     advance(time_.now());  // a deadline in the past is due at once
     return true;

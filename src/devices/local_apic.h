@@ -51,7 +51,10 @@ class LocalApic final : public Device, public MmioDevice {
     VtimeNs timer_start = 0;
     u32 timer_first = 0;
     u64 timer_expiries = 0;
-    u64 tsc_deadline = 0;               // IA32_TSC_DEADLINE, 0 when disarmed
+    u64 tsc_deadline = 0;  // IA32_TSC_DEADLINE, 0 when disarmed
+    // The ticks of tsc_hz since power-on at which it is reached, as found when it was written, and the value
+    // of IA32_TSC_ADJUST then.
+    u64 deadline_ticks = 0, deadline_adjust = 0;
     bool lint0 = false, lint1 = false;  // levels of the input wires
     bool ext_int = false;               // an ExtINT message waits for its INTA cycle
   };
@@ -138,6 +141,7 @@ class LocalApic final : public Device, public MmioDevice {
   void start_timer(u32 count, VtimeNs now);
   void skip_expiries(VtimeNs now);  // forgets the expiries that fell into a time when the timer was masked
   void update_timer();              // recomputes next_event_
+  void set_deadline(u64 deadline, VtimeNs now);
   VtimeNs deadline_time(u64 adjust) const;
 
   const u32 id_;

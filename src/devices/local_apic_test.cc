@@ -187,6 +187,30 @@ TEST_F(LocalApicTest, TscDeadline) {
   EXPECT_EQ(apic0.next_event(), kNeverNs);
 }
 
+TEST_F(LocalApicTest, TscDeadlineAroundTheWrapOfTheTsc) {
+  write(kLvtTimer, kTscDeadline | 0x40);
+  time.now_ = 1000;
+  cpu0.tsc_adjust = u64{0xc} << 60;
+  apic0.msr_write(0x6e0, cpu0.tsc_adjust + 1500);
+  EXPECT_EQ(apic0.next_event(), 1500u);
+  cpu0.tsc_adjust = ~u64{0} - 899;  // -900: the TSC is 100
+  apic0.msr_write(0x6e0, ~u64{0});
+  EXPECT_EQ(apic0.next_event(), kNeverNs);
+  apic0.msr_write(0x6e0, 101);
+  EXPECT_EQ(apic0.next_event(), 1001u);
+}
+
+// The time of the event is known from the saved state alone, whatever the clock says while it is restored.
+TEST_F(LocalApicTest, TscDeadlineIsRestoredBeforeTheClock) {
+  write(kLvtTimer, kTscDeadline | 0x40);
+  apic0.msr_write(0x6e0, 5000);
+  const auto bytes = saved_bytes(apic0);
+  time.now_ = 1'000'000;
+  StateReader r(bytes);
+  ASSERT_TRUE(apic0.restore(r));
+  EXPECT_EQ(apic0.next_event(), 5000u);
+}
+
 TEST_F(LocalApicTest, TscDeadlineRoundsUpToTheNanosecond) {
   FakeTime t;
   InterruptBus b;
@@ -198,7 +222,7 @@ TEST_F(LocalApicTest, TscDeadlineRoundsUpToTheNanosecond) {
     EXPECT_EQ(a.next_event(), (deadline + 2) / 3);
   }
   a.msr_write(0x6e0, ~u64{0});
-  EXPECT_EQ(a.next_event(), (u128{~u64{0}} + 2) / 3);
+  EXPECT_EQ(a.next_event(), u64{6148914691236517205});  // 2^64 / 3
   a.msr_write(0x6e0, 0);
   EXPECT_EQ(a.next_event(), kNeverNs);
 }
