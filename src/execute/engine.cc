@@ -98,6 +98,7 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   if (clock_.steps >= until) return RunStop::budget;
   g_engine = this;
   ctx_->state = cpu;
+  running_ = true;
   space_ = nullptr;
   stop_requested_ = dropped_ = false;
   stop_reason_ = RunStop::budget;
@@ -118,6 +119,7 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   }
   update_clock();
   cpu = ctx_->state;
+  running_ = false;
   return stop_reason_;
 }
 
@@ -378,17 +380,18 @@ BlockId Engine::translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned s
 
 u64 Engine::link(u32 site) {
   ++counters_.links;
-  const LinkSite& l = cache_.store().link_sites[site];
-  const Block& from = cache_.block(l.block);
+  // By value: translating moves the tables.
+  const LinkSite l = cache_.store().link_sites[site];
   const u64 flushes = counters_.cache_flushes;
+  const BlockMode mode = cache_.block(l.block).mode;
+  const Gpa expected(cache_.block(l.block).pc.page().value + l.target);
   const u64 pc = ctx_->current_page + l.target;
-  const Gpa expected(from.pc.page().value + l.target);
-  const BlockMode mode = from.mode;
   ctx_->state.rip = (pc - code_base()) & (mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff);
-  const bool linkable = from.valid && from.second_page.value == ~u64{0};
   const u64 code = dispatch();
   // Link when dispatch chose just the plain block at the target, and nothing moved meanwhile.
-  if (!code || !linkable || counters_.cache_flushes != flushes || !cache_.block(l.block).valid) return code;
+  if (!code || counters_.cache_flushes != flushes) return code;
+  const Block& from = cache_.block(l.block);
+  if (!from.valid || from.second_page.value != ~u64{0}) return code;
   const BlockId id = cache_.find(expected, mode);
   if (id == kNone || cache_.block(id).second_page.value != ~u64{0}) return code;
   if (code == cache_.exec_base() + cache_.block(id).far_entry) cache_.set_link(site, id);

@@ -51,6 +51,10 @@ class Engine final : public Mmu, private RamObserver {
   // Asks the current or next run() to stop after the instruction in progress. Only from the engine's thread.
   void stop_soon() { stop_requested_ = true; }
 
+  // While run() is on the stack the state handed to it is stale; this is the current one.
+  bool running(unsigned vcpu) const { return running_ && ctx_->state.index == vcpu; }
+  const CpuState& live_state() const { return ctx_->state; }
+
   const EngineCounters& counters() const { return counters_; }
   // Drops all translated code and TLBs.
   void flush_caches();
@@ -164,6 +168,7 @@ class Engine final : public Mmu, private RamObserver {
   std::unique_ptr<Vcpu> vcpu_;
   AddressSpace* space_ = nullptr;  // of ctx_->state; nullptr: to be selected anew
   Step end_step_ = 0;              // the step at which the counter reaches 0
+  bool running_ = false;
   bool stop_requested_ = false;
   bool dropped_ = false;           // translations or code changed: leave the block after this instruction
   bool step_trap_ = false;         // RFLAGS.TF was set when the instruction in progress began

@@ -27,14 +27,14 @@ class FileDescriptor {
 
 }  // namespace
 
-Result<InputFile> read_input_file(std::string_view what, const std::string& path, u64 limit) {
+Result<LoadedFile> read_input_file(std::string_view what, const std::string& path, u64 limit) {
   const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
   if (fd.get() < 0) return make_error("cannot open {} '{}': {}", what, path, strerror(errno));
   struct stat st;
   if (fstat(fd.get(), &st) != 0) return make_error("cannot read {} '{}': {}", what, path, strerror(errno));
   if (S_ISDIR(st.st_mode)) return make_error("{} '{}' is a directory, not a file", what, path);
 
-  InputFile file;
+  LoadedFile file;
   file.path = path;
   // One byte more than the size seen, so that the read that finds the end needs no growth.
   if (S_ISREG(st.st_mode)) file.bytes.resize(std::min<u64>(static_cast<u64>(st.st_size), limit) + 1);

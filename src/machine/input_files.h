@@ -11,7 +11,7 @@
 
 namespace deja {
 
-struct InputFile {
+struct LoadedFile {
   std::string path;  // as the user wrote it
   std::vector<u8> bytes;
   std::string sha256;  // 64 lower-case hexadecimal digits
@@ -19,7 +19,7 @@ struct InputFile {
 
 // Reads `path`, which may be a pipe. `what` names the file's role in messages ("kernel", "initrd"); a file of
 // more than `limit` bytes is refused.
-Result<InputFile> read_input_file(std::string_view what, const std::string& path, u64 limit);
+Result<LoadedFile> read_input_file(std::string_view what, const std::string& path, u64 limit);
 
 std::string sha256_hex(std::span<const u8> bytes);
 
