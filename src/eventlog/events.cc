@@ -18,7 +18,7 @@ constexpr std::array<std::string_view, kEventKinds> kKindNames = {
     "mark",   "wallclock", "progress", "idle-cut", "digest", "end"};
 
 constexpr std::array<std::string_view, event::kEndReasons> kEndReasonNames = {
-    "power-off", "debug-exit", "quit", "signal", "shutdown", "step-limit", "host-error"};
+    "power-off", "debug-exit", "quit", "signal", "shutdown", "step-limit", "host-error", "reset"};
 
 // A C string literal; UTF-8 is kept byte by byte as escapes, so that any terminal shows the same.
 std::string quoted(std::string_view bytes) {

@@ -51,8 +51,9 @@ enum class EndReason : u8 {
   shutdown = 4,    // every vCPU is in shutdown and nothing resets it
   step_limit = 5,  // a limit given on the command line
   host_error = 6,  // the recorder could not go on (disk full…)
+  reset = 7,       // the guest reset the machine, and was to run only once
 };
-inline constexpr u8 kEndReasons = 7;
+inline constexpr u8 kEndReasons = 8;
 
 // The last event of a recording that was ended in order.
 struct End {

@@ -56,6 +56,40 @@ Status open_regular(const fs::path& path, Fd& f) {
   return {};
 }
 
+Status write_all(int fd, const void* data, std::size_t size, const fs::path& source, const fs::path& target) {
+  const char* p = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t n = ::write(fd, p, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) {
+      return make_error("{}: cannot store a copy of {}: {}; free some space, or record with --no-copy-inputs",
+                        target.parent_path().string(), source.string(), std::strerror(errno));
+    }
+    p += n;
+    size -= static_cast<std::size_t>(n);
+  }
+  return {};
+}
+
+// A file for content whose name is not known before all of it has been hashed.
+Result<fs::path> create_in_inputs(const fs::path& recording, Fd& out) {
+  const fs::path dir = recording / kInputsDir;
+  if (::mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST)
+    return make_error("{}: cannot create directory: {}", dir.string(), std::strerror(errno));
+  const fs::path temporary = dir / "new";
+  out.fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0400);
+  if (out.fd < 0) return make_error("{}: cannot create: {}", temporary.string(), std::strerror(errno));
+  return temporary;
+}
+
+// Gives it its name.
+Status keep(const fs::path& temporary, RecordedFile& file) {
+  file.stored = "sha256-" + file.sha256;
+  if (::rename(temporary.c_str(), (temporary.parent_path() / file.stored).c_str()) != 0)
+    return make_error("{}: cannot rename: {}", temporary.string(), std::strerror(errno));
+  return {};
+}
+
 // Hashes all of `in` from its current position; copies it to `out` unless that is -1.
 struct Hashed {
   std::string sha256;
@@ -72,16 +106,7 @@ Result<Hashed> hash_and_copy(int in, const fs::path& path, int out, const fs::pa
     if (n == 0) break;
     sha.update(buffer.data(), static_cast<std::size_t>(n));
     h.size += static_cast<u64>(n);
-    for (ssize_t done = 0; out >= 0 && done < n;) {
-      const ssize_t w = ::write(out, buffer.data() + done, static_cast<std::size_t>(n - done));
-      if (w < 0 && errno == EINTR) continue;
-      if (w < 0) {
-        return make_error(
-            "{}: cannot store a copy of {}: {}; free some space, or record with --no-copy-inputs",
-            out_path.parent_path().string(), path.string(), std::strerror(errno));
-      }
-      done += w;
-    }
+    if (out >= 0) DEJA_TRY(write_all(out, buffer.data(), static_cast<std::size_t>(n), path, out_path));
   }
   h.sha256 = sha.hex();
   return h;
@@ -96,12 +121,12 @@ Result<std::string> sha256_of_file(const fs::path& path) {
   return h.sha256;
 }
 
-Result<InputFile> add_input(const fs::path& recording, std::string role, const fs::path& path,
-                            InputStorage storage) {
+Result<RecordedFile> add_input(const fs::path& recording, std::string role, const fs::path& path,
+                               InputStorage storage) {
   Fd in;
   DEJA_TRY(open_regular(path, in));
   std::error_code ec;
-  InputFile file;
+  RecordedFile file;
   file.role = std::move(role);
   file.original_path = fs::absolute(path, ec).lexically_normal().string();
   if (storage == InputStorage::reference) {
@@ -111,12 +136,8 @@ Result<InputFile> add_input(const fs::path& recording, std::string role, const f
     return file;
   }
 
-  const fs::path dir = recording / kInputsDir;
-  if (::mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST)
-    return make_error("{}: cannot create directory: {}", dir.string(), std::strerror(errno));
-  const fs::path temporary = dir / "new";
-  Fd out{::open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0400)};
-  if (out.fd < 0) return make_error("{}: cannot create: {}", temporary.string(), std::strerror(errno));
+  Fd out;
+  DEJA_ASSIGN(const fs::path temporary, create_in_inputs(recording, out));
   // Where the file system can share blocks, the copy costs nothing; what is hashed is the copy all the same.
   const bool cloned = ::ioctl(out.fd, FICLONE, in.fd) == 0;
   auto hashed =
@@ -127,13 +148,32 @@ Result<InputFile> add_input(const fs::path& recording, std::string role, const f
   }
   file.sha256 = hashed->sha256;
   file.size = hashed->size;
-  file.stored = "sha256-" + file.sha256;
-  if (::rename(temporary.c_str(), (dir / file.stored).c_str()) != 0)
-    return make_error("{}: cannot rename: {}", temporary.string(), std::strerror(errno));
+  DEJA_TRY(keep(temporary, file));
   return file;
 }
 
-Result<fs::path> find_input(const fs::path& recording, const InputFile& input) {
+Result<RecordedFile> add_input(const fs::path& recording, std::string role, const fs::path& path,
+                               std::span<const u8> content, InputStorage storage) {
+  std::error_code ec;
+  RecordedFile file;
+  file.role = std::move(role);
+  file.original_path = fs::absolute(path, ec).lexically_normal().string();
+  Sha256 sha;
+  sha.update(content.data(), content.size());
+  file.sha256 = sha.hex();
+  file.size = content.size();
+  if (storage == InputStorage::reference) return file;
+  Fd out;
+  DEJA_ASSIGN(const fs::path temporary, create_in_inputs(recording, out));
+  if (Status s = write_all(out.fd, content.data(), content.size(), path, temporary); !s) {
+    ::unlink(temporary.c_str());
+    return s.error();
+  }
+  DEJA_TRY(keep(temporary, file));
+  return file;
+}
+
+Result<fs::path> find_input(const fs::path& recording, const RecordedFile& input) {
   const fs::path path =
       input.stored.empty() ? fs::path(input.original_path) : recording / kInputsDir / input.stored;
   Fd in;

@@ -14,7 +14,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::size_t kMaxSeedBytes = 64;
+constexpr std::size_t kMaxSeedBytes = 4096;
 // The file ends with this, the 16 hexadecimal digits of XXH3-64 of all bytes before it, and kChecksumEnd.
 constexpr std::string_view kChecksumStart = ",\n  \"checksum\": \"";
 constexpr std::string_view kChecksumEnd = "\"\n}\n";
@@ -310,7 +310,7 @@ Result<RecordingManifest> parse_manifest(std::string_view text, const std::strin
     std::size_t i = 0;
     for (const auto& item : *inputs) {
       Fields f(item, fmt::format("inputs[{}]", i++), error, where);
-      InputFile file;
+      RecordedFile file;
       file.role = f.text("role");
       file.original_path = f.text("original_path");
       file.sha256 = f.text("sha256");

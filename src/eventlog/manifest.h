@@ -15,13 +15,13 @@ namespace deja {
 inline constexpr u32 kRecordingFormatVersion = 1;
 
 // A file that the machine was built from.
-struct InputFile {
+struct RecordedFile {
   std::string role;           // "kernel", "initrd"…
   std::string original_path;  // absolute, as it was when recorded; for people, and for references
   std::string sha256;         // 64 lower-case hexadecimal digits
   u64 size = 0;               // bytes
   std::string stored;         // "sha256-<hex>" under inputs/; empty: only referenced by original_path
-  bool operator==(const InputFile&) const = default;
+  bool operator==(const RecordedFile&) const = default;
 };
 
 // The machine's configuration, all of it guest-visible.
@@ -70,9 +70,9 @@ struct RecordingManifest {
   u32 recorder_pid = 0;
   HostInfo host;
   MachineSpec machine;
-  std::vector<InputFile> inputs;
+  std::vector<RecordedFile> inputs;
   i64 rtc_base_unix_seconds = 0;  // the date that the RTC shows at power-on
-  std::string rng_seed;           // raw bytes, at most 64; hexadecimal in the file
+  std::string rng_seed;           // raw bytes, at most 4096; hexadecimal in the file
   std::optional<EndInfo> end;     // absent: still running, or its recorder was killed
   bool operator==(const RecordingManifest&) const = default;
 };

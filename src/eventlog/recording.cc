@@ -94,7 +94,7 @@ Status check_recording(const fs::path& dir) {
     if (!event) break;
   }
   DEJA_TRY(recording.check_end());
-  for (const InputFile& input : recording.manifest.inputs) {
+  for (const RecordedFile& input : recording.manifest.inputs) {
     const auto path = find_input(dir, input);
     if (!path) return path.error();
   }

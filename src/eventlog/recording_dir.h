@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -64,10 +65,15 @@ Status remove_recording(const std::filesystem::path& recording);
 enum class InputStorage { copy, reference };
 // Hashes `path`, and for `copy` stores its bytes as inputs/sha256-<hex> (shared blocks where the file system
 // can). The content hashed is the content stored.
-Result<InputFile> add_input(const std::filesystem::path& recording, std::string role,
-                            const std::filesystem::path& path, InputStorage storage);
+Result<RecordedFile> add_input(const std::filesystem::path& recording, std::string role,
+                               const std::filesystem::path& path, InputStorage storage);
+// The same for content that is in memory already, whatever file or pipe it came from. Only a copy makes sense
+// for what came from a pipe.
+Result<RecordedFile> add_input(const std::filesystem::path& recording, std::string role,
+                               const std::filesystem::path& path, std::span<const u8> content,
+                               InputStorage storage);
 // Where to read an input from; checks that it is there and has the recorded size and SHA-256.
-Result<std::filesystem::path> find_input(const std::filesystem::path& recording, const InputFile& input);
+Result<std::filesystem::path> find_input(const std::filesystem::path& recording, const RecordedFile& input);
 Result<std::string> sha256_of_file(const std::filesystem::path& path);
 
 }  // namespace deja

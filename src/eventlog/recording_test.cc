@@ -273,6 +273,11 @@ TEST_F(RecordingDir, Inputs) {
   EXPECT_EQ(copy.stored, "sha256-" + copy.sha256);
   EXPECT_EQ(reference.stored, "");
   EXPECT_EQ(add_input(dir, "initrd", tmp_.path / "kernel", InputStorage::copy).value().sha256, copy.sha256);
+  const std::string text = "a kernel's bytes";
+  const std::span<const u8> bytes(reinterpret_cast<const u8*>(text.data()), text.size());
+  EXPECT_EQ(add_input(dir, "kernel", tmp_.path / "kernel", bytes, InputStorage::copy).value(), copy);
+  EXPECT_EQ(add_input(dir, "kernel", tmp_.path / "kernel", bytes, InputStorage::reference).value(),
+            reference);
   spew(tmp_.path / "kernel", "another kernel");
   EXPECT_TRUE(find_input(dir, copy).ok());
   EXPECT_THAT(find_input(dir, reference).error().message, HasSubstr("is not the kernel that was recorded"));
