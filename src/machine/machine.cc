@@ -116,7 +116,7 @@ void Machine::end(MachineEnd why, u32 status) {
   exit_status_ = status;
 }
 
-bool Machine::runnable(unsigned i) {
+void Machine::settle(unsigned i) {
   CpuState& s = cpus_[i];
   Signals& sig = signals_[i];
   if (sig.init) {
@@ -143,36 +143,36 @@ bool Machine::runnable(unsigned i) {
       end(MachineEnd::triple_fault);
     else
       reset_pending_ = true;
-    return false;
+    return;
   }
   if (s.activity == Activity::halted) {
     const bool wake = (s.nmi_pending && !s.nmi_blocked) || ((s.rflags & flag::IF) && apics_[i]->pending());
     if (wake) s.activity = Activity::running;
   }
-  return s.activity == Activity::running;
 }
 
 MachineStop Machine::run(Step until) {
+  const unsigned n = static_cast<unsigned>(cpus_.size());
   while (true) {
     devices_.advance(clock_.now());
     if (reset_pending_) do_reset();
+    // What is due at this step is taken before anybody looks: the state at a step must not depend on whether
+    // a slice ends there.
+    for (unsigned i = 0; i < n; ++i) settle(i);
     if (end_ != MachineEnd::none) return MachineStop::ended;
+    if (reset_pending_) continue;
     if (clock_.steps >= until) return MachineStop::until;
 
     // Whose turn: the current vCPU until its quantum is used up, then the next runnable one.
-    const unsigned n = static_cast<unsigned>(cpus_.size());
-    if (n > 1 && clock_.steps >= quantum_end_) {
-      current_ = (current_ + 1) % n;
-      quantum_end_ = clock_.steps + config_.quantum;
-    }
+    const bool used_up = n > 1 && clock_.steps >= quantum_end_;
+    unsigned next = used_up ? (current_ + 1) % n : current_;
     unsigned tried = 0;
-    while (tried < n && !runnable(current_)) {
-      current_ = (current_ + 1) % n;
-      quantum_end_ = clock_.steps + config_.quantum;
-      ++tried;
-    }
-    if (reset_pending_ || end_ != MachineEnd::none) continue;
+    for (; tried < n && cpus_[next].activity != Activity::running; ++tried) next = (next + 1) % n;
     if (tried == n) return MachineStop::idle;
+    if (used_up || next != current_) {
+      current_ = next;
+      quantum_end_ = clock_.steps + config_.quantum;
+    }
 
     Step limit = std::min(until, clock_.first_step_at(devices_.next_event()));
     if (n > 1) limit = std::min(limit, quantum_end_);

@@ -122,8 +122,9 @@ class Machine final : public Platform, private TimeSource {
   Status power_on();
   void build_devices();
   void do_reset();
-  // Wakes a vCPU for which something is due; whether it can run.
-  bool runnable(unsigned i);
+  // Hands vCPU `i` the signals that wait for it, and wakes it if something is due. Doing it twice is doing it
+  // once.
+  void settle(unsigned i);
   void end(MachineEnd why, u32 status = 0);
 
   MachineConfig config_;
