@@ -17,6 +17,8 @@ namespace {
 thread_local Engine* g_engine = nullptr;
 
 constexpr u64 kDr6Bs = 1 << 14;
+// An SMP guest that executes this many PAUSEs in one quantum is spinning: its quantum ends.
+constexpr u32 kPausesPerQuantum = 16;
 
 void set_gs_base(const void* base) { asm volatile("wrgsbase %0" ::"r"(base)); }
 void set_mxcsr(u32 value) { asm volatile("ldmxcsr %0" ::"m"(value)); }
@@ -431,7 +433,6 @@ u64 Engine::run_helper(u32 site) {
     return dispatch();
   }
   if (clears_trap) step_trap_ = false;
-  if (s.pause_run && h.decoded.mnemonic != ZYDIS_MNEMONIC_PAUSE) s.pause_run = 0;
   if (!ends && !stop_requested_ && !dropped_ && !s.pending_dbg) {
     // Back into the block, whose whole count is off the counter.
     ctx_->set_remaining(ctx_->remaining() - static_cast<i64>(count - index));
@@ -439,8 +440,7 @@ u64 Engine::run_helper(u32 site) {
   }
   ctx_->set_remaining(ctx_->remaining() - 1);
   s.rip = vcpu_->next_rip;
-  if (s.pause_run >= 16 && vcpu_->vcpu_count > 1) {
-    s.pause_run = 0;
+  if (s.pause_run >= kPausesPerQuantum && vcpu_->vcpu_count > 1) {
     stop_requested_ = true;
     stop_reason_ = RunStop::pause;
   }

@@ -124,7 +124,7 @@ struct CpuState {
   u8 sipi_vector = 0;
   u64 pending_dbg = 0;  // DR6 bits of debug exceptions to raise before the next instruction
   u32 index = 0;        // which vCPU this is
-  u32 pause_run = 0;    // consecutive PAUSEs, ends the quantum of an SMP guest
+  u32 pause_run = 0;    // PAUSEs since this vCPU's quantum began; many of them end it (SMP guests)
 
   // Current privilege level: SS.DPL in protected mode (SDM vol. 3A 5.5), 0 in real mode, 3 in v8086 mode.
   unsigned cpl() const {

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "machine/boot_cpu.h"
 #include "machine/cpu_archive.h"
 #include "machine/memory_map.h"
 
@@ -84,7 +85,10 @@ void Machine::build_devices() {
 }
 
 Status Machine::power_on() {
-  for (unsigned i = 0; i < cpus_.size(); ++i) reset_cpu(cpus_[i], i);
+  for (unsigned i = 0; i < cpus_.size(); ++i) {
+    reset_cpu(cpus_[i], i);
+    set_firmware_mtrrs(cpus_[i], model_.physical_bits);
+  }
   std::fill(signals_.begin(), signals_.end(), Signals{});
   devices_.reset();
   if (resets_ == 0) rtc_->set_time_base(config_.rtc_unix_seconds);
@@ -149,6 +153,12 @@ void Machine::settle(unsigned i) {
     const bool wake = (s.nmi_pending && !s.nmi_blocked) || ((s.rflags & flag::IF) && apics_[i]->pending());
     if (wake) s.activity = Activity::running;
   }
+}
+
+void Machine::next_turn() {
+  current_ = (current_ + 1) % static_cast<unsigned>(cpus_.size());
+  cpus_[current_].pause_run = 0;
+  quantum_end_ = clock_.steps + config_.quantum;
 }
 
 MachineStop Machine::run(Step until) {

@@ -122,6 +122,7 @@ class Machine final : public Platform, private TimeSource {
   Status power_on();
   void build_devices();
   void do_reset();
+  void next_turn();  // the next vCPU begins a quantum
   // Hands vCPU `i` the signals that wait for it, and wakes it if something is due. Doing it twice is doing it
   // once.
   void settle(unsigned i);
