@@ -3,10 +3,37 @@
 // and kGsBase. The run ends at the first exception.
 #pragma once
 
+#include <memory>
+
 #include "fuzz/test_case.h"
 
 namespace deja::fuzz {
 
-RunResult run_in_engine(const TestCase& test);
+// Ways to run that must not make a difference (docs/determinism.md, rule 3).
+enum class EngineMode : u8 {
+  plain,        // as a machine runs
+  single_step,  // every block one instruction long
+  checked,      // every memory access through C++, no direct links
+  soft_flags,   // instructions with undefined flags in C++, as on a host that computes others
+  chaos,        // caches flushed, blocks cut, optimisations off at random
+};
+inline constexpr unsigned kEngineModes = 5;
+const char* name_of(EngineMode mode);
+
+class EngineRunner {
+ public:
+  // `seed` is for chaos.
+  EngineRunner(EngineMode mode, u64 seed);
+  ~EngineRunner();
+  EngineRunner(const EngineRunner&) = delete;
+
+  // End::timeout: more than kMaxSteps; End::excluded: the vCPU shut down.
+  RunResult run(const TestCase& test);
+  static constexpr u64 kMaxSteps = 20'000'000;
+
+ private:
+  struct Guest;
+  std::unique_ptr<Guest> guest_;
+};
 
 }  // namespace deja::fuzz

@@ -1,25 +1,27 @@
-// deja-fuzz: random user-mode instruction sequences, on the host CPU and in the engine, must end alike.
+// conformance_fuzz: random user-mode instruction sequences, on the host CPU and in the engine, must end alike.
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <string_view>
 
 #include "fuzz/compare.h"
+#include "fuzz/engine_adapter.h"
 #include "fuzz/generator.h"
 #include "fuzz/native.h"
-#ifdef DEJA_FUZZ_ENGINE
-#include "fuzz/engine_adapter.h"
-#endif
 
 namespace deja::fuzz {
 namespace {
 
 constexpr const char* kHelp =
-    R"(usage: deja-fuzz [--seed N] [--count M] [--minimize] [--self-check] [--keep I,J…] [--list] [--statistics]
-  --seed N        first seed (default: from the clock); case i has seed N + i
+    R"(usage: conformance_fuzz [--seed N] [--count M] [--seconds S] [--engine-mode MODE] [--minimize] [--self-check]
+                        [--keep I,J…] [--list] [--statistics]
+  --seed N        seed (default: from the clock); case i has seed N + i * 2^32
   --count M       number of cases (default 10000)
+  --seconds S     stop after so many seconds
+  --engine-mode MODE  plain, single-step, checked, soft-flags, chaos, or all (default): each case in every mode
   --minimize      shorten a sequence that differs before printing it
   --self-check    compare the host CPU with itself: finds what is not deterministic in the generator
   --keep I,J…     with --count 1: only these instructions of the sequence
@@ -29,12 +31,29 @@ Exit status: 0 no difference, 1 differences, 2 wrong use.
 )";
 
 struct Options {
-  u64 seed = 0, count = 10000;
+  u64 seed = 0, count = 10000, seconds = ~u64{0};
+  std::string mode = "all";
   bool minimize = false, self_check = false, list = false, statistics = false;
   std::vector<unsigned> keep;
 };
 
+// The seed of case i: disjoint for different seeds below 2^32.
+u64 case_seed(const Options& o, u64 i) { return o.seed + (i << 32); }
+
 using Runner = std::function<RunResult(const TestCase&)>;
+// What the host is compared with.
+struct Other {
+  std::string name, option;
+  Runner run;
+  bool endless_counts = false;  // a run without an end, when the host's ended, is a difference
+};
+
+std::string compare(const TestCase& test, const RunResult& native, const Other& other, const RunResult& actual) {
+  const auto ended = [](const RunResult& r) { return r.end == End::sentinel || r.end == End::fault; };
+  if (other.endless_counts && ended(native) && !ended(actual))
+    return fmt::format("  {} {}\n", other.name, actual.end == End::timeout ? "did not end" : "shut down");
+  return differences(test, native, actual, "native", other.name.c_str());
+}
 
 std::string join(const std::vector<unsigned>& xs) {
   std::string out;
@@ -44,23 +63,23 @@ std::string join(const std::vector<unsigned>& xs) {
 
 // Drops instructions one at a time while the rest still differs.
 std::vector<unsigned> minimize(const TestCase& test, std::vector<unsigned> kept, const Runner& native,
-                               const Runner& other) {
+                               const Other& other) {
   for (std::size_t i = kept.size(); i-- > 0;) {
     if (kept.size() == 1) break;
     std::vector<unsigned> fewer = kept;
     fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
     const TestCase shorter = keep_only(test, fewer);
-    if (!differences(shorter, native(shorter), other(shorter), "", "").empty()) kept = fewer;
+    if (!compare(shorter, native(shorter), other, other.run(shorter)).empty()) kept = fewer;
   }
   return kept;
 }
 
-void report(const TestCase& test, const RunResult& native, const RunResult& other, const char* other_name,
+void report(const TestCase& test, const RunResult& native, const Other& other, const RunResult& actual,
             const std::string& reproducer) {
-  fmt::print("seed {}: native and {} differ\n{}{}", test.seed, other_name, disassembly(test),
-             differences(test, native, other, "native", other_name));
+  fmt::print("seed {}: native and {} differ\n{}{}", test.seed, other.name, disassembly(test),
+             compare(test, native, other, actual));
   fmt::print("initial state\n{}native\n{}{}\n{}reproduce: {}\n\n", describe(test.initial),
-             describe(native.state), other_name, describe(other.state), reproducer);
+             describe(native.state), other.name, describe(actual.state), reproducer);
 }
 
 bool parse(int argc, char** argv, Options* o) {
@@ -80,6 +99,10 @@ bool parse(int argc, char** argv, Options* o) {
       ok = number(&o->seed);
     else if (a == "--count")
       ok = number(&o->count);
+    else if (a == "--seconds")
+      ok = number(&o->seconds);
+    else if (a == "--engine-mode" && ++i < argc)
+      o->mode = argv[i];
     else if (a == "--minimize")
       o->minimize = true;
     else if (a == "--self-check")
@@ -102,54 +125,69 @@ bool parse(int argc, char** argv, Options* o) {
   return true;
 }
 
+std::vector<Other> others(const Options& o, const Runner& native) {
+  std::vector<Other> all;
+  for (unsigned i = 0; i < kEngineModes && !o.self_check; ++i) {
+    const std::string name = name_of(EngineMode(i));
+    if (o.mode != "all" && o.mode != name) continue;
+    auto runner = std::make_shared<EngineRunner>(EngineMode(i), o.seed);
+    all.push_back({"engine (" + name + ")", " --engine-mode " + name,
+                   [runner](const TestCase& t) { return runner->run(t); }, true});
+  }
+  if (o.self_check) all.push_back({"native again", " --self-check", native});
+  return all;
+}
+
 int run(const Options& o) {
   NativeRunner runner;
   const Runner native = [&](const TestCase& t) { return runner.run({&t, 1})[0]; };
-#ifdef DEJA_FUZZ_ENGINE
-  const bool engine = !o.self_check;
-  const Runner other = engine ? Runner(run_in_engine) : native;
-#else
-  const bool engine = false;
-  const Runner other = native;
-#endif
-  const char* other_name = engine ? "engine" : "native again";
-  fmt::print("seed {}, {} cases, native against {}\n", o.seed, o.count, other_name);
-  u64 differing = 0, ends[4] = {}, vectors[256] = {}, executed = 0;
-  for (u64 first = 0; first < o.count; first += NativeRunner::kBatch) {
+  const std::vector<Other> against = others(o, native);
+  if (against.empty()) {
+    fmt::print(stderr, "conformance_fuzz: there is no engine mode '{}'\n", o.mode);
+    return 2;
+  }
+  fmt::print("seed {}, {} cases, native against", o.seed, o.count);
+  for (const Other& other : against) fmt::print(" {}", other.name);
+  fmt::print("\n");
+  const auto begin = std::chrono::steady_clock::now();
+  u64 differing = 0, ends[4] = {}, vectors[256] = {}, executed = 0, cases = 0;
+  while (cases < o.count && std::chrono::steady_clock::now() - begin < std::chrono::duration<double>(o.seconds)) {
     std::vector<TestCase> tests;
-    for (u64 i = first; i < std::min(o.count, first + NativeRunner::kBatch); i++) {
-      TestCase t = generate(o.seed + i);
+    for (; cases < o.count && tests.size() < NativeRunner::kBatch; ++cases) {
+      TestCase t = generate(case_seed(o, cases));
       tests.push_back(o.keep.empty() ? std::move(t) : keep_only(t, o.keep));
     }
     const std::vector<RunResult> expected = runner.run(tests);
-    const std::vector<RunResult> again = engine ? std::vector<RunResult>{} : runner.run(tests);
     for (std::size_t i = 0; i < tests.size(); i++) {
       const RunResult& e = expected[i];
       ends[static_cast<int>(e.end)]++;
       executed += tests[i].insns.size();
       if (e.end == End::fault) vectors[e.vector]++;
       if (e.end == End::timeout || e.end == End::excluded) continue;
-      const RunResult actual = engine ? other(tests[i]) : again[i];
-      if (differences(tests[i], e, actual, "", "").empty()) continue;
-      differing++;
-      std::vector<unsigned> kept = o.keep;
-      if (kept.empty())
-        for (unsigned k = 0; k < tests[i].insns.size(); k++) kept.push_back(k);
-      const std::size_t all = kept.size();
-      TestCase shown = tests[i];
-      if (o.minimize) {
-        kept = minimize(generate(tests[i].seed), kept, native, other);
-        if (kept.size() < all) shown = keep_only(generate(tests[i].seed), kept);
-      }
-      std::string reproducer = fmt::format("deja-fuzz --seed {} --count 1", shown.seed);
-      if (kept.size() < all || !o.keep.empty()) reproducer += " --keep " + join(kept);
-      if (kept.size() < all)
-        report(shown, native(shown), other(shown), other_name, reproducer);
-      else
-        report(shown, e, actual, other_name, reproducer);
-      if (differing == 20) {
-        fmt::print("20 differences: stopping\n");
-        return 1;
+      for (const Other& other : against) {
+        const RunResult actual = other.run(tests[i]);
+        if (compare(tests[i], e, other, actual).empty()) continue;
+        differing++;
+        std::vector<unsigned> kept = o.keep;
+        if (kept.empty())
+          for (unsigned k = 0; k < tests[i].insns.size(); k++) kept.push_back(k);
+        const std::size_t all = kept.size();
+        TestCase shown = tests[i];
+        if (o.minimize) {
+          kept = minimize(generate(tests[i].seed), kept, native, other);
+          if (kept.size() < all) shown = keep_only(generate(tests[i].seed), kept);
+        }
+        std::string reproducer = fmt::format("conformance_fuzz --seed {} --count 1{}", shown.seed, other.option);
+        if (kept.size() < all || !o.keep.empty()) reproducer += " --keep " + join(kept);
+        if (kept.size() < all)
+          report(shown, native(shown), other, other.run(shown), reproducer);
+        else
+          report(shown, e, other, actual, reproducer);
+        if (differing == 20) {
+          fmt::print("20 differences: stopping\n");
+          return 1;
+        }
+        break;
       }
     }
   }
@@ -159,7 +197,7 @@ int run(const Options& o) {
     for (int v = 0; v < 256; v++)
       if (vectors[v]) fmt::print("  vector {}: {}\n", v, vectors[v]);
   }
-  fmt::print("{} cases, {} differences\n", o.count, differing);
+  fmt::print("{} cases, {} differences\n", cases, differing);
   return differing ? 1 : 0;
 }
 
@@ -178,7 +216,7 @@ int main(int argc, char** argv) {
   }
   if (options.list) {
     for (deja::u64 i = 0; i < options.count; i++) {
-      auto t = deja::fuzz::generate(options.seed + i);
+      auto t = deja::fuzz::generate(deja::fuzz::case_seed(options, i));
       if (!options.keep.empty()) t = deja::fuzz::keep_only(t, options.keep);
       fmt::print("seed {}\n{}", t.seed, deja::fuzz::disassembly(t));
     }

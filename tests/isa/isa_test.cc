@@ -13,10 +13,8 @@
 #include <sstream>
 
 #include "fuzz/compare.h"
-#include "fuzz/native.h"
-#ifdef DEJA_FUZZ_ENGINE
 #include "fuzz/engine_adapter.h"
-#endif
+#include "fuzz/native.h"
 
 namespace deja::fuzz {
 namespace {
@@ -163,9 +161,8 @@ int run(const char* source, const char* binary) {
   };
   NativeRunner native;
   check(native.run({&test, 1})[0], "native");
-#ifdef DEJA_FUZZ_ENGINE
-  check(run_in_engine(test), "engine");
-#endif
+  for (unsigned mode = 0; mode < kEngineModes; ++mode)
+    check(EngineRunner(EngineMode(mode), 1).run(test), name_of(EngineMode(mode)));
   return failed;
 }
 
