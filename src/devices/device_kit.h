@@ -71,14 +71,19 @@ class DeviceBench {
 
   FakeTime time;
   IoBus bus;
+  // What the device showed: values read, levels driven. Two devices in the same state show the same.
+  std::vector<u64> seen;
 
  protected:
+  IrqLine wire() {
+    return [this](bool level) { seen.push_back(level); };
+  }
   // A port access of any size, mostly with useful values.
   void poke_port(std::mt19937_64& random, std::initializer_list<u16> ports) {
     const u16 port = *(ports.begin() + random() % ports.size());
     const unsigned size = random() % 4 ? 1 : 1u << random() % 3;
     if (random() % 2) {
-      bus.port_read(port, size);
+      seen.push_back(bus.port_read(port, size));
     } else {
       bus.port_write(port, static_cast<u32>(random()), size);
     }
@@ -89,7 +94,7 @@ class DeviceBench {
     if (random() % 8) offset &= ~u64{15};
     offset = std::min(offset, window - size);
     if (random() % 2) {
-      device.mmio_read(offset, size);
+      seen.push_back(device.mmio_read(offset, size));
     } else {
       device.mmio_write(offset, random() % 4 ? random() & 0x3ffff : random(), size);
     }
@@ -104,7 +109,7 @@ inline void mutate(DeviceBench& bench, std::mt19937_64& random, unsigned steps, 
   for (unsigned i = 0; i < steps; i++) {
     bench.poke(random);
     if (random() % 4 == 0) {
-      const VtimeNs until = bench.time.now_ + random() % (u64{1} << random() % 24);
+      const VtimeNs until = bench.time.now_ + random() % (u64{1} << random() % 33);  // up to 4 s
       for (unsigned events = 0; events < 100; events++) {
         const VtimeNs next = bench.device().next_event();
         if (nudge && next > bench.time.now_) {
@@ -125,9 +130,9 @@ inline void mutate(DeviceBench& bench, std::mt19937_64& random, unsigned steps, 
 inline void check_save_restore(MakeBench make, u64 seed) {
   SCOPED_TRACE("DEJA_SEED=" + std::to_string(seed));
   std::mt19937_64 random(seed);
-  for (unsigned round = 0; round < 20; round++) {
+  for (unsigned round = 0; round < 150; round++) {
     auto original = make();
-    mutate(*original, random, 40);
+    mutate(*original, random, 60);
     const std::vector<u8> bytes = saved_bytes(original->device());
 
     auto copy = make();
@@ -139,8 +144,10 @@ inline void check_save_restore(MakeBench make, u64 seed) {
     ASSERT_EQ(copy->device().next_event(), original->device().next_event());
 
     std::mt19937_64 same = random;
+    original->seen.clear();
     mutate(*original, random, 20);
     mutate(*copy, same, 20, true);
+    ASSERT_EQ(copy->seen, original->seen);
     ASSERT_EQ(saved_bytes(copy->device()), saved_bytes(original->device()));
   }
 }

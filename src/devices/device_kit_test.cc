@@ -26,25 +26,29 @@ struct LocalApicBench : DeviceBench {
   IoApic ioapic{interrupts};
   LocalApic apic{{0}, time, interrupts, {[] {}, [] {}, [](u8) {}, [this] { return adjust; }}};
   Device& device() override { return apic; }
+  LocalApicBench() { apic.enter_virtual_wire_mode(); }
   void poke(std::mt19937_64& random) override {
-    u64 value;
-    switch (random() % 10) {
-      case 0: {
-        static constexpr u64 kModes[] = {0, kApicBaseEnable, kApicBaseEnable | kApicBaseExtended};
-        apic.write_apic_base(kApicDefaultBase | kApicBaseBsp | kModes[random() % 3]);
+    u64 value = 0;
+    switch (random() % 12) {
+      case 0:
+        if (random() % 4 == 0) {
+          static constexpr u64 kModes[] = {0, kApicBaseEnable, kApicBaseEnable | kApicBaseExtended};
+          apic.write_apic_base(kApicDefaultBase | kApicBaseBsp | kModes[random() % 3]);
+        }
+        apic.mmio_write(0xf0, 0x1ff, 4);
         break;
-      }
       case 1:
         apic.msr_write(0x800 + random() % 0x40, random() % 2 ? random() & 0x3ffff : random());
         break;
       case 2:
         apic.msr_read(0x800 + random() % 0x40, &value);
+        seen.push_back(value);
         break;
       case 3:
         apic.msr_write(0x6e0, time.now_ + random() % 100'000);
         break;
       case 4:
-        apic.acknowledge();
+        seen.push_back(static_cast<u64>(apic.acknowledge()));
         break;
       case 5:
         apic.set_lint0(random() % 2), apic.set_lint1(random() % 2);
@@ -54,7 +58,14 @@ struct LocalApicBench : DeviceBench {
                          random() % 2 == 0, random() % 2 == 0, false, static_cast<u32>(random() % 256)});
         break;
       case 7:
-        apic.mmio_write(0x320, random() & 0x700ff, 4);
+        apic.mmio_write(0x320, random() & 0x600ff, 4);
+        break;
+      case 8:
+        apic.mmio_write(0x380, random() % 1'000'000, 4);
+        break;
+      case 9:
+        seen.push_back(apic.mmio_read(0x390, 4));
+        seen.push_back(apic.pending());
         break;
       default:
         if (apic.in_xapic_mode()) poke_mmio(apic, random, 4096);
@@ -108,14 +119,14 @@ struct I8259Bench : DeviceBench {
 };
 
 struct I8254Bench : DeviceBench {
-  I8254 pit{time, [](bool) {}};
+  I8254 pit{time, wire()};
   I8254Bench() { pit.attach(bus); }
   Device& device() override { return pit; }
   void poke(std::mt19937_64& random) override { poke_port(random, {0x40, 0x41, 0x42, 0x43, 0x43, 0x61}); }
 };
 
 struct Mc146818Bench : DeviceBench {
-  Mc146818 rtc{time, [](bool) {}};
+  Mc146818 rtc{time, wire()};
   Mc146818Bench() { rtc.attach(bus); }
   Device& device() override { return rtc; }
   void poke(std::mt19937_64& random) override {
@@ -126,7 +137,7 @@ struct Mc146818Bench : DeviceBench {
 };
 
 struct Uart16550Bench : DeviceBench {
-  Uart16550 uart{"uart0", 0x3f8, time, [](bool) {}, [](u8) {}};
+  Uart16550 uart{"uart0", 0x3f8, time, wire(), [this](u8 b) { seen.push_back(b); }};
   Uart16550Bench() { uart.attach(bus); }
   Device& device() override { return uart; }
   void poke(std::mt19937_64& random) override {
@@ -146,7 +157,7 @@ struct Uart16550Bench : DeviceBench {
 };
 
 struct AcpiPmBench : DeviceBench {
-  AcpiPm pm{0x600, 5, time, [](bool) {}, [] {}};
+  AcpiPm pm{0x600, 5, time, wire(), [] {}};
   AcpiPmBench() { pm.attach(bus); }
   Device& device() override { return pm; }
   void poke(std::mt19937_64& random) override {
@@ -165,14 +176,14 @@ struct AcpiPmBench : DeviceBench {
 };
 
 struct I8042Bench : DeviceBench {
-  I8042 controller{[](bool) {}, [](bool) {}, [] {}};
+  I8042 controller{wire(), wire(), [this] { seen.push_back(~u64{0}); }};
   I8042Bench() { controller.attach(bus); }
   Device& device() override { return controller; }
   void poke(std::mt19937_64& random) override { poke_port(random, {0x60, 0x64}); }
 };
 
 struct ResetControlBench : DeviceBench {
-  ResetControl control{[] {}};
+  ResetControl control{[this] { seen.push_back(1); }};
   PciHost host{control};
   ResetControlBench() { control.attach(bus), host.attach(bus); }
   Device& device() override { return control; }
@@ -180,14 +191,19 @@ struct ResetControlBench : DeviceBench {
 };
 
 struct PciHostBench : DeviceBench {
-  ResetControl control{[] {}};
-  PciHost host{control};
+  // What lies behind the host keeps no state here: it is not saved with it.
+  struct Behind : PortDevice {
+    u32 port_read(u16, unsigned) override { return 0x5a; }
+    void port_write(u16, u32, unsigned) override {}
+  } behind;
+  PciHost host{behind};
   PciHostBridge bridge;
   PciHostBench() { host.attach(bus), host.add(0, 0, &bridge); }
   Device& device() override { return host; }
   void poke(std::mt19937_64& random) override {
     if (random() % 2) bus.port_write(0xcf8, 0x80000000 | (random() & 0xfc), 4);
-    poke_port(random, {0xcf8, 0xcf9, 0xcfb, 0xcfc, 0xcfd, 0xcfe, 0xcff});
+    poke_port(random, {0xcf8, 0xcf9, 0xcfb});
+    seen.push_back(bus.port_read(static_cast<u16>(0xcfc + random() % 4), 1u << random() % 3));
   }
 };
 

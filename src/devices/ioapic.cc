@@ -142,11 +142,6 @@ void IoApic::set_pin(unsigned pin, bool level) {
   }
 }
 
-IrqLine IoApic::pin(unsigned pin) {
-  DEJA_CHECK(pin < kPins, "pin {}", pin);
-  return [this, pin](bool level) { set_pin(pin, level); };
-}
-
 void IoApic::end_of_interrupt(u8 vector) {
   for (unsigned pin = 0; pin < kPins; pin++) {
     u64& entry = s_.redirection[pin];

@@ -34,7 +34,6 @@ class IoApic final : public Device, public MmioDevice {
   void mmio_write(u64 offset, u64 value, unsigned size) override;
 
   void set_pin(unsigned pin, bool level);
-  IrqLine pin(unsigned pin);
   // EOI message for a vector: ends level-triggered interrupts, and sends those that are still asserted again.
   void end_of_interrupt(u8 vector);
 

@@ -117,10 +117,6 @@ u32 PciFunction::config(unsigned offset, unsigned size) const {
   return value;
 }
 
-void PciFunction::set_config(unsigned offset, unsigned size, u32 value) {
-  for (unsigned i = 0; i < size; i++) config_[offset + i] = static_cast<u8>(value >> (8 * i));
-}
-
 u32 PciFunction::config_read(unsigned offset, unsigned size) const { return config(offset, size); }
 
 void PciFunction::config_write(unsigned offset, u32 value, unsigned size) {

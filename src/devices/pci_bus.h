@@ -37,7 +37,7 @@ class PciFunction : public Device {
   virtual u32 config_read(unsigned offset, unsigned size) const;
   virtual void config_write(unsigned offset, u32 value, unsigned size);
 
-  // Where a BAR is decoded now: nullopt-like kUnmapped while the command register disables it.
+  // Where a BAR is decoded now; kUnmapped while the command register disables it.
   static constexpr u64 kUnmapped = ~u64{0};
   u64 bar_address(unsigned bar) const;
 
@@ -50,7 +50,6 @@ class PciFunction : public Device {
   virtual void bar_changed(unsigned bar) {}
 
   u32 config(unsigned offset, unsigned size) const;
-  void set_config(unsigned offset, unsigned size, u32 value);
 
  private:
   struct Bar {
