@@ -21,6 +21,20 @@ constexpr u64 kDr6Bs = 1 << 14;
 constexpr u32 kPausesPerQuantum = 16;
 
 void set_gs_base(const void* base) { asm volatile("wrgsbase %0" ::"r"(base)); }
+// The host's x87 status and control words, which are the guest's.
+u16 host_fsw() {
+  u16 value;
+  asm volatile("fnstsw %0" : "=m"(value));
+  return value;
+}
+u16 host_fcw() {
+  u16 value;
+  asm volatile("fnstcw %0" : "=m"(value));
+  return value;
+}
+// Unmasked, these keep an x87 store from writing its memory operand (SDM vol. 1 8.5).
+constexpr u16 kStoreSuppressing = fsw::IE | fsw::OE | fsw::UE;
+
 void set_mxcsr(u32 value) { asm volatile("ldmxcsr %0" ::"m"(value)); }
 
 void fpu_to_memory(Vcpu& cpu) { host_x87_save(cpu.state.fpu); }
@@ -101,6 +115,7 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   g_engine = this;
   ctx_->state = cpu;
   running_ = true;
+  gs_base_ = nullptr;  // another engine may have run on this thread
   space_ = nullptr;
   stop_requested_ = dropped_ = false;
   stop_reason_ = RunStop::budget;
@@ -156,9 +171,24 @@ u64 Engine::enter_link(ExecContext*, u64 site, u64) {
   e.arrive();
   return e.depart(e.link(static_cast<u32>(site)));
 }
-u64 Engine::enter_dispatch(ExecContext* ctx, u64, u64 r9) {
+u64 Engine::enter_dispatch(ExecContext* ctx, u64 site, u64 r9) {
   Engine& e = *g_engine;
   e.arrive();
+  if (static_cast<u32>(site) != kNone) {
+    const BranchSite& branch = e.cache_.store().branch_sites[site];
+    if (sign_extend(r9, 48) != r9) {
+      const Block& b = e.cache_.block(branch.block);
+      e.sync_to(b, branch.insn);
+      e.set_rip(b, branch.insn);
+      ctx->state.gpr[RSP] -= static_cast<u64>(i64{branch.popped});
+      e.raise(fault_gp());
+      return e.depart(e.dispatch());
+    }
+    if (branch.resume) {
+      ctx->r9 = r9;
+      return e.depart(e.cache_.exec_base() + branch.resume);
+    }
+  }
   ctx->state.rip = r9 - e.code_base();
   return e.depart(e.dispatch());
 }
@@ -169,7 +199,7 @@ u64 Engine::enter_expired(ExecContext* ctx, u64 id, u64) {
   const Block& b = e.cache_.block(static_cast<BlockId>(id));
   ctx->set_remaining(ctx->remaining() + b.count);
   e.set_rip(b, 0);
-  return e.depart(e.dispatch());
+  return e.depart(e.dispatch(true));
 }
 u64 Engine::enter_host_fault(ExecContext*, u64, u64) {
   Engine& e = *g_engine;
@@ -196,7 +226,13 @@ void Engine::raise(const GuestFault& fault, EventKind kind) {
   update_clock();
 }
 
-u64 Engine::dispatch() {
+void Engine::use_tables(const AddressSpace& space) {
+  if (space.tables == gs_base_) return;
+  gs_base_ = space.tables;
+  set_gs_base(gs_base_);
+}
+
+u64 Engine::dispatch(bool expired) {
   CpuState& s = ctx_->state;
   ++counters_.dispatches;
   if (step_trap_) {
@@ -274,6 +310,16 @@ u64 Engine::dispatch() {
     const u32 plain = mode.bits;
     const auto limited = [&](unsigned n) { return BlockMode{plain | n << BlockMode::kLimitShift}; };
     mode = limited(limit);
+    if (limit == 0 && !expired) {
+      // Where the jump cache has the answer, the block's own head checks the counter.
+      AddressSpace& sp = space();
+      const ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
+      if (t.jump_tag[pc & 0xffff] + pc == 0 && sp.view[static_cast<unsigned>(mode.view())].jump_mode == plain) {
+        use_tables(sp);
+        ctx_->r9 = pc;
+        return t.jump_code[pc & 0xffff];
+      }
+    }
     BlockId id = find_block(pc, mode);
     if (id == kNone) continue;
     if (cache_.block(id).count > ctx_->remaining()) {
@@ -287,7 +333,7 @@ u64 Engine::dispatch() {
       step_trap_ = trap;
     }
     AddressSpace& sp = space();
-    set_gs_base(sp.tables);
+    use_tables(sp);
     const u64 far = cache_.exec_base() + b.far_entry;
     if (b.mode.limit() == 0) spaces_.install_jump(sp, b.mode.view(), pc, far, b.mode.bits);
     else spaces_.set_jump_mode(sp, b.mode.view(), plain);
@@ -523,11 +569,14 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
   const unsigned insn = site.insn;
   const i64 entered = ctx_->remaining();
   const auto fail = [&](const GuestFault& f) {
+    if (site.x87_store && f.vector != kMF && store_may_be_suppressed()) return try_suppressed_store(site, entered, f);
+    if (site.mmx && f.vector != kMF) asm volatile("movd %%mm0, %%ecx" ::: "ecx");  // into MMX state
     sync_to(*block, insn);
     set_rip(*block, insn);
     raise(f);
     return dispatch();
   };
+  if (site.waits_fpu && (host_fsw() & fsw::ES)) return fail({kMF});
   const Access access = site.write ? Access::write : Access::read;
   Gva linear(address);
   const View view = b.mode.view();
@@ -543,6 +592,9 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
       return fail(site.segment == SS ? fault_ss() : fault_gp());
   }
   if (site.align && linear.value % site.align) return fail(fault_gp());
+  if (site.checked && b.mode.has(BlockMode::kAlignCheck) && site.size <= 8 && (linear.value & (site.size - 1u)) &&
+      (site.size & (site.size - 1u)) == 0)
+    return fail(fault_ac());
   const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
   const bool crosses = site.size > in_page;
   Gpa page;
@@ -562,9 +614,6 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
     parts_[1] = {page2, site.size - in_page};
     part_count_ = 2;
   }
-  if (site.checked && b.mode.has(BlockMode::kAlignCheck) && site.size <= 8 && (linear.value & (site.size - 1u)) &&
-      (site.size & (site.size - 1u)) == 0)
-    return fail(fault_ac());
   if (site.checked && b.mode.has(BlockMode::kSlowData)) note_data_access(linear, site.size, site.write);
   sync_to(b, insn);
   if (site.read) {
@@ -590,13 +639,36 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
   return cache_.exec_base() + site.special;
 }
 
+bool Engine::store_may_be_suppressed() { return ~host_fcw() & kStoreSuppressing; }
+
+u64 Engine::try_suppressed_store(const MemSite& site, i64 entered, const GuestFault& fault) {
+  host_x87_save(x87_before_);
+  deferred_fault_ = fault;
+  part_count_ = 0;
+  ctx_->set_remaining(entered);
+  ctx_->r9 = reinterpret_cast<u64>(ctx_->bounce);
+  ctx_->r10 = 0;
+  return cache_.exec_base() + site.special;
+}
+
 u64 Engine::mem_commit(MemSite& site) {
   ++counters_.commits;
   const Block& b = cache_.block(site.block);
   const i64 entered = ctx_->remaining();
   const unsigned insn = site.insn;
   sync_to(b, insn);
-  if (site.write) {
+  const bool suppressed = site.x87_store && (host_fsw() & ~host_fcw() & kStoreSuppressing);
+  if (deferred_fault_) {
+    const GuestFault fault = *deferred_fault_;
+    deferred_fault_.reset();
+    if (!suppressed) {
+      host_x87_load(x87_before_);
+      set_rip(b, insn);
+      raise(fault);
+      return dispatch();
+    }
+  }
+  if (site.write && !suppressed) {
     unsigned done = 0;
     for (unsigned i = 0; i < part_count_; ++i) {
       const Part& p = parts_[i];

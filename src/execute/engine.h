@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "execute/address_space.h"
 #include "execute/code_cache.h"
@@ -21,7 +22,7 @@ struct EngineChaos {
 };
 
 struct EngineOptions {
-  u64 code_cache_bytes = 64_MiB;
+  u64 code_cache_bytes = 128_MiB;
   TranslateOptions translate;
   EngineChaos chaos;
 };
@@ -113,12 +114,17 @@ class Engine final : public Mmu, private RamObserver {
   u64 depart(u64 code);   // and back; returns `code`
   u64 mem_slow(MemSite& site, u64 address);
   u64 mem_commit(MemSite& site);
+  // An x87 store whose address faults: an unmasked exception of the instruction itself comes first, and the
+  // memory is then not touched. So the instruction is tried on the bounce buffer before the fault is raised.
+  static bool store_may_be_suppressed();
+  u64 try_suppressed_store(const MemSite& site, i64 entered, const GuestFault& fault);
   u64 run_helper(u32 site);
   u64 link(u32 site);
   u64 host_fault();
 
-  // The next thing to execute; 0 leaves the run.
-  u64 dispatch();
+  void use_tables(const AddressSpace& space);
+  // The next thing to execute; 0 leaves the run. `expired`: a block's head found the counter too low for it.
+  u64 dispatch(bool expired = false);
   // Finds or translates the block at linear `pc`; kNone after a fault was delivered.
   BlockId find_block(u64 pc, BlockMode mode);
   BlockId translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page, bool* need_next);
@@ -168,6 +174,7 @@ class Engine final : public Mmu, private RamObserver {
   std::unique_ptr<Vcpu> vcpu_;
   AddressSpace* space_ = nullptr;  // of ctx_->state; nullptr: to be selected anew
   Step end_step_ = 0;              // the step at which the counter reaches 0
+  const AddressSpaceTables* gs_base_ = nullptr;  // what the host's GS base points at
   bool running_ = false;
   bool stop_requested_ = false;
   bool dropped_ = false;           // translations or code changed: leave the block after this instruction
@@ -182,6 +189,8 @@ class Engine final : public Mmu, private RamObserver {
     unsigned size = 0;
   } parts_[2];
   unsigned part_count_ = 0;
+  std::optional<GuestFault> deferred_fault_;  // of try_suppressed_store
+  FpuState x87_before_;
 };
 
 }  // namespace deja
