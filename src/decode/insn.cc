@@ -158,12 +158,7 @@ DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool s
     i.modrm_offset = z.raw.modrm.offset;
     i.modrm = code[z.raw.modrm.offset];
   }
-  unsigned at = 0;
-  while (at < i.length && (code[at] == 0x66 || code[at] == 0x67 || code[at] == 0xf0 || code[at] == 0xf2 ||
-                           code[at] == 0xf3 || (code[at] & 0xe7) == 0x26 || (code[at] & 0xfe) == 0x64))
-    ++at;
-  if (i.has_rex) ++at;
-  i.opcode_offset = static_cast<u8>(at);
+  i.opcode_offset = z.raw.prefix_count;  // REX included, also where another prefix makes it void
   i.imm_offset = z.raw.imm[0].size ? z.raw.imm[0].offset : u8{0};
   i.imm_bytes = static_cast<u8>((z.raw.imm[0].size + z.raw.imm[1].size) / 8);
 

@@ -570,7 +570,11 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
   const i64 entered = ctx_->remaining();
   const auto fail = [&](const GuestFault& f) {
     if (site.x87_store && f.vector != kMF && store_may_be_suppressed()) return try_suppressed_store(site, entered, f);
-    if (site.mmx && f.vector != kMF) asm volatile("movd %%mm0, %%ecx" ::: "ecx");  // into MMX state
+    if (site.mmx_store && f.vector != kMF) {
+      host_x87_save(x87_before_);
+      x87_set_top(x87_before_, 0);
+      host_x87_load(x87_before_);
+    }
     sync_to(*block, insn);
     set_rip(*block, insn);
     raise(f);
@@ -580,6 +584,11 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
   const Access access = site.write ? Access::write : Access::read;
   Gva linear(address);
   const View view = b.mode.view();
+  if (site.align) {
+    // Before the canonical check, and #GP even in the stack segment.
+    const bool add_base = site.checked && (site.segment >= FS || !b.mode.has(BlockMode::kCode64));
+    if ((address + (add_base ? ctx_->state.seg[site.segment].base : 0)) % site.align) return fail(fault_gp());
+  }
   if (site.checked) {
     try {
       linear = linear_address(*vcpu_, static_cast<Seg>(site.segment), address, site.size, access);
@@ -591,7 +600,6 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
     if (sign_extend(linear.value, 48) != linear.value || sign_extend(last, 48) != last)
       return fail(site.segment == SS ? fault_ss() : fault_gp());
   }
-  if (site.align && linear.value % site.align) return fail(fault_gp());
   if (site.checked && b.mode.has(BlockMode::kAlignCheck) && site.size <= 8 && (linear.value & (site.size - 1u)) &&
       (site.size & (site.size - 1u)) == 0)
     return fail(fault_ac());

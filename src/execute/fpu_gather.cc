@@ -23,13 +23,16 @@ void gather(Vcpu& cpu, const Insn& insn) {
   const unsigned count = (insn.vex_l ? 32 : 16) / (kIndex > kData ? kIndex : kData);
   u8* const mask_bytes = fpu->ymm[mask];
 
-  // The sign bit of each element spreads over it before the first load, as hardware shows at a fault.
-  for (unsigned i = 0; i < count; ++i)
-    std::memset(mask_bytes + i * kData, mask_bytes[(i + 1) * kData - 1] & 0x80 ? 0xff : 0, kData);
-  std::memset(mask_bytes + count * kData, 0, 32 - count * kData);
+  // The sign bit of each element of the whole vector, used or not, spreads over it before the first load, as
+  // hardware shows at a fault.
+  const unsigned vector = insn.vex_l ? 32 : 16;
+  for (unsigned at = 0; at < vector; at += kData)
+    std::memset(mask_bytes + at, mask_bytes[at + kData - 1] & 0x80 ? 0xff : 0, kData);
+  std::memset(mask_bytes + vector, 0, 32 - vector);
 
   const MemOperand& m = insn.mem;
   const u64 base = (m.base >= 0 ? cpu.state.gpr[m.base] : 0) + static_cast<u64>(m.disp);
+  bool loaded = false;
   try {
     for (unsigned i = 0; i < count; ++i) {
       if (!mask_bytes[i * kData]) continue;
@@ -44,12 +47,16 @@ void gather(Vcpu& cpu, const Insn& insn) {
       cpu.mmu.read_bytes(address, data, kData);
       std::memcpy(fpu->ymm[dest] + i * kData, data, kData);
       std::memset(mask_bytes + i * kData, 0, kData);
+      loaded = true;
     }
   } catch (const GuestFault&) {
+    // As current Intel cores show it: an element that was loaded zeroes the upper half of a 128-bit destination.
+    if (loaded && count * kData <= 16) std::memset(fpu->ymm[dest] + 16, 0, 16);
     fpu.commit();
     throw;
   }
   std::memset(fpu->ymm[dest] + count * kData, 0, 32 - count * kData);
+  std::memset(mask_bytes + count * kData, 0, 32 - count * kData);
   fpu.commit();
 }
 

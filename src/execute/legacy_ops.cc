@@ -110,23 +110,33 @@ void enter(Vcpu& cpu, const Insn& insn) {
   const auto truncate = [](u64 v, unsigned bytes) {
     return bytes == 8 ? v : bytes == 4 ? low32(v) : static_cast<u16>(v);
   };
-  StackWriter stack(cpu);
-  stack.push(s.gpr[RBP], size);
-  const u64 frame = stack.rsp();
+  // Pushed values reach memory one by one, as on hardware: a display that overlaps them is copied as they make
+  // it, and a fault leaves those before it in memory, below a stack pointer that has not moved.
+  u64 rsp = truncate(s.gpr[RSP], width);
+  const auto push = [&](u64 value) {
+    const u64 at = truncate(rsp - size, width);
+    const Gva address = linear_address(cpu, SS, at, size, Access::write);
+    check_alignment(cpu, address, size);
+    cpu.mmu.write_bytes(address, &value, size);
+    rsp = at;
+  };
+  push(s.gpr[RBP]);
+  const u64 frame = rsp;
   if (level > 0) {
     u64 display = s.gpr[RBP];
     for (unsigned i = 1; i < level; ++i) {
       display = truncate(display - size, width);
+      const Gva address = linear_address(cpu, SS, display, size, Access::read);
+      check_alignment(cpu, address, size);
       u64 pointer = 0;
-      cpu.mmu.read_bytes(linear_address(cpu, SS, display, size, Access::read), &pointer, size);
-      stack.push(pointer, size);
+      cpu.mmu.read_bytes(address, &pointer, size);
+      push(pointer);
     }
-    stack.push(frame, size);
+    push(frame);
   }
-  const u64 top = truncate(stack.rsp() - locals, width);
+  const u64 top = truncate(rsp - locals, width);
   // The new top of the stack must be writable, though nothing is written there.
   cpu.mmu.probe(linear_address(cpu, SS, top, size, Access::write), size, Access::write);
-  stack.commit();
   write_gpr(s, Operand{.kind = OperandKind::gpr, .size = static_cast<u8>(width == 8 ? 8 : size), .reg = RBP},
             frame);
   set_stack_pointer(s, width, top);

@@ -118,8 +118,30 @@ void write_element(const StringInsn& s, Gva address, u64 value) {
   s.cpu.mmu.write_bytes(address, &value, s.size);
 }
 
-// How many elements this piece may have by RCX; zero when a REP has nothing to do.
-u64 wanted_elements(const StringInsn& s) { return s.repeated ? s.reg(RCX) : 1; }
+// How many elements this piece may have by RCX; zero when a REP has nothing to do. RFLAGS.TF traps after each
+// iteration (SDM vol. 3B 17.3.1.4).
+u64 wanted_elements(const StringInsn& s) {
+  if (!s.repeated) return 1;
+  return s.cpu.state.rflags & flag::TF ? std::min<u64>(s.reg(RCX), 1) : s.reg(RCX);
+}
+
+// Host memory of a piece of `count` elements, from its lowest byte; nullptr as map_read and map_write say. A
+// page fault is the current element's.
+template <class Map>
+auto map_piece(const StringInsn& s, const Range& r, u64 count, Map&& map) {
+  try {
+    return map(lowest(s, r, count), static_cast<unsigned>(count * s.size));
+  } catch (GuestFault& fault) {
+    if (fault.vector == kPF) fault.cr2 = r.first.value;
+    throw;
+  }
+}
+const u8* map_source(const StringInsn& s, const Range& r, u64 count) {
+  return map_piece(s, r, count, [&](Gva at, unsigned bytes) { return s.cpu.mmu.map_read(at, bytes); });
+}
+u8* map_destination(const StringInsn& s, const Range& r, u64 count) {
+  return map_piece(s, r, count, [&](Gva at, unsigned bytes) { return s.cpu.mmu.map_write(at, bytes); });
+}
 
 // A REP with a count of zero. With 32-bit addresses in 64-bit mode, processors still zero-extend the
 // registers.
@@ -188,8 +210,8 @@ void movs(Vcpu& cpu, const Insn& insn) {
     cpu.mmu.probe(from.first, s.size, Access::read);
     cpu.mmu.probe(to.first, s.size, Access::write);
   } else {
-    source = cpu.mmu.map_read(lowest(s, from, count), bytes);
-    destination = cpu.mmu.map_write(lowest(s, to, count), bytes);
+    source = map_source(s, from, count);
+    destination = map_destination(s, to, count);
   }
   if (source && destination) {
     (s.down ? copy_down : copy_up)(destination, source, bytes, s.size);
@@ -229,7 +251,7 @@ void stos(Vcpu& cpu, const Insn& insn) {
   const Range to = make_range(s, ES, RDI, Access::write);
   count = std::min(count, to.elements);
   const unsigned bytes = static_cast<unsigned>(count * s.size);
-  if (u8* p = to.crosses ? nullptr : cpu.mmu.map_write(lowest(s, to, count), bytes)) {
+  if (u8* p = to.crosses ? nullptr : map_destination(s, to, count)) {
     fill(p, value, bytes, s.size);
     s.advance(RDI, count);
     s.count_down(count);
@@ -253,7 +275,7 @@ void lods(Vcpu& cpu, const Insn& insn) {
   count = std::min(count, from.elements);
   const unsigned bytes = static_cast<unsigned>(count * s.size);
   u64 value = 0;
-  if (const u8* p = from.crosses ? nullptr : cpu.mmu.map_read(lowest(s, from, count), bytes))
+  if (const u8* p = from.crosses ? nullptr : map_source(s, from, count))
     std::memcpy(&value, s.down ? p : p + bytes - s.size, s.size);
   else
     for (u64 i = 0; i < count; ++i) value = read_element(s, element_address(s, from, i));
@@ -335,9 +357,12 @@ Comparison compare(const StringInsn& s, const Insn& insn, u64 count, const u8* b
 }
 
 void finish_comparison(const StringInsn& s, const Comparison& c) {
-  set_compare_flags(s.cpu.state, c.a, c.b, s.size);
   s.count_down(c.elements);
-  if (!c.ended) s.go_on();
+  const bool last = !s.repeated || c.ended || s.reg(RCX) == 0;
+  // A fault in a later piece shows the flags from before the instruction (SDM vol. 2B, REP), so only the last
+  // piece sets them; a trap after each iteration shows that iteration's.
+  if (last || (s.cpu.state.rflags & flag::TF)) set_compare_flags(s.cpu.state, c.a, c.b, s.size);
+  if (!last) s.go_on();
 }
 
 // The current (first) element of a mapped piece.
@@ -353,11 +378,10 @@ void cmps(Vcpu& cpu, const Insn& insn) {
   const Range a = make_range(s, s.source_segment, RSI, Access::read);
   const Range b = make_range(s, ES, RDI, Access::read);
   count = std::min({count, a.elements, b.elements});
-  const unsigned bytes = static_cast<unsigned>(count * s.size);
   const u8 *bulk_a = nullptr, *bulk_b = nullptr;
   if (!a.crosses && !b.crosses) {
-    bulk_a = current(s, cpu.mmu.map_read(lowest(s, a, count), bytes), count);
-    bulk_b = current(s, cpu.mmu.map_read(lowest(s, b, count), bytes), count);
+    bulk_a = current(s, map_source(s, a, count), count);
+    bulk_b = current(s, map_source(s, b, count), count);
   } else {
     cpu.mmu.probe(a.first, s.size, Access::read);
     cpu.mmu.probe(b.first, s.size, Access::read);
@@ -379,9 +403,8 @@ void scas(Vcpu& cpu, const Insn& insn) {
   const u64 accumulator = cpu.state.gpr[RAX] & size_mask(s.size);
   const Range b = make_range(s, ES, RDI, Access::read);
   count = std::min(count, b.elements);
-  const unsigned bytes = static_cast<unsigned>(count * s.size);
   const u8* bulk = nullptr;
-  if (!b.crosses) bulk = current(s, cpu.mmu.map_read(lowest(s, b, count), bytes), count);
+  if (!b.crosses) bulk = current(s, map_source(s, b, count), count);
   const i64 step = s.down ? -static_cast<i64>(s.size) : static_cast<i64>(s.size);
   const Comparison c = compare(s, insn, count, reinterpret_cast<const u8*>(&accumulator), 0, bulk, step,
                                [&](u64 i, u64* x, u64* y) {

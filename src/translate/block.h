@@ -45,6 +45,9 @@ struct MemSite {
   bool checked;      // not inline: segment, alignment or breakpoint checks in C++; r9 is a segment offset
   u8 segment;
   u8 align;          // 16 or 32: #GP(0) unless the address is a multiple (MOVAPS and kin); else 0
+  bool waits_fpu = false;  // a pending x87 exception comes before the access
+  bool mmx_store = false;  // even when the access faults, TOP is 0 afterwards, though the tags stay
+  bool x87_store = false;  // an unmasked exception suppresses the store, and with it its faults
   AfterSite after;
   i32 target = 0;    // direct_target: relative to the current page
   u32 hot = 0;       // offset in the code cache of the inline lookup (r9 = linear address)
@@ -63,6 +66,14 @@ struct HelperSite {
   void* function = nullptr;  // resolved by execute/ at the first call
 };
 
+// An indirect or far-reaching jump, for a target that turns out not to be canonical: #GP(0) at the branch.
+struct BranchSite {
+  BlockId block;
+  u16 insn;
+  i32 popped = 0;  // by how much RSP has moved up already
+  u32 resume = 0;  // nonzero: the target (r9) is only checked before the instruction goes on there
+};
+
 // A direct jump inside a page.
 struct LinkSite {
   BlockId block;
@@ -77,11 +88,13 @@ struct CodeStore {
   std::vector<MemSite> mem_sites;
   std::vector<HelperSite> helper_sites;
   std::vector<LinkSite> link_sites;
+  std::vector<BranchSite> branch_sites;
   void clear() {
     blocks.clear();
     mem_sites.clear();
     helper_sites.clear();
     link_sites.clear();
+    branch_sites.clear();
   }
 };
 

@@ -283,6 +283,17 @@ u8 fpu_gate(const Insn& i, BlockMode mode) {
   }
 }
 
+bool waits_for_fpu(const Insn& i) {
+  if (i.isa_ext != ZYDIS_ISA_EXT_X87 && i.isa_set != ZYDIS_ISA_SET_SSE3X87) return false;
+  return i.mnemonic != ZYDIS_MNEMONIC_FNSTCW && i.mnemonic != ZYDIS_MNEMONIC_FNSTSW;
+}
+
+bool uses_mmx(const Insn& i) {
+  for (unsigned k = 0; k < i.operand_count; ++k)
+    if (i.op[k].kind == OperandKind::mmx) return true;
+  return false;
+}
+
 u8 required_alignment(const Insn& i) {
   if (!i.has_mem) return 0;
   unsigned size = 0;

@@ -29,6 +29,11 @@ Way classify(const Insn& insn);
 // The exception that the instruction raises before anything else because of the FPU bits of `mode` (0xff: none).
 u8 fpu_gate(const Insn& insn, BlockMode mode);
 
+// Waiting x87 instructions: a pending unmasked exception raises #MF before anything else.
+bool waits_for_fpu(const Insn& insn);
+// Has an MMX register: the x87 unit goes into MMX state (SDM vol. 1 9.5), and a pending exception raises #MF.
+bool uses_mmx(const Insn& insn);
+
 // Multiple that the address of the memory operand must have, or 0 (SDM vol. 1 table 14-22: SSE 16-byte operands).
 u8 required_alignment(const Insn& insn);
 

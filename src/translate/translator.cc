@@ -263,6 +263,9 @@ void Translator::emit_access(const AccessSpec& spec, std::function<void()> op) {
   site.segment = spec.segment;
   site.align = spec.align;
   site.checked = spec.checked || access_is_checked(Insn{}, spec.segment);
+  site.waits_fpu = spec.waits_fpu;
+  site.mmx_store = spec.mmx_store;
+  site.x87_store = spec.x87_store;
   site.after = spec.after;
   site.target = spec.target;
   site.hot = offset_of(e_.p);
@@ -322,6 +325,10 @@ void Translator::emit_carried(const Insn& i) {
   if (!spec.read && !spec.write) spec.read = true;
   spec.segment = i.mem.segment;
   spec.align = required_alignment(i);
+  const bool mmx = uses_mmx(i);
+  spec.waits_fpu = mmx || waits_for_fpu(i);
+  spec.mmx_store = mmx && spec.write;
+  spec.x87_store = !mmx && spec.waits_fpu && spec.write;
   emit_address(i);
   emit_access(spec, [this, i] { emit_op(i); });
 }
@@ -464,7 +471,13 @@ void Translator::emit_pop(const Insn& i) {
 
 // --- control flow
 
-void Translator::exit_to(i32 target) {
+u32 Translator::branch_site(i32 popped) {
+  if (mode_.code_size() != CodeSize::bits64) return kNone;
+  store_.branch_sites.push_back({id_, current_insn_, popped});
+  return static_cast<u32>(store_.branch_sites.size() - 1);
+}
+
+void Translator::exit_to(i32 target, u32 branch) {
   const bool wide = mode_.code_size() == CodeSize::bits64;
   const bool same_page = target >= 0 && target < static_cast<i32>(kPageSize);
   if (same_page && !mode_.limit() && options_.link) {
@@ -484,17 +497,20 @@ void Translator::exit_to(i32 target) {
   }
   e_.mov_load(HR9, ctx(kCurrentPage));
   e_.lea(HR9, HR9, -1, 1, target, wide);
-  if (mode_.limit()) e_.jmp(targets_.dispatch);
-  else exit_indirect();
+  exit_indirect(branch);
 }
 
-void Translator::exit_indirect() {
-  if (mode_.limit() || !options_.inline_jumps) return e_.jmp(targets_.dispatch);
+void Translator::exit_indirect(u32 branch) {
+  if (mode_.limit() || !options_.inline_jumps) {
+    e_.mov_imm32(HRCX, branch);
+    return e_.jmp(targets_.dispatch);
+  }
   const u32 view = static_cast<u32>(mode_.view()) * sizeof(ViewTables);
   e_.movzx16(HR10, HR9);
   e_.mov_load_gs(HRCX, HR10, view + static_cast<u32>(offsetof(ViewTables, jump_tag)));
   e_.lea(HRCX, HRCX, HR9, 1, 0);
   u8* hit = e_.jrcxz();
+  e_.mov_imm32(HRCX, branch);
   e_.jmp(targets_.dispatch);
   e_.land(hit);
   e_.jmp_gs(HR10, view + static_cast<u32>(offsetof(ViewTables, jump_code)));
@@ -518,17 +534,18 @@ void Translator::jcc_to(unsigned condition, i32 target) {
     });
     return;
   }
-  deferred([this, patch, target] {
+  const u32 branch = same_page ? kNone : branch_site();
+  deferred([this, patch, target, branch] {
     const u32 displacement = static_cast<u32>(e_.p - (patch + 4));
     std::memcpy(patch, &displacement, 4);
-    exit_to(target);
+    exit_to(target, branch);
   });
 }
 
 bool Translator::emit_jump(const Insn& i) {
   const bool wide = mode_.code_size() == CodeSize::bits64;
   if (i.is_relative) {
-    exit_to(static_cast<i32>(insn_end_ + i.imm));
+    exit_to(static_cast<i32>(insn_end_ + i.imm), branch_site());
     return false;
   }
   if (i.has_mem) {
@@ -545,13 +562,29 @@ bool Translator::emit_jump(const Insn& i) {
     if (wide) e_.mov(HR9, h);
     else e_.mov32(HR9, h);
   }
-  exit_indirect();
+  exit_indirect(branch_site());
   return false;
 }
 
 void Translator::emit_jcc(const Insn& i) {
   jcc_to(condition_of(i.mnemonic), static_cast<i32>(insn_end_ + i.imm));
   exit_to(static_cast<i32>(insn_end_));
+}
+
+// CALL checks its target before it pushes. A canonical one, shifted right by 47, is 0 in user space and -1 in the
+// kernel's half; which of the two is likely, the mode says.
+void Translator::check_call_target(unsigned host) {
+  if (mode_.code_size() != CodeSize::bits64) return;
+  e_.mov_imm32(HRCX, 47);
+  e_.sarx(HRCX, host, HRCX);
+  if (!mode_.has(BlockMode::kUser)) e_.lea(HRCX, HRCX, -1, 1, 1);
+  u8* likely = e_.jrcxz();
+  if (host != HR9) e_.mov(HR9, host);
+  const u32 site = branch_site();
+  e_.mov_imm32(HRCX, site);
+  e_.jmp(targets_.dispatch);
+  e_.land(likely);
+  store_.branch_sites[site].resume = offset_of(e_.p);
 }
 
 void Translator::emit_call(const Insn& i) {
@@ -576,10 +609,12 @@ void Translator::emit_call(const Insn& i) {
       load.keep_r9 = true;
       emit_access(load, [this, wide] { e_.b(wide ? 0x4f : 0x47, 0x8b), e_.b(0x0c, 0x11); });
       e_.mov_store(ctx(kBranchTarget), HR9);
+      check_call_target(HR9);
     } else {
       unsigned h = load_gpr(i.op[0].reg, HR9);
       if (!wide) e_.mov32(HR9, h), h = HR9;
       e_.mov_store(ctx(kBranchTarget), h);
+      check_call_target(h);
     }
   }
   push_prologue(size);
@@ -589,9 +624,9 @@ void Translator::emit_call(const Insn& i) {
     e_.b(wide ? 0x4b : 0x43, 0x89), e_.b(0x0c, 0x11);  // mov [r9+r10], rcx
     e_.lea(HRSP, HRSP, -1, 1, -static_cast<i32>(size), wide);
   });
-  if (i.is_relative) return exit_to(spec.target);
+  if (i.is_relative) return exit_to(spec.target, branch_site(-static_cast<i32>(size)));
   e_.mov_load(HR9, ctx(kBranchTarget));
-  exit_indirect();
+  exit_indirect(kNone);
 }
 
 void Translator::emit_ret(const Insn& i) {
@@ -609,7 +644,7 @@ void Translator::emit_ret(const Insn& i) {
     e_.b(wide ? 0x4f : 0x47, 0x8b), e_.b(0x0c, 0x11);  // mov r9, [r9+r10]
     e_.lea(HRSP, HRSP, -1, 1, drop, wide);
   });
-  exit_indirect();
+  exit_indirect(branch_site(drop));
 }
 
 void Translator::emit_loop(const Insn& i) {

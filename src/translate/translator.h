@@ -23,7 +23,7 @@ struct CodeTargets {
   u64 mem_commit = 0;  // after the copy of the instruction has run on the bounce buffer
   u64 helper = 0;
   u64 link = 0;
-  u64 dispatch = 0;    // r9 = linear PC
+  u64 dispatch = 0;    // r9 = linear PC, ecx = branch site or kNone
 };
 
 struct TranslateOptions {
@@ -90,6 +90,7 @@ class Translator {
     AfterSite after = AfterSite::next_insn;
     i32 target = 0;
     bool keep_r9 = false;  // the op leaves a result in r9 that must survive the commit
+    bool waits_fpu = false, mmx_store = false, x87_store = false;
   };
   // r9 = address. Emits lookup, `op` on [r9+r10], and its out-of-line twin.
   void emit_access(const AccessSpec& spec, std::function<void()> op);
@@ -107,10 +108,13 @@ class Translator {
   void emit_ret(const Insn& insn);
   void emit_loop(const Insn& insn);
   void push_prologue(unsigned size);
-  // Leave the block for a PC relative to the current page.
-  void exit_to(i32 target);
+  // Leave the block for a PC relative to the current page. `branch`: the site of the jump that goes there, when
+  // the target can lie outside the canonical addresses.
+  void exit_to(i32 target, u32 branch = kNone);
   // Leave for the linear PC in r9.
-  void exit_indirect();
+  void exit_indirect(u32 branch);
+  u32 branch_site(i32 popped = 0);
+  void check_call_target(unsigned host);
   void jcc_to(unsigned condition, i32 target);
   void deferred(std::function<void()> f) { cold_.push_back({current_insn_, std::move(f)}); }
   void mark();
