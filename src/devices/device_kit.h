@@ -56,11 +56,6 @@ void run_until(FakeTime& time, VtimeNs until, Devices&... devices) {
   time.now_ = until;
 }
 
-inline u64 seed_from_environment() {
-  const char* s = std::getenv("DEJA_SEED");
-  return s ? std::strtoull(s, nullptr, 0) : 1;
-}
-
 // A device under test with everything around it, made afresh as often as needed.
 class DeviceBench {
  public:

@@ -2,6 +2,7 @@
 // end.
 #include "devices/device_kit.h"
 
+#include <cstdlib>
 #include <memory>
 
 #include "devices/acpi_pm.h"
@@ -226,6 +227,12 @@ struct PciFunctionBench : DeviceBench {
     }
   }
 };
+
+// Random runs take their seed from DEJA_SEED; a failure prints it.
+u64 seed_from_environment() {
+  const char* s = std::getenv("DEJA_SEED");
+  return s ? std::strtoull(s, nullptr, 0) : 1;
+}
 
 template <class Bench>
 std::unique_ptr<DeviceBench> make() {
