@@ -1,0 +1,130 @@
+#include "cli/machine_options.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace deja {
+namespace {
+
+constexpr std::string_view kMachine = "Machine";
+constexpr u64 kMinRam = 32_MiB, kMaxRam = 16_GiB;
+constexpr std::size_t kDefaultSeedBytes = 32;
+
+template <class T>
+std::optional<T> parse_number(std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+// QEMU also writes the main value of an option with its name: size=512M, cpus=2.
+std::string_view without_name(std::string_view text, std::string_view name) {
+  return text.starts_with(name) ? text.substr(name.size()) : text;
+}
+
+Result<std::string> parse_hex(std::string_view text) {
+  std::string out;
+  if (text.size() % 2) return make_error("--rng-seed {}: an even number of hexadecimal digits is needed", text);
+  for (std::size_t i = 0; i < text.size(); i += 2) {
+    u8 byte = 0;
+    const auto [end, error] = std::from_chars(text.data() + i, text.data() + i + 2, byte, 16);
+    if (error != std::errc() || end != text.data() + i + 2)
+      return make_error("--rng-seed {}: '{}' is not hexadecimal", text, text.substr(i, 2));
+    out.push_back(static_cast<char>(byte));
+  }
+  return out;
+}
+
+}  // namespace
+
+Result<u64> parse_memory_size(std::string_view text) {
+  const std::string_view size = without_name(text, "size=");
+  std::string_view digits = size;
+  u64 unit = 1_MiB;
+  if (!digits.empty()) {
+    const auto suffix = std::string_view("KkMmGg").find(digits.back());
+    if (suffix != std::string_view::npos) {
+      unit = u64{1} << (10 * (suffix / 2 + 1));
+      digits.remove_suffix(1);
+    }
+  }
+  const auto n = parse_number<u64>(digits);
+  if (!n || *n > kMaxRam / unit)
+    return n ? make_error("-m {}: a machine can have 32M to 16G", text)
+             : make_error("-m {}: not a size; write for example 512M or 2G", text);
+  const u64 size_bytes = *n * unit;
+  if (size_bytes < kMinRam) return make_error("-m {}: a machine can have 32M to 16G", text);
+  if (size_bytes % 1_MiB) return make_error("-m {}: must be a whole number of MiB", text);
+  return size_bytes;
+}
+
+void MachineOptions::add_to(CLI::App& app) {
+  const std::string group(kMachine);
+  app.add_option("-m,--memory", memory, "RAM: 32M to 16G; a plain number counts MiB [512M]")->group(group);
+  app.add_option("--smp", smp, "number of vCPUs, 1 to 16 [1]")->group(group);
+  app.add_option("--cpu", cpu, fmt::format("CPU model: {} [x86-64-v3]", cpu_model_names()))->group(group);
+  app.add_option("--kernel", kernel, "Linux bzImage or vmlinux, or a Multiboot ELF kernel")->group(group)->required();
+  app.add_option("--initrd", initrd, "initial RAM disk; for Multiboot: the module")->group(group);
+  app.add_option("--append", append, "kernel command line, e.g. console=ttyS0")->group(group);
+  app.add_option("--boot", boot, "vmlinux: unpack a bzImage here; bzimage: the guest's own decompressor does [vmlinux]")
+      ->group(group);
+  app.add_option("--serial", serial, "COM1: stdio, none, file:PATH, unix:PATH[,server[,nowait]] [stdio]")->group(group);
+  app.add_option("--monitor", monitor, "listen for monitor commands on this unix socket")->group(group);
+  app.add_flag("--no-reboot", no_reboot, "end when the guest resets the machine")->group(group);
+  app.add_option("--rtc", rtc, "date of the guest's clock at power-on: now, or seconds since 1970 UTC [now]")->group(group);
+  app.add_option("--rng-seed", rng_seed, "seed for the guest kernel's random numbers, hexadecimal, or none [random]")
+      ->group(group);
+  app.add_option("--quantum", quantum, "steps that a vCPU runs before the next one's turn [200000]")
+      ->group(group)
+      ->check(CLI::Range(u64{1000}, u64{1'000'000'000}));
+}
+
+Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
+  MachineSpec& spec = request->setup.spec;
+  DEJA_ASSIGN(spec.ram_bytes, parse_memory_size(memory));
+  const auto vcpus = parse_number<u32>(without_name(smp, "cpus="));
+  if (!vcpus || *vcpus < 1 || *vcpus > 16) return make_error("--smp {}: 1 to 16 vCPUs are possible", smp);
+  spec.vcpus = *vcpus;
+  spec.cpu_model = cpu;
+  spec.quantum_steps = quantum;
+  spec.cmdline = append;
+  spec.boot_mode = boot;
+  if (boot != "vmlinux" && boot != "bzimage") return make_error("--boot {}: there are vmlinux and bzimage", boot);
+  if (no_reboot) spec.options[std::string(kRebootOption)] = "off";
+  request->kernel = kernel;
+  request->initrd = initrd;
+
+  if (rtc == "now") {
+    request->setup.rtc_unix_seconds = clock.wall_unix_seconds();
+  } else if (const auto date = parse_number<i64>(rtc)) {
+    request->setup.rtc_unix_seconds = *date;
+  } else {
+    return make_error("--rtc {}: `now` or seconds since 1970-01-01 UTC are possible", rtc);
+  }
+  if (rng_seed.empty()) {
+    u8 seed[kDefaultSeedBytes];
+    DEJA_TRY(host_entropy(seed));
+    request->setup.rng_seed.assign(reinterpret_cast<const char*>(seed), sizeof seed);
+  } else if (rng_seed != "none") {
+    DEJA_ASSIGN(request->setup.rng_seed, parse_hex(rng_seed));
+    if (request->setup.rng_seed.size() > kMaxRngSeed)
+      return make_error("--rng-seed: at most {} bytes are possible", kMaxRngSeed);
+  }
+
+  std::vector<std::string> lines = serial;
+  if (lines.empty()) lines.emplace_back("stdio");
+  if (lines.size() > 1) return make_error("--serial {}: the machine has one serial port", lines[1]);
+  for (const std::string& line : lines) {
+    DEJA_ASSIGN(SerialConfig parsed, parse_serial(line));
+    request->serial.push_back(std::move(parsed));
+  }
+  // QEMU's -monitor none, and stdio, where Ctrl-A c is always there.
+  if (!monitor.empty() && monitor != "none" && monitor != "stdio" && monitor != "/dev/null") {
+    std::string path = monitor.starts_with("unix:") ? monitor.substr(5) : monitor;
+    request->monitor_socket = path.substr(0, path.find(','));
+  }
+  return {};
+}
+
+}  // namespace deja

@@ -1,0 +1,34 @@
+// The options that describe a machine and its surroundings, shared by `run` and `record`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "inputs/host_clock.h"
+#include "replay/record_session.h"
+
+namespace deja {
+
+struct MachineOptions {
+  std::string memory = "512M";
+  std::string smp = "1";
+  std::string cpu = "x86-64-v3";
+  std::string kernel, initrd, append;
+  std::string boot = "vmlinux";
+  std::vector<std::string> serial;
+  std::string monitor;
+  std::string rtc = "now";
+  std::string rng_seed;
+  u64 quantum = MachineConfig().quantum;
+  bool no_reboot = false;
+
+  void add_to(CLI::App& app);
+  // Fills in all of `request` that these options say. Reads the host's date and entropy where they are asked for.
+  Status apply(SessionRequest* request, HostClock& clock) const;
+};
+
+// "512M", "2G", "131072K"; a plain number counts MiB, as in QEMU.
+Result<u64> parse_memory_size(std::string_view text);
+
+}  // namespace deja

@@ -1,0 +1,30 @@
+// The command line: `deja VERB …`.
+#include <CLI/CLI.hpp>
+
+#include "cli/arguments.h"
+#include "cli/messages.h"
+#include "cli/verbs.h"
+
+int main(int argc, char** argv) {
+  using namespace deja;
+  CLI::App app("DejaVM: records everything that a virtual machine does, and reproduces it exactly.", "deja");
+  app.require_subcommand(1);
+  Action action;
+  add_run(app, &action);
+  add_record(app, &action);
+
+  std::vector<std::string> notes;
+  std::vector<std::string> arguments = from_qemu_spelling({argv + 1, argv + argc}, &notes);
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+  try {
+    app.parse(arguments);
+  } catch (const CLI::Success& help) {
+    return app.exit(help);
+  } catch (const CLI::ParseError& error) {
+    note(error.what());
+    note("`deja VERB --help` explains a verb's options");
+    return kExitUsage;
+  }
+  for (const std::string& text : notes) note(text);
+  return action();
+}

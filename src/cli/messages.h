@@ -1,0 +1,21 @@
+// What the verbs say to the user, in one form.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "execute/engine.h"
+
+namespace deja {
+
+// "deja: …" to standard error; returns the exit status for an error.
+int fail(const Error& error);
+void note(std::string_view text);
+
+std::string with_commas(u64 n);       // 3,214,567,890
+std::string seconds(u64 ns);          // "4.1 s"
+std::string bytes(u64 n);             // "17 bytes", "3.2 KiB"
+std::string counters_text(const EngineCounters& counters);  // `--stats`
+
+}  // namespace deja

@@ -1,0 +1,58 @@
+#include "cli/session_report.h"
+
+#include <cstdio>
+
+#include "cli/messages.h"
+#include "cli/verbs.h"
+
+namespace deja {
+namespace {
+
+int status_of(const SessionReport& report) {
+  switch (report.end.reason) {
+    case event::EndReason::debug_exit:
+      return static_cast<int>(report.exit_status & 0xff);  // what _exit keeps; QEMU does the same
+    case event::EndReason::host_error:
+      return kExitError;
+    case event::EndReason::shutdown:
+      // With --no-reboot a triple fault is an end like another, as in QEMU.
+      return report.end.detail == kTripleFault ? kExitOk : kExitError;
+    default:
+      return kExitOk;
+  }
+}
+
+std::string why(const event::End& end) {
+  std::string text(to_string(end.reason));
+  if (end.reason == event::EndReason::debug_exit) text += fmt::format(" {}", end.code);
+  if (!end.detail.empty()) text += ": " + end.detail;
+  return text;
+}
+
+}  // namespace
+
+int report_session(const SessionReport& report, bool stats) {
+  if (stats) std::fputs(counters_text(report.counters).c_str(), stderr);
+  int status = status_of(report);
+  const bool recorded = !report.recording.empty();
+  const bool quiet_end = report.end.reason == event::EndReason::power_off ||
+                         report.end.reason == event::EndReason::debug_exit ||
+                         report.end.reason == event::EndReason::quit;
+  if (!quiet_end || recorded || stats) {
+    note(fmt::format("ended by {}, after {} instructions in {} ({} of the guest's time)", why(report.end),
+                     with_commas(report.instructions), seconds(report.host_ns), seconds(report.virtual_ns)));
+  }
+  if (recorded) {
+    if (report.recording_error) {
+      note(report.recording_error->message);
+      note(fmt::format("the recording is not complete; it replays up to what was written: {}", report.recording.string()));
+      status = kExitError;
+    } else {
+      note(fmt::format("recorded in {}: log of {}, {} digests", report.recording.string(), bytes(report.log_bytes),
+                       report.digests));
+    }
+  }
+  return status;
+}
+
+}  // namespace deja

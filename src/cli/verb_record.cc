@@ -1,0 +1,46 @@
+#include "cli/engine_options.h"
+#include "cli/machine_options.h"
+#include "cli/messages.h"
+#include "cli/session_report.h"
+#include "cli/verbs.h"
+
+namespace deja {
+
+void add_record(CLI::App& app, Action* action) {
+  struct Options {
+    MachineOptions machine;
+    EngineArguments engine;
+    std::string name;
+    bool no_copy = false;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("record", "Run a guest and record everything that it does");
+  verb->footer(
+      "Examples:\n"
+      "  deja record -m 512M --kernel vmlinuz --initrd initrd.img --append console=ttyS0\n"
+      "  deja record -o crash -kernel bzImage -append \"console=ttyS0 panic=-1\" -nographic -no-reboot\n"
+      "Ctrl-A x ends the recording, Ctrl-A c opens the monitor, Ctrl-A h lists the keys.\n"
+      "Then: deja replay latest");
+  verb->add_option("-o,--output", o->name,
+                   "name of the recording, or a path with a slash [the date, in ${XDG_DATA_HOME:-~/.local/share}/deja]");
+  verb->add_flag("--no-copy-inputs", o->no_copy,
+                 "only refer to kernel and initrd by their path; the recording is then not self-contained");
+  o->machine.add_to(*verb);
+  o->engine.add_to(*verb);
+  verb->final_callback([o, action] {
+    *action = [o] {
+      RealHostClock clock;
+      SessionRequest request;
+      auto engine = o->engine.apply();
+      if (!engine) return fail(engine.error());
+      request.engine = *engine;
+      if (Status status = o->machine.apply(&request, clock); !status) return fail(status.error());
+      request.recording = RecordingRequest{o->name, o->no_copy ? InputStorage::reference : InputStorage::copy};
+      auto report = run_session(request, clock);
+      if (!report) return fail(report.error());
+      return report_session(*report, o->engine.stats);
+    };
+  });
+}
+
+}  // namespace deja

@@ -1,0 +1,18 @@
+// The verbs of the command line, one file each. A verb adds its subcommand with its own help and sets `run`,
+// which is called once the whole line was understood and returns the exit status.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace deja {
+
+// Exit statuses. A guest that ends through the debug-exit port sets its own.
+inline constexpr int kExitOk = 0, kExitError = 1, kExitUsage = 2;
+
+using Action = std::function<int()>;
+
+void add_run(CLI::App& app, Action* action);
+void add_record(CLI::App& app, Action* action);
+
+}  // namespace deja

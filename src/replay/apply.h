@@ -1,0 +1,12 @@
+// The one place where events act on the machine; a recorder and a replay must do the same at the same step.
+#pragma once
+
+#include "eventlog/events.h"
+#include "machine/machine.h"
+
+namespace deja {
+
+// Applies an input at the machine's present step. Events that do not reach the machine do nothing.
+void apply_event(Machine& machine, const EventBody& body);
+
+}  // namespace deja

@@ -1,0 +1,35 @@
+// From a machine's description, as a manifest holds it, and the files it names, to what Machine::create takes.
+// Recording and replay both come through here, so that they build the same machine.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "eventlog/manifest.h"
+#include "machine/input_files.h"
+#include "machine/machine.h"
+
+namespace deja {
+
+struct GuestFiles {
+  LoadedFile kernel;
+  std::optional<LoadedFile> initrd;
+};
+
+// Reads what the user named. `initrd` empty: none.
+Result<GuestFiles> read_guest_files(const std::string& kernel, const std::string& initrd);
+
+// Everything that makes the machine what it is, besides the files.
+struct GuestSetup {
+  MachineSpec spec;
+  i64 rtc_unix_seconds = 0;
+  std::string rng_seed;  // raw bytes
+};
+
+inline constexpr std::string_view kRebootOption = "reboot";  // MachineSpec::options: "off" with --no-reboot
+
+// `files` must outlive the machine.
+Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& files);
+
+}  // namespace deja

@@ -1,0 +1,1 @@
+target_compile_definitions(deja_replay PRIVATE DEJA_VERSION="${PROJECT_VERSION}")

@@ -1,0 +1,282 @@
+#include "replay/live_session.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
+#include "replay/apply.h"
+
+namespace deja {
+namespace {
+
+constexpr u64 kMillisecond = 1'000'000;
+constexpr u64 kSecond = 1'000'000'000;
+constexpr u64 kSliceNs = kMillisecond;
+constexpr u64 kProgressNs = kSecond;
+constexpr u64 kRetryNs = kSecond;  // a disk that refused
+constexpr Step kMinSlice = 10'000, kMaxSlice = 20'000'000;
+constexpr i64 kWallClockSet = 500'000'000;  // the host's date jumped; NTP's slewing is slower
+constexpr Step kStillbornSteps = 100'000;          // a guest that resets itself before this has not started
+constexpr u64 kStillbornLimit = 20;
+
+}  // namespace
+
+LiveSession::LiveSession(Machine& machine, InputSource& inputs, SerialOutput& output, HostClock& clock,
+                         EventSink* sink, Notify notify, LiveOptions options)
+    : machine_(machine),
+      inputs_(inputs),
+      output_(output),
+      clock_(clock),
+      sink_(sink),
+      notify_(std::move(notify)),
+      options_(options) {
+  machine_.on_serial([this](u8 byte) { text_.push_back(static_cast<char>(byte)); });
+}
+
+event::End LiveSession::run() {
+  started_ns_ = clock_.monotonic_ns();
+  pace_ns_ = static_cast<i64>(started_ns_ - machine_.clock().now());
+  next_progress_ns_ = started_ns_ + kProgressNs;
+  if (sink_) next_digest_ = (machine_.clock().steps / options_.digest_interval + 1) * options_.digest_interval;
+  const i64 wall = clock_.wall_unix_ns();
+  wall_minus_monotonic_ = wall - static_cast<i64>(started_ns_);
+  log(event::WallClock{wall});
+
+  while (!end_) {
+    if (clock_.monotonic_ns() >= next_poll_ns_) take_inputs();
+    if (end_) break;
+    if (standing_still() || output_.backlogged())
+      hold();
+    else
+      run_slice();
+    housekeeping();
+  }
+
+  show_output();
+  if (sink_ && machine_.clock().steps > 0) take_digest();
+  return *end_;
+}
+
+VtimeNs LiveSession::paced_now() const {
+  const i64 ns = static_cast<i64>(clock_.monotonic_ns()) - pace_ns_;
+  return ns > 0 ? static_cast<VtimeNs>(ns) : 0;
+}
+
+void LiveSession::run_slice() {
+  idle_ = false;
+  const Step before = machine_.clock().steps;
+  const u64 begin = clock_.monotonic_ns();
+  const MachineStop stop = machine_.run(std::min(before + slice_, next_digest_));
+  show_output();
+  const Step ran = machine_.clock().steps - before;
+  if (ran >= kMinSlice) {
+    const u64 took = std::max<u64>(clock_.monotonic_ns() - begin, 1);
+    const Step fitting = static_cast<Step>(u128{ran} * kSliceNs / took);
+    // Halfway there each time: one slow slice (translation, a busy host) should not make the next ones tiny.
+    slice_ = std::clamp((slice_ + fitting) / 2, kMinSlice, kMaxSlice);
+  }
+  if (machine_.clock().steps == next_digest_) {
+    take_digest();
+    next_digest_ += options_.digest_interval;
+  }
+  if (stop == MachineStop::ended) return machine_ended();
+  watch_resets();
+  if (stop == MachineStop::idle && !end_) {
+    idle_ = true;
+    idle();
+  }
+}
+
+void LiveSession::idle() {
+  const VtimeNs deadline = machine_.next_deadline();
+  const bool timed = deadline != kNeverNs;
+  if (timed && deadline <= paced_now()) return warp(machine_.warp_to_deadline());
+
+  const u64 deadline_host = timed ? static_cast<u64>(pace_ns_ + static_cast<i64>(deadline)) : kNeverNs;
+  const std::array<std::size_t, 1> room{machine_.serial_room()};
+  const bool woken = inputs_.wait_until(std::min(deadline_host, next_progress_ns_), room);
+  // A deadline that has come goes before an input that came with it.
+  if (timed && deadline <= paced_now()) return warp(machine_.warp_to_deadline());
+  if (woken) take_inputs();
+}
+
+void LiveSession::warp(u64 ns) {
+  machine_.warp(ns);
+  ++warps_;
+  idle_ = false;
+}
+
+// The guest has slept until now, and an input is about to wake it.
+void LiveSession::cut_idle() {
+  const Clock& clock = machine_.clock();
+  const VtimeNs slept_until = std::min(paced_now(), machine_.next_deadline());
+  const VtimeNs after = clock.at(clock.steps + 1);  // the warp is itself a step
+  if (slept_until <= after) return;
+  const u64 ns = slept_until - after;
+  log(event::IdleCut{ns});
+  warp(ns);
+}
+
+void LiveSession::take_inputs() {
+  next_poll_ns_ = clock_.monotonic_ns() + kMillisecond;
+  // While the machine stands still nothing reaches its serial ports; what is typed waits at the host.
+  const std::array<std::size_t, 1> room{standing_still() ? 0 : machine_.serial_room()};
+  for (const HostInput& input : inputs_.poll(room)) {
+    handle(input);
+    if (end_) return;
+  }
+}
+
+void LiveSession::handle(const HostInput& input) {
+  if (const auto* quit = std::get_if<input::Quit>(&input)) {
+    return finish(quit->by_signal ? event::EndReason::signal : event::EndReason::quit, 0, quit->reason);
+  }
+  if (std::holds_alternative<input::Pause>(input)) {
+    if (paused_) return;
+    paused_ = true;
+    stand_still_since_ns_ = clock_.monotonic_ns();
+  } else if (std::holds_alternative<input::Resume>(input)) {
+    if (!paused_) return;
+    paused_ = false;
+    go_on();
+  }
+  const EventBody body = *to_event(input);
+  if (reaches_machine(body)) {
+    if (idle_ && !standing_still()) cut_idle();
+    idle_ = false;
+  }
+  log(body);
+  apply_event(machine_, body);
+}
+
+// Host time that passes while the machine stands still is not made up for.
+void LiveSession::go_on() {
+  if (standing_still()) return;
+  pace_ns_ += static_cast<i64>(clock_.monotonic_ns() - stand_still_since_ns_);
+  next_poll_ns_ = 0;
+}
+
+void LiveSession::hold() {
+  const u64 now = clock_.monotonic_ns();
+  const bool backlogged = output_.backlogged();
+  u64 wake = next_progress_ns_;
+  if (in_trouble_) wake = std::min(wake, next_retry_ns_);
+  if (backlogged && !in_trouble_) {
+    // The host takes output slower than the guest makes it, or refuses it.
+    if (Status status = output_.drain(0); !status && output_.backlogged())
+      trouble(status.error());
+    else if (!status)
+      notify_(status.error().message);
+    if (!output_.backlogged()) return;
+  }
+  if (end_) return;
+  if (in_trouble_ && now >= next_retry_ns_) {
+    next_retry_ns_ = now + kRetryNs;
+    if ((!sink_ || sink_->flush()) && output_.drain(0) && !output_.backlogged()) {
+      in_trouble_ = false;
+      notify_("the host takes what is written again; the machine goes on");
+      go_on();
+      return;
+    }
+  }
+  const std::array<std::size_t, 1> no_room{0};
+  inputs_.wait_until(wake, no_room);
+  next_poll_ns_ = 0;
+}
+
+// The host refuses what must be written: the guest must not get any further than what is on record.
+void LiveSession::trouble(const Error& error) {
+  if (in_trouble_ || end_) return;
+  if (!options_.interactive) {
+    notify_(error.message);
+    return finish(event::EndReason::host_error, 0, error.message);
+  }
+  if (!paused_) stand_still_since_ns_ = clock_.monotonic_ns();
+  in_trouble_ = true;
+  next_retry_ns_ = clock_.monotonic_ns() + kRetryNs;
+  notify_(error.message);
+  notify_("the machine is paused until that works (tried once a second); Ctrl-A x ends the session");
+}
+
+void LiveSession::show_output() {
+  if (text_.empty()) return;
+  output_.write(0, text_);
+  text_.clear();
+}
+
+void LiveSession::housekeeping() {
+  if (!sink_ || end_) return;
+  if (Status status = sink_->tick(); !status) trouble(status.error());
+  const u64 now = clock_.monotonic_ns();
+  if (now < next_progress_ns_) return;
+  next_progress_ns_ = now + kProgressNs;
+  const i64 wall_minus_monotonic = clock_.wall_unix_ns() - static_cast<i64>(now);
+  if (std::llabs(wall_minus_monotonic - wall_minus_monotonic_) > kWallClockSet) {
+    wall_minus_monotonic_ = wall_minus_monotonic;
+    log(event::WallClock{clock_.wall_unix_ns()});
+  }
+  log(event::Progress{now - started_ns_});
+}
+
+void LiveSession::take_digest() {
+  const MachineDigest d = machine_.digest();
+  ++digests_;
+  log(event::Digest{d.cpu, d.ram, d.devices});
+}
+
+void LiveSession::log(const EventBody& body) {
+  if (!sink_) return;
+  if (Status status = sink_->append({machine_.clock().steps, body}); !status) trouble(status.error());
+}
+
+void LiveSession::finish(event::EndReason reason, u32 code, std::string detail) {
+  if (!end_) end_ = event::End{reason, code, std::move(detail)};
+}
+
+void LiveSession::machine_ended() {
+  using enum event::EndReason;
+  switch (machine_.end()) {
+    case MachineEnd::power_off:
+      return finish(power_off);
+    case MachineEnd::debug_exit:
+      // isa-debug-exit makes the status (value << 1) | 1; the log holds the value.
+      return finish(debug_exit, machine_.exit_status() >> 1);
+    case MachineEnd::reset:
+      return finish(reset, 0, "the guest reset the machine");
+    case MachineEnd::triple_fault:
+      return finish(shutdown, 0, std::string(kTripleFault));
+    case MachineEnd::none:
+      break;
+  }
+  DEJA_UNREACHABLE("the machine ended for no reason");
+}
+
+// A guest that cannot even start is reset again and again; nobody waits for the thousandth time.
+void LiveSession::watch_resets() {
+  const u64 resets = machine_.resets();
+  if (resets == seen_resets_) return;
+  const Step steps = machine_.clock().steps;
+  const bool at_once = steps - last_reset_step_ < (resets - seen_resets_) * kStillbornSteps;
+  stillborn_ = at_once ? stillborn_ + (resets - seen_resets_) : 0;
+  seen_resets_ = resets;
+  last_reset_step_ = steps;
+  if (stillborn_ >= kStillbornLimit)
+    finish(event::EndReason::shutdown, 0,
+           "the guest resets itself right after every start (a triple fault?): is this kernel made for this machine?");
+}
+
+std::string LiveSession::status() {
+  const Clock& clock = machine_.clock();
+  const char* state = paused_ ? "paused" : in_trouble_ ? "paused: the host refuses to write" : idle_ ? "idle" : "running";
+  std::string text = fmt::format("{} at step {}, virtual time {:.3f} s, host time {:.3f} s\n", state, clock.steps,
+                                 static_cast<double>(clock.now()) / 1e9, static_cast<double>(host_ns()) / 1e9);
+  if (sink_) text += fmt::format("recording: {}, {} digests\n", sink_->describe(), digests_);
+  if (machine_.resets()) text += fmt::format("the guest has been reset {} times\n", machine_.resets());
+  return text;
+}
+
+u64 instructions_retired(Machine& machine, u64 warps) {
+  return machine.clock().steps - warps - machine.engine().counters().faults;
+}
+
+}  // namespace deja

@@ -1,0 +1,119 @@
+// Runs a machine against the real world: inputs come when they come, an idle guest sleeps on the host, and
+// what cannot be computed again is handed to an event sink.
+//
+// Time: virtual time keeps pace with the host's clock while the guest is idle. A busy guest runs as fast as it
+// can, so its clock may fall behind (or get ahead); the next idle phases make up for it: they do not sleep (or
+// sleep longer) until both agree again.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "eventlog/events.h"
+#include "inputs/host_clock.h"
+#include "inputs/input_source.h"
+#include "machine/machine.h"
+
+namespace deja {
+
+// Where a session's events go; the event log when it is recorded.
+class EventSink {
+ public:
+  virtual ~EventSink() = default;
+  // Takes the event in any case; an error means that it is only held in memory so far.
+  virtual Status append(const LogEvent& event) = 0;
+  // Called about every millisecond.
+  virtual Status tick() = 0;
+  // Tries again to write what is held in memory.
+  virtual Status flush() = 0;
+  // Where the events go, for people.
+  virtual std::string describe() const = 0;
+};
+
+// Digests are taken when the number of steps is a multiple of this: often enough to find a divergence soon,
+// seldom enough to cost next to nothing.
+// End::detail of a guest that ended by triple fault with --no-reboot.
+inline constexpr std::string_view kTripleFault = "triple fault";
+
+inline constexpr Step kDigestInterval = 100'000'000;
+
+struct LiveOptions {
+  // Somebody sits at the terminal: trouble with the host pauses the session until it is solved. Otherwise it
+  // ends the session.
+  bool interactive = false;
+  Step digest_interval = kDigestInterval;
+};
+
+class LiveSession {
+ public:
+  using Notify = std::function<void(std::string_view line)>;
+
+  // All outlive the session. `sink` may be null: then nothing is recorded and no digests are taken.
+  LiveSession(Machine& machine, InputSource& inputs, SerialOutput& output, HostClock& clock, EventSink* sink,
+              Notify notify, LiveOptions options);
+
+  // Runs to the end of the session.
+  event::End run();
+
+  // For the monitor's `status`.
+  std::string status();
+  u64 warps() const { return warps_; }
+  u64 digests() const { return digests_; }
+  u64 host_ns() { return clock_.monotonic_ns() - started_ns_; }
+
+ private:
+  void run_slice();
+  void idle();
+  void warp(u64 ns);
+  void take_inputs();
+  void handle(const HostInput& input);
+  bool standing_still() const { return paused_ || in_trouble_; }
+  void go_on();
+  void watch_resets();
+  void hold();
+  void cut_idle();
+  void show_output();
+  void housekeeping();
+  void take_digest();
+  void log(const EventBody& body);
+  void trouble(const Error& error);
+  void finish(event::EndReason reason, u32 code = 0, std::string detail = {});
+  void machine_ended();
+  // The virtual time that the host's clock stands for.
+  VtimeNs paced_now() const;
+
+  Machine& machine_;
+  InputSource& inputs_;
+  SerialOutput& output_;
+  HostClock& clock_;
+  EventSink* sink_;
+  Notify notify_;
+  LiveOptions options_;
+
+  u64 started_ns_ = 0;        // host time
+  i64 pace_ns_ = 0;           // host time at which virtual time would be 0
+  u64 stand_still_since_ns_ = 0;  // host time; while standing_still()
+  u64 next_retry_ns_ = 0;         // host time; while in_trouble_
+  bool paused_ = false;       // by a person
+  bool in_trouble_ = false;   // the host refuses what must be written
+  u64 next_progress_ns_ = 0;  // host time
+  u64 next_poll_ns_ = 0;
+  i64 wall_minus_monotonic_ = 0;
+  Step slice_ = 100'000;  // steps that take about a millisecond
+  Step next_digest_ = kNeverStep;
+  std::string text_;  // from the guest, port 0, not yet handed on
+  bool idle_ = false;  // the machine said so, and neither input nor time has reached it since
+  u64 warps_ = 0;
+  u64 digests_ = 0;
+  u64 seen_resets_ = 0, stillborn_ = 0;
+  Step last_reset_step_ = 0;
+  std::optional<event::End> end_;
+};
+
+// `deja record` and `deja run` use it; also the figure that both report. Steps that retired an instruction or a piece
+// of a REP string instruction: all but warps and deliveries of exceptions and interrupts.
+u64 instructions_retired(Machine& machine, u64 warps);
+
+}  // namespace deja

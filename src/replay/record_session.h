@@ -1,0 +1,47 @@
+// A session with the real world, recorded (`deja record`) or not (`deja run`): from what the user asked for to
+// the end of the run.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "eventlog/recording.h"
+#include "inputs/serial_config.h"
+#include "replay/guest_setup.h"
+#include "replay/live_session.h"
+
+namespace deja {
+
+struct RecordingRequest {
+  std::string name;  // as for create_recording_dir
+  InputStorage storage = InputStorage::copy;
+};
+
+struct SessionRequest {
+  GuestSetup setup;
+  std::string kernel, initrd;  // paths; no initrd: empty
+  EngineOptions engine;
+  std::vector<SerialConfig> serial;           // by port
+  std::optional<std::string> monitor_socket;  // a recording has one of its own besides
+  std::optional<RecordingRequest> recording;  // absent: the run is not recorded
+};
+
+struct SessionReport {
+  event::End end;
+  u32 exit_status = 0;  // debug_exit: (value << 1) | 1
+  Step steps = 0;
+  u64 instructions = 0;
+  u64 virtual_ns = 0, host_ns = 0;
+  u64 digests = 0, log_bytes = 0;
+  EngineCounters counters;
+  std::filesystem::path recording;  // empty: none
+  // The session ended, but the recording could not be closed: it is as complete as its last flush.
+  std::optional<Error> recording_error;
+};
+
+// Runs until the guest or the user ends it. An error means that nothing ran.
+Result<SessionReport> run_session(const SessionRequest& request, HostClock& clock);
+
+}  // namespace deja
