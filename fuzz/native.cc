@@ -40,7 +40,6 @@ struct NativeShared {
 
 namespace {
 
-constexpr u64 kSharedAddress = 0x600000000000;  // far from anything a test's registers point at
 constexpr int kTimeoutMicroseconds = 20000;     // of CPU time
 // Layout of the XSAVE area, standard format (SDM vol. 1 13.4).
 constexpr unsigned kXstateBv = 512, kAvxOffset = 576;
@@ -221,6 +220,7 @@ NativeRunner::NativeRunner() {
   // Read by the child only through pointers, so the type may have non-trivial members that stay unused.
   void* p = mmap(reinterpret_cast<void*>(kSharedAddress), sizeof(NativeShared), PROT_READ | PROT_WRITE,
                  MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+  static_assert(sizeof(NativeShared) <= kSharedSize);
   DEJA_CHECK(p != MAP_FAILED, "mmap of the shared area: errno {}", errno);
   shared_ = static_cast<NativeShared*>(p);
   start_child();

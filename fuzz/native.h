@@ -12,6 +12,9 @@ namespace deja::fuzz {
 
 struct NativeShared;
 
+// Where the tests' states are for the child: far from anything a test's registers point at, nearly always.
+inline constexpr u64 kSharedAddress = 0x600000000000, kSharedSize = 4_MiB;
+
 // The child sits in a signal handler: it loads a test's state by returning from the signal, and the test's
 // exception brings it back with the state saved. Handlers run on an alternate stack, a timer ends loops, and
 // a seccomp filter refuses system calls from the code pages. A child that dies all the same is replaced.

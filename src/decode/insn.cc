@@ -90,7 +90,7 @@ bool is_gpr(ZydisRegister reg) {
   }
 }
 
-void set_memory(const ZydisDecodedOperand& z, Insn* insn) {
+void set_memory(const ZydisDecodedInstruction& raw, const ZydisDecodedOperand& z, Insn* insn) {
   insn->has_mem = true;
   MemOperand& m = insn->mem;
   m.rip_relative = z.mem.base == ZYDIS_REGISTER_RIP || z.mem.base == ZYDIS_REGISTER_EIP;
@@ -100,6 +100,12 @@ void set_memory(const ZydisDecodedOperand& z, Insn* insn) {
   m.scale = z.mem.scale ? z.mem.scale : 1;
   m.segment = static_cast<u8>(ZydisRegisterGetId(z.mem.segment));
   m.disp = z.mem.disp.has_displacement ? z.mem.disp.value : 0;
+  // A SIB byte whose base is 101b means a displacement alone when ModRM.mod is 0, whatever REX.B says; with 32-bit
+  // addresses Zydis 4.0 takes it for R13.
+  if ((raw.attributes & ZYDIS_ATTRIB_HAS_SIB) && raw.raw.sib.base == 5 && raw.raw.modrm.mod == 0) {
+    m.base = -1;
+    m.disp = raw.raw.disp.value;
+  }
   m.address_size = insn->address_size;
 }
 
@@ -182,7 +188,7 @@ DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool s
       if (r.reg == RCX && o.encoding == ZYDIS_OPERAND_ENCODING_NONE) i.implicit_rcx = true;
     }
     if (o.type == ZYDIS_OPERAND_TYPE_MEMORY) {
-      if (o.visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) set_memory(o, &i);
+      if (o.visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) set_memory(z, o, &i);
       for (const ZydisRegister r : {o.mem.base, o.mem.index})
         if (r != ZYDIS_REGISTER_NONE && is_gpr(r)) i.gpr_read |= static_cast<u16>(1 << ZydisRegisterGetId(r));
     }

@@ -174,20 +174,14 @@ u64 Engine::enter_link(ExecContext*, u64 site, u64) {
 u64 Engine::enter_dispatch(ExecContext* ctx, u64 site, u64 r9) {
   Engine& e = *g_engine;
   e.arrive();
-  if (static_cast<u32>(site) != kNone) {
+  if (static_cast<u32>(site) != kNone && sign_extend(r9, 48) != r9) {
     const BranchSite& branch = e.cache_.store().branch_sites[site];
-    if (sign_extend(r9, 48) != r9) {
-      const Block& b = e.cache_.block(branch.block);
-      e.sync_to(b, branch.insn);
-      e.set_rip(b, branch.insn);
-      ctx->state.gpr[RSP] -= static_cast<u64>(i64{branch.popped});
-      e.raise(fault_gp());
-      return e.depart(e.dispatch());
-    }
-    if (branch.resume) {
-      ctx->r9 = r9;
-      return e.depart(e.cache_.exec_base() + branch.resume);
-    }
+    const Block& b = e.cache_.block(branch.block);
+    e.sync_to(b, branch.insn);
+    e.set_rip(b, branch.insn);
+    ctx->state.gpr[RSP] -= static_cast<u64>(i64{branch.popped});
+    e.raise(fault_gp());
+    return e.depart(e.dispatch());
   }
   ctx->state.rip = r9 - e.code_base();
   return e.depart(e.dispatch());
@@ -479,6 +473,9 @@ u64 Engine::run_helper(u32 site) {
     return dispatch();
   }
   if (clears_trap) step_trap_ = false;
+  // The local APIC's TSC deadline moves with the TSC.
+  if (h.decoded.mnemonic == ZYDIS_MNEMONIC_WRMSR && ((s.gpr[RCX] & 0xffffffff) == 0x10 || (s.gpr[RCX] & 0xffffffff) == 0x3b))
+    stop_requested_ = true;
   if (!ends && !stop_requested_ && !dropped_ && !s.pending_dbg) {
     // Back into the block, whose whole count is off the counter.
     ctx_->set_remaining(ctx_->remaining() - static_cast<i64>(count - index));
@@ -501,6 +498,7 @@ u64 Engine::host_fault() {
   const Block& b = cache_.block(id);
   sync_to(b, insn);
   set_rip(b, insn);
+  deferred_fault_.reset();  // the instruction's own exception came first
   switch (ctx_->host_fault_trap) {
     case 0: raise({kDE}); break;
     case 13: raise(fault_gp()); break;
@@ -569,7 +567,8 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
   const unsigned insn = site.insn;
   const i64 entered = ctx_->remaining();
   const auto fail = [&](const GuestFault& f) {
-    if (site.x87_store && f.vector != kMF && store_may_be_suppressed()) return try_suppressed_store(site, entered, f);
+    if (site.converts || (site.x87_store && f.vector != kMF && store_may_be_suppressed()))
+      return try_before_fault(site, entered, f);
     if (site.mmx_store && f.vector != kMF) {
       host_x87_save(x87_before_);
       x87_set_top(x87_before_, 0);
@@ -600,9 +599,11 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
     if (sign_extend(linear.value, 48) != linear.value || sign_extend(last, 48) != last)
       return fail(site.segment == SS ? fault_ss() : fault_gp());
   }
-  if (site.checked && b.mode.has(BlockMode::kAlignCheck) && site.size <= 8 && (linear.value & (site.size - 1u)) &&
-      (site.size & (site.size - 1u)) == 0)
-    return fail(fault_ac());
+  if (site.checked && b.mode.has(BlockMode::kAlignCheck)) {
+    // An 80-bit operand wants a multiple of 8 (SDM vol. 3A table 6-7).
+    const unsigned multiple = site.size == 10 ? 8 : site.size <= 8 ? site.size : 1;
+    if (linear.value & (multiple - 1)) return fail(fault_ac());
+  }
   const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
   const bool crosses = site.size > in_page;
   Gpa page;
@@ -649,7 +650,7 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
 
 bool Engine::store_may_be_suppressed() { return ~host_fcw() & kStoreSuppressing; }
 
-u64 Engine::try_suppressed_store(const MemSite& site, i64 entered, const GuestFault& fault) {
+u64 Engine::try_before_fault(const MemSite& site, i64 entered, const GuestFault& fault) {
   host_x87_save(x87_before_);
   deferred_fault_ = fault;
   part_count_ = 0;
@@ -670,7 +671,7 @@ u64 Engine::mem_commit(MemSite& site) {
     const GuestFault fault = *deferred_fault_;
     deferred_fault_.reset();
     if (!suppressed) {
-      host_x87_load(x87_before_);
+      if (site.x87_store) host_x87_load(x87_before_);
       set_rip(b, insn);
       raise(fault);
       return dispatch();

@@ -114,10 +114,10 @@ class Engine final : public Mmu, private RamObserver {
   u64 depart(u64 code);   // and back; returns `code`
   u64 mem_slow(MemSite& site, u64 address);
   u64 mem_commit(MemSite& site);
-  // An x87 store whose address faults: an unmasked exception of the instruction itself comes first, and the
-  // memory is then not touched. So the instruction is tried on the bounce buffer before the fault is raised.
+  // A store whose address faults, by an instruction that first raises exceptions of its own: with an unmasked one,
+  // x87 stores do not touch memory at all. So it is tried on the bounce buffer before the fault is raised.
   static bool store_may_be_suppressed();
-  u64 try_suppressed_store(const MemSite& site, i64 entered, const GuestFault& fault);
+  u64 try_before_fault(const MemSite& site, i64 entered, const GuestFault& fault);
   u64 run_helper(u32 site);
   u64 link(u32 site);
   u64 host_fault();
@@ -189,7 +189,7 @@ class Engine final : public Mmu, private RamObserver {
     unsigned size = 0;
   } parts_[2];
   unsigned part_count_ = 0;
-  std::optional<GuestFault> deferred_fault_;  // of try_suppressed_store
+  std::optional<GuestFault> deferred_fault_;  // of try_before_fault
   FpuState x87_before_;
 };
 

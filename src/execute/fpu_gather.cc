@@ -42,7 +42,6 @@ void gather(Vcpu& cpu, const Insn& insn) {
       u64 offset = base + scaled * m.scale;
       if (m.address_size == 4) offset = static_cast<u32>(offset);
       const Gva address = linear_address(cpu, static_cast<Seg>(m.segment), offset, kData, Access::read);
-      check_alignment(cpu, address, kData);
       u8 data[kData];
       cpu.mmu.read_bytes(address, data, kData);
       std::memcpy(fpu->ymm[dest] + i * kData, data, kData);
@@ -50,9 +49,17 @@ void gather(Vcpu& cpu, const Insn& insn) {
       loaded = true;
     }
   } catch (const GuestFault&) {
-    // As current Intel cores show it: an element that was loaded zeroes the upper half of a 128-bit destination.
-    if (loaded && count * kData <= 16) std::memset(fpu->ymm[dest] + 16, 0, 16);
+    // As current Intel cores show it: an element that was loaded zeroes the upper half of the destination of a
+    // 128-bit form.
+    if (loaded && vector == 16) std::memset(fpu->ymm[dest] + 16, 0, 16);
     fpu.commit();
+    // A trap that is due after the elements loaded so far is delivered in place of the fault (SDM vol. 2C, VGATHERDPS).
+    constexpr u64 kSingleStep = 1 << 14;
+    if (loaded && (cpu.state.rflags & flag::TF)) {
+      GuestFault trap{kDB};
+      trap.dr6 = kSingleStep;
+      throw trap;
+    }
     throw;
   }
   std::memset(fpu->ymm[dest] + count * kData, 0, 32 - count * kData);

@@ -1,5 +1,5 @@
-// MASKMOVQ, MASKMOVDQU, VMASKMOVPS/PD, VPMASKMOVD/Q. Elements that the mask leaves out are not accessed and
-// never fault; neighbouring chosen elements are one access.
+// MASKMOVQ, MASKMOVDQU, VMASKMOVPS/PD, VPMASKMOVD/Q. Elements that the mask leaves out are not accessed, and
+// with the AVX forms they never fault; neighbouring chosen elements are one access.
 #include <cstring>
 
 #include "execute/fpu_helpers.h"
@@ -35,6 +35,18 @@ class MaskedOperand {
              [&](Gva a, unsigned first, unsigned size) { cpu.mmu.read_bytes(a, out + first, size); });
   }
 
+  // What current Intel cores check for MASKMOVQ and MASKMOVDQU (SDM vol. 2B leaves it open): each quadword with a
+  // chosen byte, from the upper one down, and the first one when there is none.
+  void probe_quadwords(Vcpu& cpu, unsigned size) const {
+    for (unsigned at = size; at > 0;) {
+      at -= 8;
+      if (!(chosen_ >> at & 0xff) && (chosen_ || at)) continue;
+      const Gva address = linear_address(cpu, segment_, (offset_ + at) & mask_, 8, Access::write);
+      check_alignment(cpu, address, 8);
+      cpu.mmu.probe(address, 8, Access::write);
+    }
+  }
+
   void write(Vcpu& cpu, const u8* data) const {
     each_run(cpu, Access::write,
              [&](Gva a, unsigned, unsigned size) { cpu.mmu.probe(a, size, Access::write); });
@@ -64,17 +76,23 @@ void maskmovq(Vcpu& cpu, const Insn& insn) {
   FpuAccess fpu(cpu);
   check_x87_exception(cpu);
   const auto mm = [&](unsigned i) { return fpu->st[(insn.op[i].reg - x87_top(*fpu)) & 7]; };
-  rdi_operand(cpu, insn, mm(1), 8).write(cpu, mm(0));
-  // Like every MMX instruction: TOP becomes 0 and no register is empty (SDM vol. 1 9.5.1).
+  const MaskedOperand operand = rdi_operand(cpu, insn, mm(1), 8);
+  u8 data[8];
+  std::memcpy(data, mm(0), sizeof data);
+  // Like every MMX instruction: TOP becomes 0 and no register is empty (SDM vol. 1 9.5.1); here even if it faults.
   x87_set_top(*fpu, 0);
   fpu->ftw = 0xff;
   fpu.commit();
+  operand.probe_quadwords(cpu, 8);
+  operand.write(cpu, data);
 }
 
 void maskmovdqu(Vcpu& cpu, const Insn& insn) {
   check_vector_available(cpu, insn);
   FpuAccess fpu(cpu);
-  rdi_operand(cpu, insn, fpu->ymm[insn.op[1].reg], 16).write(cpu, fpu->ymm[insn.op[0].reg]);
+  const MaskedOperand operand = rdi_operand(cpu, insn, fpu->ymm[insn.op[1].reg], 16);
+  operand.probe_quadwords(cpu, 16);
+  operand.write(cpu, fpu->ymm[insn.op[0].reg]);
 }
 
 template <unsigned element>

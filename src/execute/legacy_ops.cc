@@ -136,7 +136,9 @@ void enter(Vcpu& cpu, const Insn& insn) {
   }
   const u64 top = truncate(rsp - locals, width);
   // The new top of the stack must be writable, though nothing is written there.
-  cpu.mmu.probe(linear_address(cpu, SS, top, size, Access::write), size, Access::write);
+  const Gva top_address = linear_address(cpu, SS, top, size, Access::write);
+  check_alignment(cpu, top_address, size);
+  cpu.mmu.probe(top_address, size, Access::write);
   write_gpr(s, Operand{.kind = OperandKind::gpr, .size = static_cast<u8>(width == 8 ? 8 : size), .reg = RBP},
             frame);
   set_stack_pointer(s, width, top);

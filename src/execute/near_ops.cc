@@ -1,5 +1,7 @@
 #include "execute/near_ops.h"
 
+#include "execute/system.h"
+
 namespace deja {
 namespace {
 
@@ -129,6 +131,7 @@ void op_bit(Vcpu& cpu, const Insn& i) {
   const u64 offset = (effective_offset(cpu, i) + static_cast<u64>(element * static_cast<i64>(size))) & mask;
   const bool writes = i.mnemonic != ZYDIS_MNEMONIC_BT;
   const Gva at = linear_address(cpu, static_cast<Seg>(i.mem.segment), offset, size, writes ? Access::write : Access::read);
+  check_alignment(cpu, at, size);
   if (writes) cpu.mmu.probe(at, size, Access::write);
   u64 value = 0;
   cpu.mmu.read_bytes(at, &value, size);
