@@ -17,6 +17,13 @@ namespace {
 thread_local Engine* g_engine = nullptr;
 
 constexpr u64 kDr6Bs = 1 << 14;
+constexpr u64 kDebugCtlBtf = 1 << 1;
+
+// A taken branch even where it leads to the instruction that follows it.
+bool always_branches(ZydisMnemonic m) {
+  return m == ZYDIS_MNEMONIC_JMP || m == ZYDIS_MNEMONIC_CALL || m == ZYDIS_MNEMONIC_RET || m == ZYDIS_MNEMONIC_IRET ||
+         m == ZYDIS_MNEMONIC_IRETD || m == ZYDIS_MNEMONIC_IRETQ;
+}
 // An SMP guest that executes this many PAUSEs in one quantum is spinning: its quantum ends.
 constexpr u32 kPausesPerQuantum = 16;
 
@@ -215,6 +222,8 @@ void Engine::set_rip(const Block& b, unsigned insn) {
 void Engine::raise(const GuestFault& fault, EventKind kind) {
   ++counters_.faults;
   step_trap_ = false;
+  // The instruction did not complete: what its accesses met is met again when it is restarted.
+  if (kind == EventKind::fault && fault.vector != kDB) ctx_->state.pending_dbg = 0;
   deliver_event(*vcpu_, kind, fault);
   ctx_->set_remaining(ctx_->remaining() - 1);
   update_clock();
@@ -231,7 +240,8 @@ u64 Engine::dispatch(bool expired) {
   ++counters_.dispatches;
   if (step_trap_) {
     step_trap_ = false;
-    s.pending_dbg |= kDr6Bs;
+    if (step_over_[0] != s.rip && step_over_[1] != s.rip) s.pending_dbg |= kDr6Bs;
+    if (s.pending_dbg && s.activity == Activity::halted) s.activity = Activity::running;
   }
   const auto leave = [&](RunStop why) {
     stop_reason_ = why;
@@ -288,7 +298,8 @@ u64 Engine::dispatch(bool expired) {
         limit = 1;
         if (s.dr[i] == pc) hit |= u64{1} << i;
       }
-      if (hit && !(s.rflags & flag::RF)) {
+      // After MOV SS it is suppressed as if RF were set (SDM vol. 3B 17.3.1.1).
+      if (hit && !(s.rflags & flag::RF) && !s.mov_ss_shadow) {
         GuestFault db{kDB};
         db.dr6 = hit;
         raise(db);
@@ -325,6 +336,7 @@ u64 Engine::dispatch(bool expired) {
       s.sti_shadow = s.mov_ss_shadow = false;
       s.rflags &= ~flag::RF;
       step_trap_ = trap;
+      if (trap) note_step(pc, b);
     }
     AddressSpace& sp = space();
     use_tables(sp);
@@ -334,6 +346,21 @@ u64 Engine::dispatch(bool expired) {
     ctx_->r9 = pc;
     return far;
   }
+}
+
+// With IA32_DEBUGCTL.BTF only taken branches trap (SDM vol. 3B 17.4.3): going on to the next instruction, or to the
+// next iteration of a REP, does not.
+void Engine::note_step(u64 pc, const Block& b) {
+  CpuState& s = ctx_->state;
+  step_over_[0] = step_over_[1] = kNoRip;
+  if (!(s.msr.debugctl & kDebugCtlBtf)) return;
+  u8 bytes[15];
+  Insn insn;
+  const unsigned got = fetch(Gva(pc), bytes, std::min<unsigned>(b.bytes, sizeof bytes));
+  if (decode(bytes, got, b.mode.code_size(), b.mode.has(BlockMode::kStackBig), &insn) != DecodeStatus::ok) return;
+  if (always_branches(insn.mnemonic)) return;
+  step_over_[0] = s.rip;
+  step_over_[1] = (s.rip + b.bytes) & (b.mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff);
 }
 
 BlockId Engine::find_block(u64 pc, BlockMode mode) {
@@ -463,16 +490,22 @@ u64 Engine::run_helper(u32 site) {
   if (!h.function) h.function = reinterpret_cast<void*>(find_helper(h.decoded));
   vcpu_->next_rip = s.rip + h.decoded.length;
   if (h.decoded.code_size != CodeSize::bits64) vcpu_->next_rip &= h.decoded.code_size == CodeSize::bits32 ? 0xffffffff : 0xffff;
-  const bool clears_trap = h.decoded.mnemonic == ZYDIS_MNEMONIC_SYSCALL || h.decoded.mnemonic == ZYDIS_MNEMONIC_SYSENTER ||
-                           h.decoded.mnemonic == ZYDIS_MNEMONIC_INT || h.decoded.mnemonic == ZYDIS_MNEMONIC_INT3 ||
-                           h.decoded.mnemonic == ZYDIS_MNEMONIC_INTO || h.decoded.mnemonic == ZYDIS_MNEMONIC_INT1;
+  // These trap by the TF that they leave: INT n clears it, FMASK of SYSCALL may, and SYSRET traps in the caller at
+  // once. SYSENTER leaves it alone.
+  const bool traps_by_new_flags =
+      h.decoded.mnemonic == ZYDIS_MNEMONIC_SYSCALL || h.decoded.mnemonic == ZYDIS_MNEMONIC_SYSRET ||
+      h.decoded.mnemonic == ZYDIS_MNEMONIC_INT || h.decoded.mnemonic == ZYDIS_MNEMONIC_INT3 ||
+      h.decoded.mnemonic == ZYDIS_MNEMONIC_INTO || h.decoded.mnemonic == ZYDIS_MNEMONIC_INT1;
   try {
     reinterpret_cast<InsnHelper>(h.function)(*vcpu_, h.decoded);
   } catch (const GuestFault& fault) {
     raise(fault);
     return dispatch();
   }
-  if (clears_trap) step_trap_ = false;
+  if (traps_by_new_flags) {
+    if (!step_trap_) step_over_[0] = step_over_[1] = kNoRip;
+    step_trap_ = s.rflags & flag::TF;
+  }
   // The local APIC's TSC deadline moves with the TSC.
   if (h.decoded.mnemonic == ZYDIS_MNEMONIC_WRMSR && ((s.gpr[RCX] & 0xffffffff) == 0x10 || (s.gpr[RCX] & 0xffffffff) == 0x3b))
     stop_requested_ = true;

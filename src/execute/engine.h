@@ -135,6 +135,8 @@ class Engine final : public Mmu, private RamObserver {
   // next to complete; clock.steps becomes the number of steps before it.
   void sync_to(const Block& block, unsigned insn);
   void set_rip(const Block& block, unsigned insn);
+  // Single-stepping begins the one instruction of `block` at linear `pc`.
+  void note_step(u64 pc, const Block& block);
   i64 steps_left() const { return ctx_->remaining(); }
   // Delivers `fault` at state.rip: one step.
   void raise(const GuestFault& fault, EventKind kind = EventKind::fault);
@@ -179,6 +181,8 @@ class Engine final : public Mmu, private RamObserver {
   bool stop_requested_ = false;
   bool dropped_ = false;           // translations or code changed: leave the block after this instruction
   bool step_trap_ = false;         // RFLAGS.TF was set when the instruction in progress began
+  static constexpr u64 kNoRip = u64{1} << 63;  // no instruction starts there
+  u64 step_over_[2] = {kNoRip, kNoRip};        // where RIP must not be after it for the trap to be taken
   RunStop stop_reason_ = RunStop::budget;
   EngineCounters counters_;
   u64 chaos_state_ = 0;

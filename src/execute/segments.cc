@@ -174,4 +174,39 @@ void check_io_permission(Vcpu& cpu, u16 port, unsigned size) {
   if (bits >> (port % 8) & ((1u << size) - 1)) throw fault_gp();
 }
 
+namespace {
+
+// The fields of DR7 for breakpoint register `i` (SDM vol. 3B 17.2.4).
+struct BreakpointControl {
+  bool enabled;  // L or G
+  unsigned access;
+  unsigned bytes;
+};
+BreakpointControl breakpoint_control(const CpuState& s, unsigned i) {
+  const unsigned length = s.dr7 >> (18 + 4 * i) & 3;
+  return {(s.dr7 >> (2 * i) & 3) != 0, static_cast<unsigned>(s.dr7 >> (16 + 4 * i) & 3),
+          length == 2 ? 8 : length + 1};
+}
+
+}  // namespace
+
+bool data_breakpoints_armed(const CpuState& s) {
+  if (!(s.dr7 & 0xff)) return false;
+  for (unsigned i = 0; i < 4; ++i) {
+    const BreakpointControl c = breakpoint_control(s, i);
+    if (c.enabled && (c.access & 1)) return true;
+  }
+  return false;
+}
+
+void note_io_breakpoints(CpuState& s, u16 port, unsigned size) {
+  if (!(s.dr7 & 0xff) || !(s.cr4 & cr4bit::DE)) return;
+  for (unsigned i = 0; i < 4; ++i) {
+    const BreakpointControl c = breakpoint_control(s, i);
+    if (!c.enabled || c.access != 2) continue;
+    const u64 from = s.dr[i] & ~u64{c.bytes - 1};
+    if (port < from + c.bytes && from < u64{port} + size) s.pending_dbg |= u64{1} << i;
+  }
+}
+
 }  // namespace deja

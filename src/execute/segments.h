@@ -108,4 +108,9 @@ TssStack read_tss_stack(Vcpu& cpu, unsigned cpl, unsigned ist, u32 ext);
 // [port, port + size) (SDM vol. 1 19.5). size: 1, 2 or 4.
 void check_io_permission(Vcpu& cpu, u16 port, unsigned size);
 
+// Whether any enabled breakpoint register watches data (R/W = 01b or 11b).
+bool data_breakpoints_armed(const CpuState& s);
+// Leaves the I/O breakpoints (CR4.DE, R/W = 10b) that an access to `port` hits in pending_dbg: a trap.
+void note_io_breakpoints(CpuState& s, u16 port, unsigned size);
+
 }  // namespace deja

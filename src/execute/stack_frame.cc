@@ -37,7 +37,8 @@ void StackWriter::push(u64 value, unsigned size) {
   }
   if (rights_ == Rights::current) check_alignment(cpu_, address, size);
 
-  DEJA_CHECK(used_ + size <= kMaxBytes);
+  DEJA_CHECK(push_count_ < kMaxPushes && used_ + size <= kMaxBytes);
+  pushes_[push_count_++] = {address, static_cast<u8>(size)};
   used_ += size;
   const unsigned start = kMaxBytes - used_;
   std::memcpy(bytes_ + start, &value, size);
@@ -51,9 +52,18 @@ void StackWriter::push(u64 value, unsigned size) {
 }
 
 void StackWriter::commit() {
-  if (run_count_ > 1)
-    for (unsigned i = 0; i < run_count_; ++i)
-      cpu_.mmu.probe(runs_[i].address, runs_[i].size, Access::write, rights_);
+  // Inside one page the first push fails or none does.
+  const bool one_page = run_count_ == 1 && runs_[0].address.offset() + runs_[0].size <= kPageSize;
+  if (one_page) {
+    try {
+      return cpu_.mmu.write_bytes(runs_[0].address, bytes_ + runs_[0].start, runs_[0].size, rights_);
+    } catch (GuestFault& fault) {
+      if (fault.vector == kPF) fault.cr2 = pushes_[0].address.value;
+      throw;
+    }
+  }
+  for (unsigned i = 0; i < push_count_; ++i)
+    cpu_.mmu.probe(pushes_[i].address, pushes_[i].size, Access::write, rights_);
   for (unsigned i = 0; i < run_count_; ++i)
     cpu_.mmu.write_bytes(runs_[i].address, bytes_ + runs_[i].start, runs_[i].size, rights_);
 }

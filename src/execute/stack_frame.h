@@ -21,13 +21,14 @@ class StackWriter {
   explicit StackWriter(Vcpu& cpu);
 
   void push(u64 value, unsigned size);
-  // Writes memory; all of it or, with a GuestFault, none. The caller then sets the stack pointer to rsp().
+  // Writes memory; all of it or, with a GuestFault, none. A page fault is that of the first push that meets
+  // one, in the order of the pushes. The caller then sets the stack pointer to rsp().
   void commit();
   u64 rsp() const { return rsp_; }
 
  private:
   // Call gates copy up to 31 parameters and push 4 values; ENTER pushes up to 32 values.
-  static constexpr unsigned kMaxBytes = 40 * 8;
+  static constexpr unsigned kMaxPushes = 40, kMaxBytes = kMaxPushes * 8;
   struct Run {
     Gva address;
     unsigned start = 0, size = 0;  // in bytes_
@@ -41,6 +42,11 @@ class StackWriter {
   u32 error_;
   u8 bytes_[kMaxBytes];
   unsigned used_ = 0;  // from the end
+  struct Push {
+    Gva address;
+    u8 size = 0;
+  } pushes_[kMaxPushes];
+  unsigned push_count_ = 0;
   Run runs_[3];        // contiguous in linear addresses; a stack that wraps has more than one
   unsigned run_count_ = 0;
 };

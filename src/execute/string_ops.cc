@@ -57,9 +57,12 @@ struct StringInsn {
   void count_down(u64 elements) const {
     if (repeated) set_reg(RCX, reg(RCX) - elements);
   }
-  // Runs again when a REP has work left.
+  // Runs again when a REP has work left. RF is set until its last piece, so that an instruction breakpoint on
+  // it hits once, and is seen set by what interrupts it (SDM vol. 3B 17.3.1.1).
   void go_on() const {
-    if (repeated && reg(RCX) != 0) cpu.next_rip = cpu.state.rip;
+    if (!repeated || reg(RCX) == 0) return;
+    cpu.next_rip = cpu.state.rip;
+    cpu.state.rflags |= flag::RF;
   }
 };
 
@@ -118,11 +121,13 @@ void write_element(const StringInsn& s, Gva address, u64 value) {
   s.cpu.mmu.write_bytes(address, &value, s.size);
 }
 
-// How many elements this piece may have by RCX; zero when a REP has nothing to do. RFLAGS.TF traps after each
-// iteration (SDM vol. 3B 17.3.1.4).
+// RFLAGS.TF and data breakpoints trap after each iteration (SDM vol. 3B 17.3.1.2, 17.3.1.4).
+bool traps_each_iteration(const CpuState& s) { return (s.rflags & flag::TF) || data_breakpoints_armed(s); }
+
+// How many elements this piece may have by RCX; zero when a REP has nothing to do.
 u64 wanted_elements(const StringInsn& s) {
   if (!s.repeated) return 1;
-  return s.cpu.state.rflags & flag::TF ? std::min<u64>(s.reg(RCX), 1) : s.reg(RCX);
+  return traps_each_iteration(s.cpu.state) ? std::min<u64>(s.reg(RCX), 1) : s.reg(RCX);
 }
 
 // Host memory of a piece of `count` elements, from its lowest byte; nullptr as map_read and map_write say. A
@@ -361,7 +366,7 @@ void finish_comparison(const StringInsn& s, const Comparison& c) {
   const bool last = !s.repeated || c.ended || s.reg(RCX) == 0;
   // A fault in a later piece shows the flags from before the instruction (SDM vol. 2B, REP), so only the last
   // piece sets them; a trap after each iteration shows that iteration's.
-  if (last || (s.cpu.state.rflags & flag::TF)) set_compare_flags(s.cpu.state, c.a, c.b, s.size);
+  if (last || traps_each_iteration(s.cpu.state)) set_compare_flags(s.cpu.state, c.a, c.b, s.size);
   if (!last) s.go_on();
 }
 
@@ -431,6 +436,7 @@ void ins(Vcpu& cpu, const Insn& insn) {
   const Range to = make_range(s, ES, RDI, Access::write);
   // The port is read only once the store is known to succeed.
   cpu.mmu.probe(to.first, s.size, Access::write);
+  note_io_breakpoints(cpu.state, port, s.size);
   write_element(s, to.first, cpu.platform.port_read(port, s.size));
   s.advance(RDI, 1);
   s.count_down(1);
@@ -444,6 +450,7 @@ void outs(Vcpu& cpu, const Insn& insn) {
   check_io_permission(cpu, port, s.size);
   const Range from = make_range(s, s.source_segment, RSI, Access::read);
   const u32 value = static_cast<u32>(read_element(s, from.first));
+  note_io_breakpoints(cpu.state, port, s.size);
   cpu.platform.port_write(port, value, s.size);
   s.advance(RSI, 1);
   s.count_down(1);

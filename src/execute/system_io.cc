@@ -12,6 +12,7 @@ void in(Vcpu& cpu, const Insn& insn) {
   const Operand& accumulator = insn.op[0];
   const u16 port = port_operand(cpu.state, insn.op[1], insn);
   check_io_permission(cpu, port, accumulator.size);
+  note_io_breakpoints(cpu.state, port, accumulator.size);
   write_gpr(cpu.state, accumulator, cpu.platform.port_read(port, accumulator.size));
 }
 
@@ -19,6 +20,7 @@ void out(Vcpu& cpu, const Insn& insn) {
   const Operand& accumulator = insn.op[1];
   const u16 port = port_operand(cpu.state, insn.op[0], insn);
   check_io_permission(cpu, port, accumulator.size);
+  note_io_breakpoints(cpu.state, port, accumulator.size);
   cpu.platform.port_write(port, low32(read_gpr(cpu.state, accumulator)), accumulator.size);
 }
 

@@ -363,7 +363,8 @@ void Translator::emit_moffs(const Insn& i) {
   spec.read = load;
   spec.write = !load;
   spec.segment = i.mem.segment;
-  e_.mov_imm(HR9, i.mem.address_size == 8 ? i.mem.disp : static_cast<i64>(static_cast<u32>(i.mem.disp)));
+  const u64 mask = i.mem.address_size == 8 ? ~u64{0} : i.mem.address_size == 4 ? 0xffffffff : 0xffff;
+  e_.mov_imm(HR9, static_cast<i64>(static_cast<u64>(i.mem.disp) & mask));
   if ((i.mem.segment == FS || i.mem.segment == GS) && !access_is_checked(i, i.mem.segment)) {
     e_.mov_load(HR10, ctx(segment_base(i.mem.segment)));
     e_.lea(HR9, HR9, HR10, 1, 0, mode_.code_size() == CodeSize::bits64);

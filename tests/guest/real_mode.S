@@ -111,7 +111,7 @@ real:
     mov %ax, %ds
     mov %ax, %es
     mov %ax, %ss
-    mov $0x6e00, %sp
+    mov $0x6e00, %esp             # all of it: handlers address the stack by ESP
     movw $0, 0x6f00
     # The IVT: our handlers for 0, 6, 40h.
     movw $L(on_divide), 0
@@ -127,7 +127,7 @@ real:
     jnz 1f
     OK(0)
 1:  # 1: INT and IRET, flags pushed and restored
-    stc
+    clc
     int $0x40
     jnc 1f
     cmp $0x1234, %ax
