@@ -593,6 +593,13 @@ void Engine::note_data_access(Gva linear, unsigned size, bool write) {
   }
 }
 
+bool Engine::misaligned(const MemSite& site, const Block& block, u64 linear) {
+  if (!site.checked || !block.mode.has(BlockMode::kAlignCheck)) return false;
+  // An 80-bit operand wants a multiple of 8 (SDM vol. 3A table 6-7).
+  const unsigned multiple = site.size == 10 ? 8 : site.size <= 8 ? site.size : 1;
+  return linear & (multiple - 1);
+}
+
 u64 Engine::mem_slow(MemSite& site, u64 address) {
   ++counters_.mem_slow;
   const Block& b = cache_.block(site.block);
@@ -625,18 +632,17 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
     try {
       linear = linear_address(*vcpu_, static_cast<Seg>(site.segment), address, site.size, access);
     } catch (const GuestFault& f) {
-      return fail(f);
+      // An operand that begins below the end of the canonical addresses is misaligned first.
+      const u64 from = address + (site.segment >= FS ? ctx_->state.seg[site.segment].base : 0);
+      const bool begins = b.mode.has(BlockMode::kCode64) && sign_extend(from, 48) == from;
+      return fail(begins && misaligned(site, b, from) ? fault_ac() : f);
     }
   } else if (b.mode.has(BlockMode::kCode64)) {
     const u64 last = linear.value + site.size - 1;
     if (sign_extend(linear.value, 48) != linear.value || sign_extend(last, 48) != last)
       return fail(site.segment == SS ? fault_ss() : fault_gp());
   }
-  if (site.checked && b.mode.has(BlockMode::kAlignCheck)) {
-    // An 80-bit operand wants a multiple of 8 (SDM vol. 3A table 6-7).
-    const unsigned multiple = site.size == 10 ? 8 : site.size <= 8 ? site.size : 1;
-    if (linear.value & (multiple - 1)) return fail(fault_ac());
-  }
+  if (misaligned(site, b, linear.value)) return fail(fault_ac());
   const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
   const bool crosses = site.size > in_page;
   Gpa page;

@@ -114,6 +114,7 @@ class Engine final : public Mmu, private RamObserver {
   u64 depart(u64 code);   // and back; returns `code`
   u64 mem_slow(MemSite& site, u64 address);
   u64 mem_commit(MemSite& site);
+  static bool misaligned(const MemSite& site, const Block& block, u64 linear);
   // A store whose address faults, by an instruction that first raises exceptions of its own: with an unmasked one,
   // x87 stores do not touch memory at all. So it is tried on the bounce buffer before the fault is raised.
   static bool store_may_be_suppressed();

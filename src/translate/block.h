@@ -47,6 +47,7 @@ struct MemSite {
   u8 align;          // 16 or 32: #GP(0) unless the address is a multiple (MOVAPS and kin); else 0
   bool waits_fpu = false;  // a pending x87 exception comes before the access
   bool mmx_store = false;  // even when the access faults, TOP is 0 afterwards, though the tags stay
+  bool converts = false;   // VCVTPS2PH: MXCSR has the conversion's flags even when the store faults
   bool x87_store = false;  // an unmasked exception suppresses the store, and with it its faults
   AfterSite after;
   i32 target = 0;    // direct_target: relative to the current page
@@ -71,7 +72,6 @@ struct BranchSite {
   BlockId block;
   u16 insn;
   i32 popped = 0;  // by how much RSP has moved up already
-  u32 resume = 0;  // nonzero: the target (r9) is only checked before the instruction goes on there
 };
 
 // A direct jump inside a page.

@@ -257,7 +257,7 @@ u8 fpu_gate(const Insn& i, BlockMode mode) {
     case ZYDIS_ISA_EXT_AES:
     case ZYDIS_ISA_EXT_PCLMULQDQ:
       if (!touches_vector_state(i)) {
-        if (i.isa_set == ZYDIS_ISA_SET_SSE3X87) return mode.has(BlockMode::kNoX87) ? kNM : 0xff;
+        if (i.mnemonic == ZYDIS_MNEMONIC_FISTTP) return mode.has(BlockMode::kNoX87) ? kNM : 0xff;
         return 0xff;
       }
       if (mode.has(BlockMode::kEm)) return kUD;
@@ -284,7 +284,7 @@ u8 fpu_gate(const Insn& i, BlockMode mode) {
 }
 
 bool waits_for_fpu(const Insn& i) {
-  if (i.isa_ext != ZYDIS_ISA_EXT_X87 && i.isa_set != ZYDIS_ISA_SET_SSE3X87) return false;
+  if (i.isa_ext != ZYDIS_ISA_EXT_X87 && i.mnemonic != ZYDIS_MNEMONIC_FISTTP) return false;
   return i.mnemonic != ZYDIS_MNEMONIC_FNSTCW && i.mnemonic != ZYDIS_MNEMONIC_FNSTSW;
 }
 

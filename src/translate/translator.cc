@@ -266,6 +266,7 @@ void Translator::emit_access(const AccessSpec& spec, std::function<void()> op) {
   site.waits_fpu = spec.waits_fpu;
   site.mmx_store = spec.mmx_store;
   site.x87_store = spec.x87_store;
+  site.converts = spec.converts;
   site.after = spec.after;
   site.target = spec.target;
   site.hot = offset_of(e_.p);
@@ -328,6 +329,7 @@ void Translator::emit_carried(const Insn& i) {
   const bool mmx = uses_mmx(i);
   spec.waits_fpu = mmx || waits_for_fpu(i);
   spec.mmx_store = mmx && spec.write;
+  spec.converts = i.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH;
   spec.x87_store = !mmx && spec.waits_fpu && spec.write;
   emit_address(i);
   emit_access(spec, [this, i] { emit_op(i); });
@@ -572,22 +574,6 @@ void Translator::emit_jcc(const Insn& i) {
   exit_to(static_cast<i32>(insn_end_));
 }
 
-// CALL checks its target before it pushes. A canonical one, shifted right by 47, is 0 in user space and -1 in the
-// kernel's half; which of the two is likely, the mode says.
-void Translator::check_call_target(unsigned host) {
-  if (mode_.code_size() != CodeSize::bits64) return;
-  e_.mov_imm32(HRCX, 47);
-  e_.sarx(HRCX, host, HRCX);
-  if (!mode_.has(BlockMode::kUser)) e_.lea(HRCX, HRCX, -1, 1, 1);
-  u8* likely = e_.jrcxz();
-  if (host != HR9) e_.mov(HR9, host);
-  const u32 site = branch_site();
-  e_.mov_imm32(HRCX, site);
-  e_.jmp(targets_.dispatch);
-  e_.land(likely);
-  store_.branch_sites[site].resume = offset_of(e_.p);
-}
-
 void Translator::emit_call(const Insn& i) {
   const bool wide = mode_.code_size() == CodeSize::bits64;
   const u8 size = wide ? 8 : 4;
@@ -610,12 +596,10 @@ void Translator::emit_call(const Insn& i) {
       load.keep_r9 = true;
       emit_access(load, [this, wide] { e_.b(wide ? 0x4f : 0x47, 0x8b), e_.b(0x0c, 0x11); });
       e_.mov_store(ctx(kBranchTarget), HR9);
-      check_call_target(HR9);
     } else {
       unsigned h = load_gpr(i.op[0].reg, HR9);
       if (!wide) e_.mov32(HR9, h), h = HR9;
       e_.mov_store(ctx(kBranchTarget), h);
-      check_call_target(h);
     }
   }
   push_prologue(size);
@@ -625,9 +609,11 @@ void Translator::emit_call(const Insn& i) {
     e_.b(wide ? 0x4b : 0x43, 0x89), e_.b(0x0c, 0x11);  // mov [r9+r10], rcx
     e_.lea(HRSP, HRSP, -1, 1, -static_cast<i32>(size), wide);
   });
-  if (i.is_relative) return exit_to(spec.target, branch_site(-static_cast<i32>(size)));
+  // As on hardware, the return address is in memory when a target that is not canonical raises #GP.
+  const u32 branch = branch_site(-static_cast<i32>(size));
+  if (i.is_relative) return exit_to(spec.target, branch);
   e_.mov_load(HR9, ctx(kBranchTarget));
-  exit_indirect(kNone);
+  exit_indirect(branch);
 }
 
 void Translator::emit_ret(const Insn& i) {

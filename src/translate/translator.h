@@ -90,7 +90,7 @@ class Translator {
     AfterSite after = AfterSite::next_insn;
     i32 target = 0;
     bool keep_r9 = false;  // the op leaves a result in r9 that must survive the commit
-    bool waits_fpu = false, mmx_store = false, x87_store = false;
+    bool waits_fpu = false, mmx_store = false, converts = false, x87_store = false;
   };
   // r9 = address. Emits lookup, `op` on [r9+r10], and its out-of-line twin.
   void emit_access(const AccessSpec& spec, std::function<void()> op);
@@ -114,7 +114,6 @@ class Translator {
   // Leave for the linear PC in r9.
   void exit_indirect(u32 branch);
   u32 branch_site(i32 popped = 0);
-  void check_call_target(unsigned host);
   void jcc_to(unsigned condition, i32 target);
   void deferred(std::function<void()> f) { cold_.push_back({current_insn_, std::move(f)}); }
   void mark();
