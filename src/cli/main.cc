@@ -10,8 +10,9 @@ int main(int argc, char** argv) {
   CLI::App app("DejaVM: records everything that a virtual machine does, and reproduces it exactly.", "deja");
   app.require_subcommand(1);
   Action action;
-  add_run(app, &action);
-  add_record(app, &action);
+  for (const auto add : {add_run, add_record, add_replay, add_verify, add_info, add_ls, add_rm, add_dump, add_bisect,
+                         add_version, add_help})
+    add(app, &action);
 
   std::vector<std::string> notes;
   std::vector<std::string> arguments = from_qemu_spelling({argv + 1, argv + argc}, &notes);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cli/verbs.h"
+#include "replay/position.h"
 
 namespace deja {
 
@@ -14,12 +15,6 @@ int fail(const Error& error) {
 }
 
 void note(std::string_view text) { std::fputs(fmt::format("deja: {}\n", text).c_str(), stderr); }
-
-std::string with_commas(u64 n) {
-  std::string s = std::to_string(n);
-  for (int i = static_cast<int>(s.size()) - 3; i > 0; i -= 3) s.insert(static_cast<std::size_t>(i), ",");
-  return s;
-}
 
 std::string seconds(u64 ns) { return fmt::format("{:.1f} s", static_cast<double>(ns) / 1e9); }
 
@@ -49,7 +44,7 @@ std::string counters_text(const EngineCounters& c) {
       {"cache flushes", c.cache_flushes},
   };
   std::string text;
-  for (const auto& [name, value] : rows) text += fmt::format("{:>16}  {}\n", with_commas(value), name);
+  for (const auto& [name, value] : rows) text += fmt::format("{:>16}  {}\n", format_count(value), name);
   return text;
 }
 

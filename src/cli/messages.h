@@ -13,7 +13,6 @@ namespace deja {
 int fail(const Error& error);
 void note(std::string_view text);
 
-std::string with_commas(u64 n);       // 3,214,567,890
 std::string seconds(u64 ns);          // "4.1 s"
 std::string bytes(u64 n);             // "17 bytes", "3.2 KiB"
 std::string counters_text(const EngineCounters& counters);  // `--stats`

@@ -4,6 +4,7 @@
 
 #include "cli/messages.h"
 #include "cli/verbs.h"
+#include "replay/position.h"
 
 namespace deja {
 namespace {
@@ -40,7 +41,7 @@ int report_session(const SessionReport& report, bool stats) {
                          report.end.reason == event::EndReason::quit;
   if (!quiet_end || recorded || stats) {
     note(fmt::format("ended by {}, after {} instructions in {} ({} of the guest's time)", why(report.end),
-                     with_commas(report.instructions), seconds(report.host_ns), seconds(report.virtual_ns)));
+                     format_count(report.instructions), seconds(report.host_ns), seconds(report.virtual_ns)));
   }
   if (recorded) {
     if (report.recording_error) {

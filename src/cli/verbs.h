@@ -14,5 +14,14 @@ using Action = std::function<int()>;
 
 void add_run(CLI::App& app, Action* action);
 void add_record(CLI::App& app, Action* action);
+void add_replay(CLI::App& app, Action* action);
+void add_verify(CLI::App& app, Action* action);
+void add_info(CLI::App& app, Action* action);
+void add_ls(CLI::App& app, Action* action);
+void add_rm(CLI::App& app, Action* action);
+void add_dump(CLI::App& app, Action* action);
+void add_bisect(CLI::App& app, Action* action);
+void add_version(CLI::App& app, Action* action);
+void add_help(CLI::App& app, Action* action);
 
 }  // namespace deja

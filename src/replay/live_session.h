@@ -112,7 +112,7 @@ class LiveSession {
   std::optional<event::End> end_;
 };
 
-// `deja record` and `deja run` use it; also the figure that both report. Steps that retired an instruction or a piece
+// The figure that all verbs report. Steps that retired an instruction or a piece
 // of a REP string instruction: all but warps and deliveries of exceptions and interrupts.
 u64 instructions_retired(Machine& machine, u64 warps);
 

@@ -1,0 +1,95 @@
+#include <cstdio>
+
+#include "cli/engine_options.h"
+#include "cli/messages.h"
+#include "cli/verbs.h"
+#include "inputs/host_clock.h"
+#include "replay/bisect.h"
+#include "replay/position.h"
+#include "replay/replay_session.h"
+#include "replay/survey.h"
+
+namespace deja {
+namespace {
+
+// One instruction a block, nothing inlined, nothing linked: least to go wrong.
+EngineOptions plainest_engine() {
+  EngineOptions o;
+  o.translate.max_insns = 1;
+  o.translate.link = o.translate.inline_tlb = o.translate.inline_jumps = false;
+  return o;
+}
+
+bool is_default(const EngineOptions& o) { return engine_arguments(o).empty(); }
+
+std::string name_of(const EngineOptions& o) { return is_default(o) ? "the default engine" : engine_arguments(o); }
+
+int bisect(const std::string& name, const EngineOptions& other, const std::string& against) {
+  RealHostClock clock;
+  auto dir = resolve_recording(name);
+  if (!dir) return fail(dir.error());
+  BisectRequest request;
+  request.dir = *dir;
+  request.other = other;
+  request.progress = [](const std::string& line) { note(line); };
+  if (!against.empty()) {
+    if (Status status = parse_engine_list(against, &request.reference); !status) return fail(status.error());
+  } else if (is_default(other)) {
+    request.reference = plainest_engine();
+  }
+
+  // Where to look: does the replay differ from the recording at all?
+  NullSerialOutput nowhere;
+  note(fmt::format("replaying with {}", name_of(other)));
+  auto replay = run_replay({*dir, other, "", false}, nowhere, clock);
+  if (!replay) return fail(replay.error());
+  if (!replay->divergence) {
+    fmt::print("The replay with {} is identical to the recording ({} digests): there is nothing to narrow.\n", name_of(other),
+               replay->digests);
+    return kExitOk;
+  }
+  const Divergence& d = *replay->divergence;
+  request.to = d.step;
+  fmt::print("The replay with {} differs from the recording after step {}: {}.\n", name_of(other), format_count(d.step), d.reason);
+  fmt::print("Comparing it with {} (the reference), step by step.\n", name_of(request.reference));
+  std::fflush(stdout);
+  auto report = run_bisect(request);
+  if (!report) return fail(report.error());
+  if (report->differ) {
+    fmt::print("{}DIVERGED at step {}\n", report->text, report->step);
+    return kExitError;
+  }
+  fmt::print("{}So it is the recording that differs from both, between steps {} and {}: what the recorder did there is not\n"
+             "what its log makes a machine do. The log's events there:\n  deja dump --from {} --to {} {}\n"
+             "Another engine to compare with: deja bisect --chaos-engine SEED {}\n",
+             report->text, format_count(d.last_good), format_count(d.step), d.last_good, d.step, dir->string(), dir->string());
+  return kExitError;
+}
+
+}  // namespace
+
+void add_bisect(CLI::App& app, Action* action) {
+  struct Options {
+    EngineArguments engine;
+    std::string recording, against;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("bisect", "Find the first instruction at which a replay goes wrong");
+  verb->footer(
+      "Runs two engines side by side from the same log, and narrows the first difference between them to one step.\n"
+      "Examples:\n"
+      "  deja bisect crash                     the default engine against one that does nothing clever\n"
+      "  deja bisect --chaos-engine 7 crash    the disturbed engine against the default one");
+  verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
+  verb->add_option("--against", o->against, "engine options of the reference, as for --engine");
+  o->engine.add_to(*verb);
+  verb->final_callback([o, action] {
+    *action = [o] {
+      auto engine = o->engine.apply();
+      if (!engine) return fail(engine.error());
+      return bisect(o->recording, *engine, o->against);
+    };
+  });
+}
+
+}  // namespace deja

@@ -1,0 +1,55 @@
+#include "cli/messages.h"
+#include "cli/verbs.h"
+#include "eventlog/dump.h"
+#include "replay/position.h"
+#include "replay/survey.h"
+
+namespace deja {
+namespace {
+
+struct Options {
+  std::string recording, kinds, from, to;
+};
+
+Status dump(const Options& o) {
+  DEJA_ASSIGN(const std::filesystem::path dir, resolve_recording(o.recording));
+  DEJA_ASSIGN(Recording first, Recording::open(dir));
+  const LogSurvey survey = survey_log(first);
+  DumpFilter filter;
+  if (!o.kinds.empty()) {
+    DEJA_ASSIGN(filter.kinds, parse_kinds(o.kinds));
+  }
+  if (!o.from.empty()) {
+    DEJA_ASSIGN(filter.from, parse_position(o.from, survey.last_step));
+  }
+  if (!o.to.empty()) {
+    DEJA_ASSIGN(filter.to, parse_position(o.to, survey.last_step));
+  }
+  DEJA_ASSIGN(Recording recording, Recording::open(dir));
+  DEJA_TRY(dump_log(recording.log, filter, [](const std::string& line) { fmt::print("{}\n", line); }));
+  if (survey.damage && o.to.empty()) return *survey.damage;
+  return {};
+}
+
+}  // namespace
+
+void add_dump(CLI::App& app, Action* action) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("dump", "Print the logged events, one a line: step, kind, content");
+  verb->footer(
+      "Examples:\n"
+      "  deja dump latest\n"
+      "  deja dump --kind serial,break --from 50% crash");
+  verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
+  verb->add_option("--kind", o->kinds, "only these, e.g. serial,digest; a wrong one makes deja list them");
+  verb->add_option("--from", o->from, "first position: a step number, N%, start or end");
+  verb->add_option("--to", o->to, "last position");
+  verb->final_callback([o, action] {
+    *action = [o] {
+      const Status status = dump(*o);
+      return status ? kExitOk : fail(status.error());
+    };
+  });
+}
+
+}  // namespace deja

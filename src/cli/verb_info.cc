@@ -1,0 +1,108 @@
+#include <nlohmann/json.hpp>
+
+#include "cli/messages.h"
+#include "cli/verbs.h"
+#include "replay/position.h"
+#include "replay/survey.h"
+
+namespace deja {
+namespace {
+
+struct Info {
+  const RecordingManifest& manifest;
+  const LogSurvey& survey;
+  RecordingState state;
+  u64 log_bytes;
+};
+
+std::string end_text(const Info& info) {
+  if (info.survey.damage) return "damaged";
+  if (info.manifest.end) return std::string(to_string(info.manifest.end->end.reason));
+  return std::string(to_string(info.state));
+}
+
+bool complete(const Info& info) { return info.manifest.end && !info.survey.damage; }
+
+void print_json(const std::string& path, const Info& info) {
+  const auto& end = info.manifest.end;
+  nlohmann::ordered_json j;
+  j["path"] = path;
+  j["state"] = to_string(info.state);
+  j["complete"] = complete(info);
+  j["end"] = end_text(info);
+  j["end_detail"] = end ? end->end.detail : "";
+  j["exit_code"] = end ? end->end.code : 0;
+  j["steps"] = end ? end->final_step : info.survey.last_step;
+  // Without an end only a replay could tell these.
+  j["instructions"] = end ? nlohmann::ordered_json(end->instructions) : nlohmann::ordered_json(nullptr);
+  j["virtual_ns"] = end ? nlohmann::ordered_json(end->virtual_ns) : nlohmann::ordered_json(nullptr);
+  j["host_ns"] = end ? end->host_ns : info.survey.last_progress_ns;
+  j["log_bytes"] = info.log_bytes;
+  j["events"] = info.survey.events;
+  j["digests"] = info.survey.digests.size();
+  j["created_unix_ns"] = info.manifest.created_unix_ns;
+  j["build"] = info.manifest.build;
+  const MachineSpec& m = info.manifest.machine;
+  j["machine"] = {{"ram_bytes", m.ram_bytes}, {"vcpus", m.vcpus}, {"cpu_model", m.cpu_model}, {"boot_mode", m.boot_mode},
+                  {"cmdline", m.cmdline}};
+  j["inputs"] = nlohmann::ordered_json::array();
+  for (const RecordedFile& f : info.manifest.inputs)
+    j["inputs"].push_back({{"role", f.role}, {"path", f.original_path}, {"sha256", f.sha256}, {"size", f.size}});
+  if (info.survey.damage) j["damage"] = info.survey.damage->message;
+  fmt::print("{}\n", j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+void print_text(const std::string& path, const Info& info) {
+  const RecordingManifest& m = info.manifest;
+  const auto row = [](const char* name, const std::string& value) { fmt::print("{:<14}{}\n", name, value); };
+  row("recording", path);
+  row("made", fmt::format("{} by deja {}", format_date(m.created_unix_ns), m.build));
+  row("host", fmt::format("{}, {}", m.host.cpu, m.host.kernel));
+  row("machine", fmt::format("{}, {} vCPU{} {}", bytes(m.machine.ram_bytes), m.machine.vcpus,
+                             m.machine.vcpus == 1 ? "," : "s,", m.machine.cpu_model));
+  for (const RecordedFile& f : m.inputs)
+    row(f.role.c_str(), fmt::format("{} ({}, sha256 {}…{})", f.original_path, bytes(f.size), f.sha256.substr(0, 12),
+                                    f.stored.empty() ? ", not in the recording" : ""));
+  if (!m.machine.cmdline.empty()) row("command line", m.machine.cmdline);
+  row("steps", format_count(m.end ? m.end->final_step : info.survey.last_step));
+  if (m.end) {
+    row("instructions", format_count(m.end->instructions));
+    row("guest's time", seconds(m.end->virtual_ns));
+  }
+  row("host's time", seconds(m.end ? m.end->host_ns : info.survey.last_progress_ns));
+  row("log", fmt::format("{}: {} events, {} digests", bytes(info.log_bytes), format_count(info.survey.events),
+                         format_count(info.survey.digests.size())));
+  std::string end = end_text(info);
+  if (m.end && m.end->end.reason == event::EndReason::debug_exit) end += fmt::format(" with {}", m.end->end.code);
+  if (m.end && !m.end->end.detail.empty()) end += ": " + m.end->end.detail;
+  row("ended by", end);
+  if (info.survey.damage) row("damage", info.survey.damage->message);
+}
+
+}  // namespace
+
+void add_info(CLI::App& app, Action* action) {
+  struct Options {
+    std::string recording;
+    bool json = false;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("info", "Say what a recording holds");
+  verb->footer("Examples:\n  deja info latest\n  deja info --json crash | jq .instructions");
+  verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
+  verb->add_flag("--json", o->json, "as one JSON object");
+  verb->final_callback([o, action] {
+    *action = [o] {
+      auto dir = resolve_recording(o->recording);
+      if (!dir) return fail(dir.error());
+      auto recording = Recording::open(*dir);
+      if (!recording) return fail(recording.error());
+      const LogSurvey survey = survey_log(*recording);
+      const Info info{recording->manifest, survey, recording->state, recording->log.offset()};
+      o->json ? print_json(dir->string(), info) : print_text(dir->string(), info);
+      return survey.damage ? kExitError : kExitOk;
+    };
+  });
+}
+
+}  // namespace deja

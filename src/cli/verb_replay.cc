@@ -1,0 +1,81 @@
+#include <cstdio>
+
+#include "cli/engine_options.h"
+#include "cli/messages.h"
+#include "cli/verbs.h"
+#include "inputs/output_stream.h"
+#include "replay/position.h"
+#include "replay/replay_session.h"
+
+namespace deja {
+namespace {
+
+// What the guest printed last need not have ended its line; ours starts a new one.
+class LineKeeper final : public SerialOutput {
+ public:
+  void write(u8 port, std::string_view bytes) override {
+    if (port == 0 && !bytes.empty()) mid_line_ = bytes.back() != '\n';
+    out_.write(port, bytes);
+  }
+  bool backlogged() const override { return out_.backlogged(); }
+  Status drain(u64 timeout_ns) override { return out_.drain(timeout_ns); }
+  bool mid_line() const { return mid_line_; }
+
+ private:
+  FdSerialOutput out_{1};
+  bool mid_line_ = false;
+};
+
+}  // namespace
+
+void add_replay(CLI::App& app, Action* action) {
+  struct Options {
+    EngineArguments engine;
+    std::string recording, to;
+    bool quiet = false, realtime = false;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("replay", "Reproduce a recorded run, and check it against its digests");
+  verb->footer(
+      "Examples:\n"
+      "  deja replay latest\n"
+      "  deja replay --realtime crash\n"
+      "  deja replay --to 50% --quiet crash\n"
+      "Ends with a line such as: replayed 3,214,567,890 instructions in 4.1 s, 33 digests, identical");
+  verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
+  verb->add_option("--to", o->to, "stop there: a step number, N%, start or end");
+  verb->add_flag("--quiet", o->quiet, "do not show the guest's serial output");
+  verb->add_flag("--realtime", o->realtime, "at the pace of the guest's clock, instead of as fast as possible");
+  o->engine.add_to(*verb);
+  verb->final_callback([o, action] {
+    *action = [o] {
+      RealHostClock clock;
+      ReplayRequest request;
+      auto engine = o->engine.apply();
+      if (!engine) return fail(engine.error());
+      auto dir = resolve_recording(o->recording);
+      if (!dir) return fail(dir.error());
+      request = {*dir, *engine, o->to, o->realtime};
+      LineKeeper console;
+      NullSerialOutput nowhere;
+      SerialOutput& output = o->quiet ? static_cast<SerialOutput&>(nowhere) : console;
+      auto report = run_replay(request, output, clock);
+      if (!report) return fail(report.error());
+      if (console.mid_line()) std::fputs("\n", stdout);
+      std::fflush(stdout);
+      if (!report->note.empty()) note(report->note);
+      if (o->engine.stats) std::fputs(counters_text(report->counters).c_str(), stderr);
+      if (report->divergence) {
+        std::fputs(report->divergence_report.c_str(), stderr);
+        fmt::print("replayed {} instructions in {}, DIVERGED at step {}\n", format_count(report->instructions),
+                   seconds(report->host_ns), format_count(report->divergence->step));
+        return kExitError;
+      }
+      fmt::print("replayed {} instructions in {}, {} digests, identical\n", format_count(report->instructions),
+                 seconds(report->host_ns), report->digests);
+      return kExitOk;
+    };
+  });
+}
+
+}  // namespace deja

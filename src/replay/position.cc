@@ -1,0 +1,34 @@
+#include "replay/position.h"
+
+#include <algorithm>
+#include <charconv>
+
+namespace deja {
+
+Result<Step> parse_position(std::string_view text, Step last) {
+  if (text == "start") return Step{0};
+  if (text == "end") return last;
+  std::string digits(text);
+  const bool percent = digits.ends_with('%');
+  if (percent) digits.pop_back();
+  std::erase_if(digits, [](char c) { return c == ',' || c == '_'; });
+  u64 n = 0;
+  const char* end = digits.data() + digits.size();
+  const auto [stop, error] = std::from_chars(digits.data(), end, n);
+  if (error != std::errc() || stop != end)
+    return make_error("'{}' is not a position; write a step number, a percentage such as 50%, `start` or `end`", text);
+  if (percent) {
+    if (n > 100) return make_error("'{}' is not a position: 0% to 100% are possible", text);
+    return static_cast<Step>(u128{last} * n / 100);
+  }
+  if (n > last) return make_error("step {} is behind the end of the recording, which is step {}", format_count(n), format_count(last));
+  return n;
+}
+
+std::string format_count(u64 n) {
+  std::string s = std::to_string(n);
+  for (int i = static_cast<int>(s.size()) - 3; i > 0; i -= 3) s.insert(static_cast<std::size_t>(i), ",");
+  return s;
+}
+
+}  // namespace deja

@@ -1,0 +1,125 @@
+#include "replay/replay_session.h"
+
+#include "replay/machine_report.h"
+#include "replay/position.h"
+#include "replay/survey.h"
+
+namespace deja {
+namespace {
+
+constexpr u64 kDrainNs = 100'000'000;
+
+std::string incomplete_note(RecordingState state, const LogSurvey& survey) {
+  const std::string step = format_count(survey.last_step);
+  switch (state) {
+    case RecordingState::writing:
+      return fmt::format("the recording is still being written; this is what is there so far, up to step {}", step);
+    case RecordingState::killed:
+      return fmt::format("recording incomplete: ended by the death of its recorder after step {}{}", step,
+                         survey.torn ? "; a part of a frame behind that is ignored" : "");
+    case RecordingState::ended:
+      break;
+  }
+  if (survey.end && survey.end->reason == event::EndReason::host_error)
+    return fmt::format("the recording was ended by trouble at the host after step {}: {}", step, survey.end->detail);
+  return {};
+}
+
+std::string report_of(Replayer& replayer, const ReplayRequest& request) {
+  const Divergence& d = *replayer.divergence();
+  std::string text = fmt::format("At step {} the replay is not what was recorded: {}.\n", format_count(d.step), d.reason);
+  text += d.last_good ? fmt::format("The digest at step {} was identical.\n", format_count(d.last_good))
+                      : "No digest before it was checked.\n";
+  if (d.digests) {
+    const auto row = [&](const char* name, u64 recorded, u64 replayed) {
+      text += fmt::format("  {:<8} {:016x}  {:016x}{}\n", name, recorded, replayed, recorded == replayed ? "" : "  differs");
+    };
+    text += fmt::format("  {:<8} {:<16}  {}\n", "digest", "recorded", "replayed");
+    row("cpu", d.digests->recorded.cpu, d.digests->replayed.cpu);
+    row("ram", d.digests->recorded.ram, d.digests->replayed.ram);
+    row("devices", d.digests->recorded.devices, d.digests->replayed.devices);
+  }
+  text += "\nThe replayed machine:\n" + describe_cpus(replayer.machine());
+  text += "\nLast events applied:\n";
+  for (const LogEvent& e : replayer.recent_events()) text += fmt::format("  {:>14} {}\n", e.step, describe(e.body));
+  const std::string engine = engine_arguments(request.engine);
+  text += fmt::format("\nTo find the instruction where they part:\n  deja bisect {}{}\n", engine.empty() ? "" : engine + " ",
+                      request.dir.string());
+  return text;
+}
+
+}  // namespace
+
+std::string engine_arguments(const EngineOptions& options) {
+  const TranslateOptions standard;
+  std::string list;
+  const auto add = [&](const std::string& item) { list += (list.empty() ? "" : ",") + item; };
+  if (!options.translate.link) add("no-link");
+  if (!options.translate.inline_tlb) add("no-inline-tlb");
+  if (!options.translate.inline_jumps) add("no-inline-jumps");
+  if (options.translate.max_insns != standard.max_insns) add(fmt::format("max-insns={}", options.translate.max_insns));
+  std::string text = options.chaos.enabled ? fmt::format("--chaos-engine {}", options.chaos.seed) : "";
+  if (!list.empty()) text += (text.empty() ? "--engine " : " --engine ") + list;
+  return text;
+}
+
+Result<ReplayReport> run_replay(const ReplayRequest& request, SerialOutput& output, HostClock& clock) {
+  // The log first, from end to end: a damaged one is refused before anything runs.
+  DEJA_ASSIGN(Recording recording, Recording::open(request.dir));
+  const LogSurvey survey = survey_log(recording);
+  ReplayReport report;
+  report.note = incomplete_note(recording.state, survey);
+  if (survey.damage) {
+    if (request.to.empty())
+      return make_error("{}\nTo replay what is intact: deja replay --to {} {}", survey.damage->message, survey.last_step,
+                        request.dir.string());
+    report.note = survey.damage->message;
+  }
+  Step target = survey.last_step;
+  if (!request.to.empty()) {
+    DEJA_ASSIGN(target, parse_position(request.to, survey.last_step));
+  }
+
+  const u64 start = clock.monotonic_ns();
+  Status output_status;
+  Replayer::Hooks hooks;
+  hooks.output = [&](std::string_view text) {
+    output.write(0, text);
+    while (output_status && output.backlogged()) output_status = output.drain(kDrainNs);
+  };
+  if (request.realtime) {
+    hooks.pace = [&](VtimeNs now) {
+      const u64 at = start + now;
+      if (clock.monotonic_ns() >= at) return;
+      if (output_status) output_status = output.drain(kDrainNs);
+      clock.sleep_until(at);
+    };
+  }
+  DEJA_ASSIGN(const std::unique_ptr<Replayer> replayer, Replayer::open(request.dir, request.engine, std::move(hooks)));
+  // In pieces, so that output that cannot be shown ends the replay soon.
+  constexpr Step kPiece = 100'000'000;
+  Replayer::Stop stop = Replayer::Stop::reached;
+  while (true) {
+    const Step next = std::min(target, replayer->step() + kPiece);
+    DEJA_ASSIGN(stop, replayer->run_to(next));
+    if (!output_status) return output_status.error();
+    if (stop != Replayer::Stop::reached || next == target) break;
+  }
+  report.host_ns = clock.monotonic_ns() - start;
+  if (output_status) {
+    while (output.backlogged() && output_status) output_status = output.drain(kDrainNs);
+    if (output_status) output_status = output.drain(kDrainNs);
+  }
+  if (!output_status) return output_status.error();
+  report.steps = replayer->step();
+  report.instructions = replayer->instructions();
+  report.digests = replayer->digests_checked();
+  report.counters = replayer->machine().engine().counters();
+  if (stop == Replayer::Stop::diverged) {
+    report.divergence = replayer->divergence();
+    report.divergence_report = report_of(*replayer, request);
+  }
+  return report;
+}
+
+}  // namespace deja

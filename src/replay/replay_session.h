@@ -1,0 +1,39 @@
+// A whole replay, checked against the digests in the log: `deja replay` and `deja verify`.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "inputs/host_clock.h"
+#include "inputs/input_source.h"
+#include "replay/replayer.h"
+
+namespace deja {
+
+struct ReplayRequest {
+  std::filesystem::path dir;
+  EngineOptions engine;
+  std::string to;         // position to stop at; empty: the end
+  bool realtime = false;  // at the pace of virtual time
+};
+
+struct ReplayReport {
+  std::optional<Divergence> divergence;
+  std::string divergence_report;  // many lines
+  // What a user should know about a recording that was not ended in order, or was not replayed whole.
+  std::string note;
+  Step steps = 0;
+  u64 instructions = 0;
+  u64 digests = 0;
+  u64 host_ns = 0;
+  EngineCounters counters;
+};
+
+// `output` gets what the guest sends on COM1. An error: the recording cannot be replayed, or not as far as asked.
+Result<ReplayReport> run_replay(const ReplayRequest& request, SerialOutput& output, HostClock& clock);
+
+// "--chaos-engine 7 --engine no-link": what makes another command use the same engine; empty for the default.
+std::string engine_arguments(const EngineOptions& options);
+
+}  // namespace deja

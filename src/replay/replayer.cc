@@ -1,0 +1,141 @@
+#include "replay/replayer.h"
+
+#include <algorithm>
+
+#include "replay/apply.h"
+#include "replay/live_session.h"
+#include "replay/position.h"
+
+namespace deja {
+namespace {
+
+constexpr Step kChunk = 4'000'000;       // steps between two looks at output and pace
+constexpr std::size_t kRecent = 12;      // events kept for a report
+constexpr u64 kLongestNs = u64{1} << 62;  // 146 years: no sleep takes virtual time past this
+
+}  // namespace
+
+Result<std::unique_ptr<Replayer>> Replayer::open(const std::filesystem::path& dir, const EngineOptions& engine, Hooks hooks) {
+  DEJA_ASSIGN(Recording recording, Recording::open(dir));
+  std::unique_ptr<Replayer> r(new Replayer(std::move(recording)));
+  DEJA_TRY(r->init(engine, std::move(hooks)));
+  return r;
+}
+
+Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
+  const RecordingManifest& m = recording_.manifest;
+  if (m.machine_version != kMachineBehaviour) {
+    return make_error(
+        "{}: was recorded by a deja whose machine behaves differently (version {}, this one has {}); replay it with build {}",
+        recording_.dir.string(), m.machine_version, kMachineBehaviour, m.build);
+  }
+  std::string kernel, initrd;
+  for (const RecordedFile& input : m.inputs) {
+    DEJA_ASSIGN(const std::filesystem::path path, find_input(recording_.dir, input));
+    if (input.role == "kernel") kernel = path.string();
+    if (input.role == "initrd") initrd = path.string();
+  }
+  if (kernel.empty()) return make_error("{}: the manifest names no kernel", recording_.dir.string());
+  DEJA_ASSIGN(files_, read_guest_files(kernel, initrd));
+  const GuestSetup setup{m.machine, m.rtc_base_unix_seconds, m.rng_seed};
+  DEJA_ASSIGN(const MachineConfig config, machine_config(setup, files_));
+  DEJA_ASSIGN(machine_, Machine::create(config, engine));
+  hooks_ = std::move(hooks);
+  if (hooks_.output) machine_->on_serial([this](u8 byte) { text_.push_back(static_cast<char>(byte)); });
+  return {};
+}
+
+u64 Replayer::instructions_retired() { return deja::instructions_retired(*machine_, warps_); }
+
+void Replayer::show_output() {
+  if (text_.empty()) return;
+  hooks_.output(text_);
+  text_.clear();
+}
+
+bool Replayer::diverge(std::string reason) {
+  show_output();
+  divergence_ = Divergence{step(), last_good_, std::move(reason), {}};
+  return false;
+}
+
+bool Replayer::drive(Step target) {
+  while (step() < target) {
+    const MachineStop stop = machine_->run(std::min(target, step() + kChunk));
+    show_output();
+    if (hooks_.pace) hooks_.pace(machine_->now());
+    if (stop == MachineStop::ended && step() < target) return diverge("the machine ended here; in the recording it went on");
+    if (stop != MachineStop::idle || step() == target) continue;
+    const VtimeNs deadline = machine_->next_deadline();
+    if (deadline == kNeverNs) return diverge("every vCPU waits for an interrupt and none will come; in the recording it went on");
+    if (hooks_.pace) hooks_.pace(deadline);
+    machine_->warp(machine_->warp_to_deadline());
+    ++warps_;
+  }
+  return true;
+}
+
+bool Replayer::apply(const LogEvent& event) {
+  if (const auto* cut = std::get_if<event::IdleCut>(&event.body)) {
+    const VtimeNs now = machine_->now();
+    if (cut->warp_ns > kLongestNs || now + cut->warp_ns > kLongestNs)
+      return diverge(fmt::format("the recorded sleep of {} ns is longer than any", cut->warp_ns));
+    if (machine_->next_deadline() != kNeverNs && cut->warp_ns > machine_->warp_to_deadline())
+      return diverge(fmt::format("the recorded sleep of {} ns passes the next timer's deadline, {} ns away", cut->warp_ns,
+                                 machine_->warp_to_deadline()));
+    if (hooks_.pace) hooks_.pace(now + cut->warp_ns);
+    machine_->warp(cut->warp_ns);
+    ++warps_;
+    return true;
+  }
+  if (const auto* recorded = std::get_if<event::Digest>(&event.body)) {
+    if (!check_digests_) return true;
+    // Brings the machine to rest at this step, as it was when the digest was taken; no time passes.
+    machine_->run(step());
+    const MachineDigest expected{recorded->cpu, recorded->ram, recorded->devices};
+    const MachineDigest got = machine_->digest();
+    ++digests_checked_;
+    if (got != expected) {
+      std::string parts;
+      const auto differs = [&](bool different, const char* name) {
+        if (different) parts += (parts.empty() ? "" : ", ") + std::string(name);
+      };
+      differs(got.cpu != expected.cpu, "cpu");
+      differs(got.ram != expected.ram, "ram");
+      differs(got.devices != expected.devices, "devices");
+      diverge(fmt::format("the digest differs in: {}", parts));
+      divergence_->digests = {expected, got};
+      return false;
+    }
+    last_good_ = event.step;
+    return true;
+  }
+  apply_event(*machine_, event.body);
+  return true;
+}
+
+Result<Replayer::Stop> Replayer::run_to(Step target) {
+  while (!divergence_) {
+    auto peeked = recording_.log.peek();
+    if (!peeked) {
+      // Up to the damage everything is known; the caller may have asked for no more.
+      if (target > recording_.log.last_step()) return peeked.error();
+      return drive(target) ? Stop::reached : Stop::diverged;
+    }
+    const LogEvent* next = *peeked;
+    if (!next) {
+      const Step last = std::max(recording_.log.last_step(), step());
+      if (target <= last) return drive(target) ? Stop::reached : Stop::diverged;
+      return Stop::log_end;
+    }
+    if (next->step > target) return drive(target) ? Stop::reached : Stop::diverged;
+    if (!drive(next->step)) break;
+    DEJA_ASSIGN(const std::optional<LogEvent> event, recording_.log.next());
+    if (!apply(*event)) break;
+    recent_.push_back(*event);
+    if (recent_.size() > kRecent) recent_.pop_front();
+  }
+  return Stop::diverged;
+}
+
+}  // namespace deja
