@@ -122,8 +122,8 @@ void EngineRunner::Guest::build_memory() {
   for (u64 v = 0; v < 256; ++v) {
     const u64 handler = kKernelBase + kHandlers + v * kHandlerBytes;
     const u64 dpl = v == kBP || v == kOF ? 3 : 0;
-    put(kIdt + 16 * v, (handler & 0xffff) | u64{kKernelCs} << 16 | (0x8e | dpl << 5) << 40 |
-                           (handler >> 16 & 0xffff) << 48);
+    put(kIdt + 16 * v,
+        (handler & 0xffff) | u64{kKernelCs} << 16 | (0x8e | dpl << 5) << 40 | (handler >> 16 & 0xffff) << 48);
     put(kIdt + 16 * v + 8, handler >> 32);
     put(kHandlers + v * kHandlerBytes, 0xf4);
   }
@@ -156,6 +156,7 @@ EngineRunner::EngineRunner(EngineMode mode, u64 seed) : guest_(std::make_unique<
   EngineOptions options;
   options.translate.max_insns = mode == EngineMode::single_step ? 1 : options.translate.max_insns;
   if (mode == EngineMode::checked) options.translate.inline_tlb = options.translate.link = false;
+  if (mode == EngineMode::soft_flags) options.translate.soft_flags = ~u32{0};
   options.chaos = {mode == EngineMode::chaos, seed};
   auto engine = Engine::create(*g.ram, g.platform, g.clock, *find_cpu_model("x86-64-v3"), 1, options);
   DEJA_CHECK(engine.ok(), "{}", engine.error().message);

@@ -1,4 +1,5 @@
-// conformance_fuzz: random user-mode instruction sequences, on the host CPU and in the engine, must end alike.
+// conformance_fuzz: random user-mode instruction sequences, on the host CPU and in the engine, must end
+// alike.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -48,7 +49,8 @@ struct Other {
   bool endless_counts = false;  // a run without an end, when the host's ended, is a difference
 };
 
-std::string compare(const TestCase& test, const RunResult& native, const Other& other, const RunResult& actual) {
+std::string compare(const TestCase& test, const RunResult& native, const Other& other,
+                    const RunResult& actual) {
   const auto ended = [](const RunResult& r) { return r.end == End::sentinel || r.end == End::fault; };
   if (other.endless_counts && ended(native) && !ended(actual))
     return fmt::format("  {} {}\n", other.name, actual.end == End::timeout ? "did not end" : "shut down");
@@ -151,7 +153,8 @@ int run(const Options& o) {
   fmt::print("\n");
   const auto begin = std::chrono::steady_clock::now();
   u64 differing = 0, ends[4] = {}, vectors[256] = {}, executed = 0, cases = 0;
-  while (cases < o.count && std::chrono::steady_clock::now() - begin < std::chrono::duration<double>(o.seconds)) {
+  while (cases < o.count &&
+         std::chrono::steady_clock::now() - begin < std::chrono::duration<double>(o.seconds)) {
     std::vector<TestCase> tests;
     for (; cases < o.count && tests.size() < NativeRunner::kBatch; ++cases) {
       TestCase t = generate(case_seed(o, cases));
@@ -177,7 +180,8 @@ int run(const Options& o) {
           kept = minimize(generate(tests[i].seed), kept, native, other);
           if (kept.size() < all) shown = keep_only(generate(tests[i].seed), kept);
         }
-        std::string reproducer = fmt::format("conformance_fuzz --seed {} --count 1{}", shown.seed, other.option);
+        std::string reproducer =
+            fmt::format("conformance_fuzz --seed {} --count 1{}", shown.seed, other.option);
         if (kept.size() < all || !o.keep.empty()) reproducer += " --keep " + join(kept);
         if (kept.size() < all)
           report(shown, native(shown), other, other.run(shown), reproducer);

@@ -40,7 +40,7 @@ struct NativeShared {
 
 namespace {
 
-constexpr int kTimeoutMicroseconds = 20000;     // of CPU time
+constexpr int kTimeoutMicroseconds = 20000;  // of CPU time
 // Layout of the XSAVE area, standard format (SDM vol. 1 13.4).
 constexpr unsigned kXstateBv = 512, kAvxOffset = 576;
 

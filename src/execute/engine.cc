@@ -6,9 +6,11 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "execute/flag_ops.h"
 #include "execute/fpu_state.h"
 #include "execute/host_signals.h"
 #include "execute/near_ops.h"
+#include "translate/classify.h"
 
 namespace deja {
 namespace {
@@ -48,11 +50,15 @@ void fpu_to_memory(Vcpu& cpu) { host_x87_save(cpu.state.fpu); }
 void fpu_from_memory(Vcpu& cpu) { host_x87_load(cpu.state.fpu); }
 
 InsnHelper find_helper(const Insn& insn) {
+  // A bit string in memory is near_ops.cc's; the other forms come here when the host's flags differ.
+  const bool bit_string = insn.has_mem && insn.op[1].kind == OperandKind::gpr;
+  if (flag_group(insn.mnemonic) == FlagGroup::bit_test && !bit_string) return find_flag_helper(insn);
   if (InsnHelper f = find_near_helper(insn)) return f;
   if (InsnHelper f = find_string_helper(insn)) return f;
   if (InsnHelper f = find_system_helper(insn)) return f;
   if (InsnHelper f = find_fpu_helper(insn)) return f;
   if (InsnHelper f = find_legacy_helper(insn)) return f;
+  if (InsnHelper f = find_flag_helper(insn)) return f;
   log_info("guest", "undefined here: {}", disassemble(insn.bytes, insn.length, insn.code_size, 0));
   return [](Vcpu&, const Insn&) { throw fault_ud(); };
 }
@@ -74,6 +80,7 @@ Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& 
     options_.translate.max_insns = 1 + chaos() % 64;
     options_.translate.inline_jumps = chaos() % 4 != 0;
     options_.translate.link = chaos() % 4 != 0;
+    if (chaos() % 2) options_.translate.soft_flags = static_cast<u32>(chaos());
   }
   (void)vcpu_count;
 }
@@ -90,6 +97,9 @@ Status Engine::init() {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("fma"))
     return make_error("this host's CPU is below x86-64-v3 (AVX2, BMI2, FMA are needed): see lscpu");
   if (!(getauxval(AT_HWCAP2) & 2)) return make_error("this host's kernel does not enable FSGSBASE (Linux 5.9 or later does)");
+  static const u32 soft_flags = host_flag_differences();
+  if (soft_flags) log_info("engine", "this CPU's undefined flags differ (groups {:#x}): those instructions run in C++", soft_flags);
+  options_.translate.soft_flags |= soft_flags;
   DEJA_TRY(cache_.init());
   DEJA_TRY(install_host_signals());
   ctx_ = cache_.context();

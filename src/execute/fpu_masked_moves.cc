@@ -35,12 +35,11 @@ class MaskedOperand {
              [&](Gva a, unsigned first, unsigned size) { cpu.mmu.read_bytes(a, out + first, size); });
   }
 
-  // What current Intel cores check for MASKMOVQ and MASKMOVDQU (SDM vol. 2B leaves it open): each quadword with a
-  // chosen byte, from the upper one down, and the last one when there is none.
+  // What current Intel cores check for MASKMOVQ and MASKMOVDQU whatever the mask (SDM vol. 2B leaves it open): each
+  // quadword, from the upper one down.
   void probe_quadwords(Vcpu& cpu, unsigned size) const {
     for (unsigned at = size; at > 0;) {
       at -= 8;
-      if (!(chosen_ >> at & 0xff) && (chosen_ || at != size - 8)) continue;
       const Gva address = linear_address(cpu, segment_, (offset_ + at) & mask_, 8, Access::write);
       check_alignment(cpu, address, 8);
       cpu.mmu.probe(address, 8, Access::write);

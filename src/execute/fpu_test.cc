@@ -338,19 +338,23 @@ TEST_F(Fpu, MaskmovqWritesChosenBytesAndEntersMmxState) {
 }
 
 TEST_F(Fpu, MaskmovdquSkipsWhatTheMaskLeavesOut) {
-  mmu.kinds[2] = PageKind::absent;
   u8 data[32] = {}, mask[32] = {};
   for (unsigned i = 0; i < 16; ++i) data[i] = static_cast<u8>(0x10 + i);
   for (unsigned i = 0; i < 8; ++i) mask[i] = 0x80;
   set_ymm(0, data);
   set_ymm(1, mask);
-  state.gpr[RDI] = 0x1ff8;  // the upper half would be on an absent page
+  state.gpr[RDI] = 0x1ff8;
+  mmu.bytes[0x2000] = 0x55;
   ASSERT_FALSE(run({0x66, 0x0f, 0xf7, 0xc1}).has_value());
   EXPECT_EQ(mmu.bytes[0x1fff], 0x17);
-  mask[8] = 0x80;
-  set_ymm(1, mask);
+  EXPECT_EQ(mmu.bytes[0x2000], 0x55);
+  // Both halves must be writable, whatever the mask, and the upper one is looked at first.
+  mmu.kinds[2] = PageKind::absent;
   mmu.bytes[0x1fff] = 0;
-  EXPECT_FAULT(run({0x66, 0x0f, 0xf7, 0xc1}), kPF);
+  const auto fault = run({0x66, 0x0f, 0xf7, 0xc1});
+  ASSERT_TRUE(fault.has_value());
+  EXPECT_EQ(fault->vector, kPF);
+  EXPECT_EQ(fault->cr2, 0x2000u);
   EXPECT_EQ(mmu.bytes[0x1fff], 0);
 }
 

@@ -1,5 +1,5 @@
 // Unprivileged instructions that are rare in hot code (SDM vol. 2). Status flags that the manual leaves
-// undefined are cleared, always and everywhere (docs/determinism.md).
+// undefined are cleared, always and everywhere (docs/undefined-flags.md).
 #include "execute/stack_frame.h"
 #include "execute/system.h"
 

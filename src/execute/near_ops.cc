@@ -144,7 +144,7 @@ void op_bit(Vcpu& cpu, const Insn& i) {
     default: break;
   }
   if (writes) cpu.mmu.write_bytes(at, &value, size);
-  // OF, SF, AF, PF are undefined; canonical: unchanged (docs/determinism.md).
+  // OF, SF, AF, PF are undefined; canonical: unchanged (docs/undefined-flags.md).
   s.rflags = (s.rflags & ~flag::CF) | (was ? flag::CF : 0);
 }
 

@@ -125,8 +125,14 @@ void write_element(const StringInsn& s, Gva address, u64 value) {
 bool traps_each_iteration(const CpuState& s) { return (s.rflags & flag::TF) || data_breakpoints_armed(s); }
 
 // How many elements this piece may have by RCX; zero when a REP has nothing to do.
-u64 wanted_elements(const StringInsn& s) {
+// With 32-bit addresses in 64-bit mode, processors zero-extend RCX and the registers named even if the count is zero
+// or the first element faults.
+u64 wanted_elements(const StringInsn& s, std::initializer_list<Gpr> extended) {
   if (!s.repeated) return 1;
+  if (s.address_mask == 0xffffffff) {
+    s.set_reg(RCX, s.reg(RCX));
+    for (const Gpr r : extended) s.set_reg(r, s.reg(r));
+  }
   return traps_each_iteration(s.cpu.state) ? std::min<u64>(s.reg(RCX), 1) : s.reg(RCX);
 }
 
@@ -146,14 +152,6 @@ const u8* map_source(const StringInsn& s, const Range& r, u64 count) {
 }
 u8* map_destination(const StringInsn& s, const Range& r, u64 count) {
   return map_piece(s, r, count, [&](Gva at, unsigned bytes) { return s.cpu.mmu.map_write(at, bytes); });
-}
-
-// A REP with a count of zero. With 32-bit addresses in 64-bit mode, processors still zero-extend the
-// registers.
-void nothing_to_do(const StringInsn& s, std::initializer_list<Gpr> registers) {
-  if (s.address_mask != 0xffffffff) return;
-  s.set_reg(RCX, 0);
-  for (const Gpr r : registers) s.set_reg(r, s.reg(r));
 }
 
 // --- MOVS
@@ -197,10 +195,17 @@ void copy_down(u8* to, const u8* from, u64 bytes, unsigned size) {
 
 void movs(Vcpu& cpu, const Insn& insn) {
   const StringInsn s(cpu, insn);
-  u64 count = wanted_elements(s);
-  if (count == 0) return nothing_to_do(s, {RSI, RDI});
+  u64 count = wanted_elements(s, {RSI, RDI});
+  if (count == 0) return;
   const Range from = make_range(s, s.source_segment, RSI, Access::read);
-  const Range to = make_range(s, ES, RDI, Access::write);
+  const Range to = [&] {
+    try {
+      return make_range(s, ES, RDI, Access::write);
+    } catch (const GuestFault&) {
+      cpu.mmu.probe(from.first, s.size, Access::read);
+      throw;
+    }
+  }();
   count = std::min({count, from.elements, to.elements});
   const auto done = [&](u64 elements) {
     s.advance(RSI, elements);
@@ -250,8 +255,8 @@ void fill(u8* to, u64 value, u64 bytes, unsigned size) {
 
 void stos(Vcpu& cpu, const Insn& insn) {
   const StringInsn s(cpu, insn);
-  u64 count = wanted_elements(s);
-  if (count == 0) return nothing_to_do(s, {RDI});
+  u64 count = wanted_elements(s, {RDI});
+  if (count == 0) return;
   const u64 value = cpu.state.gpr[RAX] & size_mask(s.size);
   const Range to = make_range(s, ES, RDI, Access::write);
   count = std::min(count, to.elements);
@@ -274,8 +279,8 @@ void stos(Vcpu& cpu, const Insn& insn) {
 
 void lods(Vcpu& cpu, const Insn& insn) {
   const StringInsn s(cpu, insn);
-  u64 count = wanted_elements(s);
-  if (count == 0) return nothing_to_do(s, {});
+  u64 count = wanted_elements(s, {});
+  if (count == 0) return;
   const Range from = make_range(s, s.source_segment, RSI, Access::read);
   count = std::min(count, from.elements);
   const unsigned bytes = static_cast<unsigned>(count * s.size);
@@ -364,9 +369,9 @@ Comparison compare(const StringInsn& s, const Insn& insn, u64 count, const u8* b
 void finish_comparison(const StringInsn& s, const Comparison& c) {
   s.count_down(c.elements);
   const bool last = !s.repeated || c.ended || s.reg(RCX) == 0;
-  // A fault in a later piece shows the flags from before the instruction (SDM vol. 2B, REP), so only the last
-  // piece sets them; a trap after each iteration shows that iteration's.
-  if (last || traps_each_iteration(s.cpu.state)) set_compare_flags(s.cpu.state, c.a, c.b, s.size);
+  // What a fault or trap after an earlier piece shows are the flags from before the instruction (SDM vol. 2B, REP),
+  // so only the last piece sets them.
+  if (last) set_compare_flags(s.cpu.state, c.a, c.b, s.size);
   if (!last) s.go_on();
 }
 
@@ -378,18 +383,26 @@ const u8* current(const StringInsn& s, const u8* lowest_byte, u64 count) {
 
 void cmps(Vcpu& cpu, const Insn& insn) {
   const StringInsn s(cpu, insn);
-  u64 count = wanted_elements(s);
-  if (count == 0) return nothing_to_do(s, {});
-  const Range a = make_range(s, s.source_segment, RSI, Access::read);
+  u64 count = wanted_elements(s, {});
+  if (count == 0) return;
+  // RDI comes first, as current Intel cores do it.
   const Range b = make_range(s, ES, RDI, Access::read);
+  const Range a = [&] {
+    try {
+      return make_range(s, s.source_segment, RSI, Access::read);
+    } catch (const GuestFault&) {
+      cpu.mmu.probe(b.first, s.size, Access::read);
+      throw;
+    }
+  }();
   count = std::min({count, a.elements, b.elements});
   const u8 *bulk_a = nullptr, *bulk_b = nullptr;
   if (!a.crosses && !b.crosses) {
-    bulk_a = current(s, map_source(s, a, count), count);
     bulk_b = current(s, map_source(s, b, count), count);
+    bulk_a = current(s, map_source(s, a, count), count);
   } else {
-    cpu.mmu.probe(a.first, s.size, Access::read);
     cpu.mmu.probe(b.first, s.size, Access::read);
+    cpu.mmu.probe(a.first, s.size, Access::read);
   }
   const i64 step = s.down ? -static_cast<i64>(s.size) : static_cast<i64>(s.size);
   const Comparison c = compare(s, insn, count, bulk_a, step, bulk_b, step, [&](u64 i, u64* x, u64* y) {
@@ -403,8 +416,8 @@ void cmps(Vcpu& cpu, const Insn& insn) {
 
 void scas(Vcpu& cpu, const Insn& insn) {
   const StringInsn s(cpu, insn);
-  u64 count = wanted_elements(s);
-  if (count == 0) return nothing_to_do(s, {});
+  u64 count = wanted_elements(s, {});
+  if (count == 0) return;
   const u64 accumulator = cpu.state.gpr[RAX] & size_mask(s.size);
   const Range b = make_range(s, ES, RDI, Access::read);
   count = std::min(count, b.elements);
@@ -430,7 +443,7 @@ StringInsn port_insn(Vcpu& cpu, const Insn& insn) {
 
 void ins(Vcpu& cpu, const Insn& insn) {
   const StringInsn s = port_insn(cpu, insn);
-  if (wanted_elements(s) == 0) return nothing_to_do(s, {RDI});
+  if (wanted_elements(s, {RDI}) == 0) return;
   const u16 port = static_cast<u16>(cpu.state.gpr[RDX]);
   check_io_permission(cpu, port, s.size);
   const Range to = make_range(s, ES, RDI, Access::write);
@@ -445,7 +458,7 @@ void ins(Vcpu& cpu, const Insn& insn) {
 
 void outs(Vcpu& cpu, const Insn& insn) {
   const StringInsn s = port_insn(cpu, insn);
-  if (wanted_elements(s) == 0) return nothing_to_do(s, {RSI});
+  if (wanted_elements(s, {RSI}) == 0) return;
   const u16 port = static_cast<u16>(cpu.state.gpr[RDX]);
   check_io_permission(cpu, port, s.size);
   const Range from = make_range(s, s.source_segment, RSI, Access::read);

@@ -132,6 +132,15 @@ bool Translator::translate_insn(const Insn& i) {
   Way way = classify(i);
   if (i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && !options_.avx_model) return emit_helper(i, true, kUD), false;
   if (!options_.avx_model && (i.isa_ext == ZYDIS_ISA_EXT_MOVBE)) return emit_helper(i, true, kUD), false;
+  if (way == Way::carry && options_.soft_flags) {
+    // Without BMI1 and LZCNT these bytes are BSF and BSR.
+    Insn meant = i;
+    if (!options_.avx_model && i.mnemonic == ZYDIS_MNEMONIC_TZCNT) meant.mnemonic = ZYDIS_MNEMONIC_BSF;
+    if (!options_.avx_model && i.mnemonic == ZYDIS_MNEMONIC_LZCNT) meant.mnemonic = ZYDIS_MNEMONIC_BSR;
+    const FlagGroup group = flag_group(meant.mnemonic);
+    if (group != FlagGroup::none && (options_.soft_flags >> static_cast<unsigned>(group) & 1))
+      return emit_helper(meant, false), true;
+  }
   const bool flat_stack = mode_.has(BlockMode::kFlatData);
   const bool flat_code = mode_.has(BlockMode::kFlatCode);
   const bool word_branch = i.operand_size == 2 && mode_.code_size() != CodeSize::bits64;

@@ -32,6 +32,7 @@ struct TranslateOptions {
   bool inline_jumps = true;  // off: every cross-page and indirect jump goes through C++
   bool inline_tlb = true;    // off: every access goes through C++
   bool link = true;          // off: no direct links
+  u32 soft_flags = 0;        // FlagGroups done in C++, as the host computes other flags than the canonical ones
 };
 
 struct TranslateInput {
