@@ -20,6 +20,7 @@ thread_local Engine* g_engine = nullptr;
 
 constexpr u64 kDr6Bs = 1 << 14;
 constexpr u64 kDebugCtlBtf = 1 << 1;
+constexpr unsigned kMaxInsnBytes = 15;
 
 // A taken branch even where it leads to the instruction that follows it.
 bool always_branches(ZydisMnemonic m) {
@@ -286,6 +287,7 @@ u64 Engine::dispatch(bool expired) {
     }
     // Fetch.
     u64 pc = s.rip;
+    unsigned limit = 0;
     if (s.mode64()) {
       if (sign_extend(pc, 48) != pc) {
         raise(fault_gp());
@@ -297,8 +299,17 @@ u64 Engine::dispatch(bool expired) {
         continue;
       }
       pc = (s.seg[CS].base + s.rip) & 0xffffffff;
+      if (s.seg[CS].limit != 0xffffffff) {
+        // Close to the segment's end every instruction is checked. Elsewhere a block, which stays in its page, cannot
+        // get there, and without kFlatCode none leads to another but through here.
+        const u64 room = u64{s.seg[CS].limit} - s.rip + 1;
+        if (room < kPageSize + kMaxInsnBytes) limit = 1;
+        if (room < kMaxInsnBytes && !instruction_fits(pc, static_cast<unsigned>(room))) {
+          raise(fault_gp());
+          continue;
+        }
+      }
     }
-    unsigned limit = 0;
     const bool trap = s.rflags & flag::TF;
     if (s.sti_shadow || s.mov_ss_shadow || trap || (s.rflags & flag::RF)) limit = 1;
     if (s.dr7 & 0xff) {
@@ -358,13 +369,27 @@ u64 Engine::dispatch(bool expired) {
   }
 }
 
+bool Engine::instruction_fits(u64 pc, unsigned room) {
+  const CpuState& s = ctx_->state;
+  u8 bytes[kMaxInsnBytes];
+  unsigned got = 0;
+  try {
+    got = fetch(Gva(pc), bytes, room);
+  } catch (const GuestFault&) {
+    return true;  // has precedence, and comes when it is fetched to be run
+  }
+  Insn insn;
+  return got < room ||
+         decode(bytes, got, mode_of(s).code_size(), s.seg[SS].big(), &insn) != DecodeStatus::truncated;
+}
+
 // With IA32_DEBUGCTL.BTF only taken branches trap (SDM vol. 3B 17.4.3): going on to the next instruction, or to the
 // next iteration of a REP, does not.
 void Engine::note_step(u64 pc, const Block& b) {
   CpuState& s = ctx_->state;
   step_over_[0] = step_over_[1] = kNoRip;
   if (!(s.msr.debugctl & kDebugCtlBtf)) return;
-  u8 bytes[15];
+  u8 bytes[kMaxInsnBytes];
   Insn insn;
   const unsigned got = fetch(Gva(pc), bytes, std::min<unsigned>(b.bytes, sizeof bytes));
   if (decode(bytes, got, b.mode.code_size(), b.mode.has(BlockMode::kStackBig), &insn) != DecodeStatus::ok) return;

@@ -136,6 +136,8 @@ class Engine final : public Mmu, private RamObserver {
   // next to complete; clock.steps becomes the number of steps before it.
   void sync_to(const Block& block, unsigned insn);
   void set_rip(const Block& block, unsigned insn);
+  // Whether the instruction at linear `pc` ends within `room` bytes, the rest of the code segment.
+  bool instruction_fits(u64 pc, unsigned room);
   // Single-stepping begins the one instruction of `block` at linear `pc`.
   void note_step(u64 pc, const Block& block);
   i64 steps_left() const { return ctx_->remaining(); }

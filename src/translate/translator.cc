@@ -492,7 +492,7 @@ u32 Translator::branch_site(i32 popped) {
 void Translator::exit_to(i32 target, u32 branch) {
   const bool wide = mode_.code_size() == CodeSize::bits64;
   const bool same_page = target >= 0 && target < static_cast<i32>(kPageSize);
-  if (same_page && !mode_.limit() && options_.link) {
+  if (same_page && !mode_.limit() && options_.link && mode_.has(BlockMode::kFlatCode)) {
     const u32 link = static_cast<u32>(store_.link_sites.size());
     e_.b(0xe9);
     store_.link_sites.push_back({id_, offset_of(e_.p), 0, static_cast<u16>(target)});
@@ -513,7 +513,8 @@ void Translator::exit_to(i32 target, u32 branch) {
 }
 
 void Translator::exit_indirect(u32 branch) {
-  if (mode_.limit() || !options_.inline_jumps) {
+  // Outside flat segments the dispatcher compares every target with the limit of CS.
+  if (mode_.limit() || !options_.inline_jumps || !mode_.has(BlockMode::kFlatCode)) {
     e_.mov_imm32(HRCX, branch);
     return e_.jmp(targets_.dispatch);
   }

@@ -155,11 +155,18 @@ int main(void) {
   EXPECT_EQ(c.cx, 0x12345678);
   EXPECT_EQ(c.ip, 12);
   // Running off the end of a code segment.
-  free[0] = (free[0] & ~0xffffull) | 2;
-  c = user32(0);
-  c.ip = 0;
-  c.cs = FREE_SELECTOR | 3;
-  EXPECT_HW_EQ(run(&c), GP);
+  for (int limit = 0; limit < 11; limit++) {
+    // MOV at 0, PUSH at 3, POP at 4, MOV at 5, INT3 at 11
+    free[0] = (free[0] & ~0xffffull) | limit;
+    c = user32(0);
+    word sp = c.sp;
+    c.ip = 0;
+    c.cs = FREE_SELECTOR | 3;
+    EXPECT_HW_EQ(run(&c), GP);
+    EXPECT_HW_EQ(c.error, 0);
+    EXPECT_HW_EQ(c.ip, limit < 2 ? 0 : limit == 2 ? 3 : limit == 3 ? 4 : limit < 10 ? 5 : 11);
+    EXPECT_HW_EQ(c.sp, limit == 3 ? sp - 2 : sp);
+  }
 
   SUBJECT("mode switches by far return");
   c = kernel_context(to_compat);
