@@ -89,6 +89,21 @@ TEST_F(Interrupts, PageFaultWhilePushingAPageFaultIsADoubleFault) {
   EXPECT_NE(state.cr2, 0x5555u) << "CR2 of the second fault";
 }
 
+TEST_F(Interrupts, AFaultOfTheFrameIsThatOfTheFirstPushThatMeetsOne) {
+  set_idt64(0x30, 0x1000);
+  set_idt64(kPF, 0x2000, kInterruptGate, 0, 1);
+  user64();
+  mmu.kinds[5] = PageKind::absent;
+  for (const auto& [stack, cr2] : {std::pair{0x6010, 0x5ff8}, std::pair{0x6000, 0x5ff8}, std::pair{0x5f00, 0x5ef8}}) {
+    user64();
+    put<u64>(kTss + 4, static_cast<u64>(stack));
+    deliver_event(cpu, EventKind::external_interrupt, {0x30});
+    EXPECT_EQ(state.rip, 0x2000u);
+    EXPECT_EQ(state.cr2, static_cast<u64>(cr2)) << "stack " << stack;
+    EXPECT_EQ(get<u64>(0x6008), 0u) << "nothing was pushed";
+  }
+}
+
 TEST_F(Interrupts, FaultTablesDecideBetweenSerialAndDouble) {
   set_idt64(kNP, 0x3000);
   set_idt64(kDF, 0x2000, kInterruptGate, 0, 1);

@@ -294,6 +294,47 @@ TEST_F(StringOps, PortStringsDoOneElementPerStep) {
   EXPECT_EQ(platform.written[1], (std::pair<u16, u32>{0x3f8, 0x22}));
 }
 
+TEST_F(StringOps, ResumeFlagIsSetBetweenPieces) {
+  set(0x1ff0, 0x4100, 0x20);
+  ASSERT_FALSE(run({kRep, 0xa4}).has_value());
+  ASSERT_TRUE(again());
+  EXPECT_TRUE(state.rflags & flag::RF) << "what interrupts a REP finds it set";
+  state.rflags &= ~flag::RF;  // as the run loop does before each step
+  ASSERT_FALSE(run({kRep, 0xa4}).has_value());
+  EXPECT_FALSE(again());
+  EXPECT_FALSE(state.rflags & flag::RF);
+}
+
+TEST_F(StringOps, DataBreakpointsAndSingleStepTrapAfterEachIteration) {
+  set(0x1000, 0x2000, 4);
+  state.dr7 = 0x400 | 1 | 1 << 16;  // L0, writes
+  EXPECT_EQ(run_all({kRep, 0xa4}), 4);
+  set(0x1000, 0x2000, 4);
+  state.dr7 = 0x400 | 1;  // execution only
+  EXPECT_EQ(run_all({kRep, 0xa4}), 1);
+  set(0x1000, 0x2000, 4);
+  state.rflags |= flag::TF;
+  EXPECT_EQ(run_all({kRep, 0xa4}), 4);
+}
+
+TEST_F(StringOps, PortStringsMeetIoBreakpoints) {
+  state.cr4 |= cr4bit::DE;
+  state.dr[2] = 0x3f8;
+  state.dr7 = 0x400 | 1 << 4 | 2 << 24;  // L2, I/O
+  state.gpr[RDX] = 0x3f8;
+  set(0x1000, 0x2000, 0);
+  ASSERT_FALSE(run({0x6e}).has_value());
+  EXPECT_EQ(state.pending_dbg, 4u);
+  state.pending_dbg = 0;
+  ASSERT_FALSE(run({0x6c}).has_value());
+  EXPECT_EQ(state.pending_dbg, 4u);
+  state.pending_dbg = 0;
+  mmu.kinds[2] = PageKind::absent;
+  set(0, 0x2000, 0);
+  EXPECT_FAULT(run({0x6c}), kPF);
+  EXPECT_EQ(state.pending_dbg, 0u) << "no port was read";
+}
+
 TEST_F(StringOps, PortIsNotReadWhenTheStoreWouldFault) {
   platform.to_read = {1};
   mmu.kinds[1] = PageKind::read_only;

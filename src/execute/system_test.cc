@@ -482,6 +482,19 @@ TEST_F(Flags, StiShadowAndIopl) {
   EXPECT_EQ(state.activity, Activity::halted);
 }
 
+TEST_F(Flags, IoBreakpointsTrapWhenDebugExtensionsAreOn) {
+  state.dr[1] = 0x80;
+  state.dr7 = 0x400 | 1 << 2 | 2 << 20;  // L1, I/O, one port
+  EXPECT_RUNS(run({0xe4, 0x80}));
+  EXPECT_EQ(state.pending_dbg, 0u) << "CR4.DE is clear";
+  state.cr4 |= cr4bit::DE;
+  EXPECT_RUNS(run({0xe4, 0x81}));
+  EXPECT_RUNS(run({0xe5, 0x7c}));
+  EXPECT_EQ(state.pending_dbg, 0u) << "other ports";
+  EXPECT_RUNS(run({0xe7, 0x7e}));
+  EXPECT_EQ(state.pending_dbg, 2u) << "the third of four ports";
+}
+
 TEST_F(Flags, IoPermissionBitmap) {
   user64();
   state.gpr[RDX] = 0x3f9;

@@ -39,6 +39,12 @@ CODE(syscall_step, "syscall; .globl after_sc; after_sc: nop");
 CODE(syscall_target, "nop; nop; sysretq");
 CODE(io_code, "in $0x80, %al; .globl after_io; after_io: nop");
 CODE(move_dr, "mov %dr7, %rax");
+CODE(branches,
+     "nop; test %eax, %eax; jnz 1f; jz 1f; nop; .globl branch_to; branch_to: 1: nop; rep movsb; call 2f; .globl call_to; call_to: 2: pop %rbx; "
+     "nop");
+CODE(hlt_code, "hlt; .globl after_hlt; after_hlt: nop");
+CODE(ss_bp, "mov %ss, %eax; mov %eax, %ss; .globl held_back; held_back: nop; nop");
+extern char branch_to[], call_to[], after_hlt[], held_back[];
 extern char tf_first[], tf_second[], after_int[], after_sc[], after_io[];
 
 static void nothing(struct Context* f) { (void)f; }
@@ -80,6 +86,30 @@ int main(void) {
   EXPECT_HW_EQ(ips[hits - 1], (word)after_sc + 1 + USER_ALIAS);
   use_ist(DB, 0);
 
+  c = kernel_context(hlt_code);
+  start(FL_TF);
+  EXPECT_HW_EQ(hits, 2);  // the trap ends the halt
+  EXPECT_HW_EQ(ips[0], (word)after_hlt);
+
+  SUBJECT("BTF");
+  static u8 bytes[16];
+  c = kernel_context(branches);
+  c.si = c.di = (word)bytes;
+  c.cx = 3;
+  c.ax = 0;
+  wrmsr(0x1d9, 2);
+  start(FL_TF);
+  EXPECT_HW_EQ(ips[0], (word)branch_to);  // the first jump is not taken
+  EXPECT_HW_EQ(rdmsr(0x1d9) & 2, 0);      // cleared by the exception: then come NOP, 3 MOVSB, CALL, POP, NOP
+  EXPECT_HW_EQ(hits, 1 + 7);
+  c = kernel_context(branch_to);
+  c.si = c.di = (word)bytes;
+  c.cx = 3;
+  wrmsr(0x1d9, 2);
+  start(FL_TF);
+  EXPECT_HW_EQ(ips[0], (word)call_to);  // a CALL of the next instruction
+  wrmsr(0x1d9, 0);
+
   SUBJECT("TF and REP");
   static u8 from[16] = "abcdefgh", to[16];
   c = kernel_context(rep_code);
@@ -109,6 +139,17 @@ int main(void) {
     start(0);
     EXPECT_EQ(hits, 1);
   }
+  write_dr0((word)rep_here);
+  c = kernel_context(rep_code);
+  c.si = (word)from;
+  c.di = (word)to;
+  c.cx = 4;
+  start(0);
+  EXPECT_EQ(hits, 1);  // not again at each piece
+  write_dr0((word)held_back);
+  c = kernel_context(ss_bp);
+  start(0);
+  EXPECT_HW_EQ(hits, 0);  // MOV SS suppresses it
   write_dr7(0x400);
   c = kernel_context(bp_code);
   start(0);

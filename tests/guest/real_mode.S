@@ -192,6 +192,11 @@ undefined_next:
     mov $0x6f21, %bx
     cmpw $0xbeef, -1(%bx)
     jne 1f
+    mov $0xface, %ax
+    mov %ax, 0x9000               # MOV with an absolute address (A3) whose bit 15 is set
+    mov $0x9000, %bx
+    cmp %ax, (%bx)
+    jne 1f
     OK(8)
 1:  # 9: unreal mode: FS reaches 1 MiB and above
     mov $0x200000, %ebx
