@@ -1,11 +1,11 @@
 #include "fuzz/compare.h"
 
-#include <cpuid.h>
 #include <fmt/format.h>
 
 #include <cstring>
 
 #include "decode/insn.h"
+#include "execute/flag_ops.h"
 #include "fuzz/native.h"
 #include "guest/fault.h"
 
@@ -37,9 +37,8 @@ std::string disassembly(const TestCase& test) {
 }
 
 bool host_has_canonical_flags() {
-  u32 eax, ebx, ecx, edx;
-  if (!__get_cpuid(0, &eax, &ebx, &ecx, &edx)) return false;
-  return ebx == signature_INTEL_ebx && ecx == signature_INTEL_ecx && edx == signature_INTEL_edx;
+  static const bool same = host_flag_differences() == 0;
+  return same;
 }
 
 Comparability comparability(const TestCase& test, bool canonical_flags) {

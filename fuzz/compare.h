@@ -8,7 +8,7 @@
 namespace deja::fuzz {
 
 // Are flags that the manual leaves undefined the canonical ones on this host? The canonical value is what
-// current Intel cores compute (docs/determinism.md), so on such a host everything is compared; elsewhere
+// current Intel cores compute (docs/undefined-flags.md), so on such a host everything is compared; elsewhere
 // undefined flags are masked, and tests that read one before it is defined again are not comparable.
 bool host_has_canonical_flags();
 

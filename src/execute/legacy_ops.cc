@@ -71,6 +71,9 @@ void das(Vcpu& cpu, const Insn&) { decimal_adjust(cpu.state, -1); }
 
 void salc(Vcpu& cpu, const Insn&) { set_al(cpu.state, cpu.state.rflags & flag::CF ? 0xff : 0); }
 
+// Of a 16-bit register, which is undefined: 0, as on Intel cores (docs/undefined-flags.md).
+void bswap16(Vcpu& cpu, const Insn& insn) { write_gpr(cpu.state, insn.op[0], 0); }
+
 void lahf(Vcpu& cpu, const Insn&) {
   CpuState& s = cpu.state;
   const u64 flags = (s.rflags & (flag::kStatus & ~flag::OF)) | flag::kReserved1;
@@ -228,6 +231,8 @@ InsnHelper find_legacy_helper(const Insn& insn) {
       return das;
     case ZYDIS_MNEMONIC_SALC:
       return salc;
+    case ZYDIS_MNEMONIC_BSWAP:
+      return insn.operand_size == 2 ? bswap16 : nullptr;
     case ZYDIS_MNEMONIC_LAHF:
       return lahf;
     case ZYDIS_MNEMONIC_SAHF:

@@ -25,7 +25,6 @@ Way classify_base(const Insn& i) {
     case ZYDIS_MNEMONIC_AND:
     case ZYDIS_MNEMONIC_BSF:
     case ZYDIS_MNEMONIC_BSR:
-    case ZYDIS_MNEMONIC_BSWAP:
     case ZYDIS_MNEMONIC_CBW:
     case ZYDIS_MNEMONIC_CDQ:
     case ZYDIS_MNEMONIC_CDQE:
@@ -100,6 +99,8 @@ Way classify_base(const Insn& i) {
     case ZYDIS_MNEMONIC_XCHG:
     case ZYDIS_MNEMONIC_XOR: return Way::carry;
 
+    // Of a 16-bit register it is undefined.
+    case ZYDIS_MNEMONIC_BSWAP: return i.operand_size == 2 ? Way::helper_inline : Way::carry;
     case ZYDIS_MNEMONIC_NOP: return Way::nothing;
     case ZYDIS_MNEMONIC_LEA: return Way::lea;
     case ZYDIS_MNEMONIC_PUSH: return i.op[0].kind == OperandKind::seg ? Way::helper : Way::push;
