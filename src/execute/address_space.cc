@@ -144,9 +144,8 @@ void AddressSpaces::install_exec(AddressSpace& space, View view, Gva linear, con
   const unsigned vi = static_cast<unsigned>(view);
   auto& v = space.view[vi];
   const unsigned slot = linear.value >> kPageShift & (AddressSpace::PerView::kExecSlots - 1);
+  // A page displaced from its slot keeps its record: a change of its mapping still flushes the jump cache.
   if (v.exec_tag[slot] == 0) v.execs.push_back(static_cast<u16>(slot));
-  // The jump cache may hold entries that rest on the page this one displaces, whose record would no longer find it.
-  else if (v.exec_tag[slot] != (linear.page().value | 1)) flush_jumps(space, vi);
   track(walk, {0, static_cast<u16>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), true});
   v.exec_tag[slot] = linear.page().value | 1;
   v.exec_page[slot] = walk.page.value;
@@ -156,7 +155,7 @@ void AddressSpaces::install_jump(AddressSpace& space, View view, u64 pc, u64 cod
   const unsigned vi = static_cast<unsigned>(view);
   set_jump_mode(space, view, mode);
   ViewTables& t = space.tables->view[vi];
-  const u64 slot = pc & 0xffff;
+  const u64 slot = jump_slot(pc);
   if (t.jump_tag[slot] == invalid_jump_tag(slot)) space.view[vi].jumps.push_back(static_cast<u16>(slot));
   t.jump_tag[slot] = u64{0} - pc;
   t.jump_code[slot] = code;

@@ -25,7 +25,7 @@ struct AddressSpace {
     std::vector<u16> jumps;
     u32 jump_mode = 0;  // BlockMode of the code in the jump cache
     // Pages that code was fetched from: direct mapped by virtual page number. Tag: linear page | 1.
-    static constexpr unsigned kExecSlots = 1024;
+    static constexpr unsigned kExecSlots = 4096;
     std::array<u64, kExecSlots> exec_tag{};
     std::array<u64, kExecSlots> exec_page{};
     std::vector<u16> execs;

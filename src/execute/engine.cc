@@ -340,10 +340,10 @@ u64 Engine::dispatch(bool expired) {
       // Where the jump cache has the answer, the block's own head checks the counter.
       AddressSpace& sp = space();
       const ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
-      if (t.jump_tag[pc & 0xffff] + pc == 0 && sp.view[static_cast<unsigned>(mode.view())].jump_mode == plain) {
+      if (t.jump_tag[jump_slot(pc)] + pc == 0 && sp.view[static_cast<unsigned>(mode.view())].jump_mode == plain) {
         use_tables(sp);
         ctx_->r9 = pc;
-        return t.jump_code[pc & 0xffff];
+        return t.jump_code[jump_slot(pc)];
       }
     }
     BlockId id = find_block(pc, mode);

@@ -28,7 +28,7 @@ enum class View : u8 {
 inline constexpr unsigned kViews = 3;
 
 // Tables that inline code looks up, indexed by 16 bits: of the virtual page number (TLB) or of the linear PC
-// (jump cache). A tag is the negated page address or PC, so that adding the address looked up gives 0 (+ offset)
+// (jump cache, see jump_slot). A tag is the negated page address or PC, so that adding the address looked up gives 0 (+ offset)
 // on a hit.
 struct ViewTables {
   u64 read_tag[65536];
@@ -46,7 +46,10 @@ struct AddressSpaceTables {
 constexpr u64 invalid_page_tag(u64 index) {
   return index == 0 || index == 0xffff ? u64{0} - ((index ^ 0x8000) << kPageShift) : 0;
 }
-constexpr u64 invalid_jump_tag(u64 index) { return index == 0 ? ~u64{0} : 0; }
+// Function entries stand on 16-byte boundaries: the low four bits of a PC tell too little to index with.
+inline constexpr unsigned kJumpSlotShift = 4;
+constexpr u64 jump_slot(u64 pc) { return pc >> kJumpSlotShift & 0xffff; }
+constexpr u64 invalid_jump_tag(u64 slot) { return slot == 0 ? u64{0} - (1 << kJumpSlotShift) : 0; }
 
 struct alignas(4096) ExecContext {
   CpuState state;
