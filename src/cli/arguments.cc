@@ -14,7 +14,7 @@ enum class Use {
   flag,          // our option of the same name, without
   ignore_value,  // our only behaviour, or without meaning here
   ignore_flag,
-  note_value,    // ignored, but worth a word
+  note_value,  // ignored, but worth a word
 };
 
 struct Spelling {
@@ -45,17 +45,20 @@ constexpr std::array kSpellings = {
 };
 
 const Spelling* find(std::string_view name) {
-  const auto it = std::find_if(kSpellings.begin(), kSpellings.end(), [&](const Spelling& s) { return s.name == name; });
+  const auto it =
+      std::find_if(kSpellings.begin(), kSpellings.end(), [&](const Spelling& s) { return s.name == name; });
   return it == kSpellings.end() ? nullptr : &*it;
 }
 
 // Our own options with values that QEMU does not have: what follows them is no option.
 constexpr std::array<std::string_view, 11> kOwnWithValue = {
-    "-o", "--output", "--log", "--engine", "--chaos-engine", "--rtc", "--rng-seed", "--quantum", "--boot", "--to", "--kind"};
+    "-o",         "--output",  "--log",  "--engine", "--chaos-engine", "--rtc",
+    "--rng-seed", "--quantum", "--boot", "--to",     "--kind"};
 
 }  // namespace
 
-std::vector<std::string> from_qemu_spelling(const std::vector<std::string>& arguments, std::vector<std::string>* notes) {
+std::vector<std::string> from_qemu_spelling(const std::vector<std::string>& arguments,
+                                            std::vector<std::string>* notes) {
   std::vector<std::string> out;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string& a = arguments[i];

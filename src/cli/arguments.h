@@ -6,8 +6,9 @@
 
 namespace deja {
 
-// Rewrites QEMU's single-dash spellings to ours; values of options are left alone. What has no meaning here is
-// dropped; where a user may have expected an effect, a line goes to `notes`.
-std::vector<std::string> from_qemu_spelling(const std::vector<std::string>& arguments, std::vector<std::string>* notes);
+// Rewrites QEMU's single-dash spellings to ours; values of options are left alone. What has no meaning here
+// is dropped; where a user may have expected an effect, a line goes to `notes`.
+std::vector<std::string> from_qemu_spelling(const std::vector<std::string>& arguments,
+                                            std::vector<std::string>* notes);
 
 }  // namespace deja

@@ -8,12 +8,17 @@ namespace deja {
 
 void EngineArguments::add_to(CLI::App& app) {
   const std::string group = "Engine (never visible to the guest)";
-  chaos = app.add_option("--chaos-engine", chaos_seed,
-                         "disturb everything that must not matter, from this seed: caches, block sizes, optimisations, "
-                         "scratch registers, undefined flags")
-              ->group(group);
-  app.add_option("--engine", engine, "list of: no-link, no-inline-tlb, no-inline-jumps, max-insns=N (1 to 64)")->group(group);
-  app.add_option("--log", log, "show records of these categories on standard error: guest,devices,machine,… or all")
+  chaos =
+      app.add_option(
+             "--chaos-engine", chaos_seed,
+             "disturb everything that must not matter, from this seed: caches, block sizes, optimisations, "
+             "scratch registers, undefined flags")
+          ->group(group);
+  app.add_option("--engine", engine,
+                 "list of: no-link, no-inline-tlb, no-inline-jumps, max-insns=N (1 to 64)")
+      ->group(group);
+  app.add_option("--log", log,
+                 "show records of these categories on standard error: guest,devices,machine,… or all")
       ->group(group);
   app.add_flag("--stats", stats, "print the engine's counters at the end")->group(group);
 }

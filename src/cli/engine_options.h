@@ -1,5 +1,5 @@
-// Options about the engine and about what is printed, for every verb that runs a machine. None of them can change what
-// the guest sees.
+// Options about the engine and about what is printed, for every verb that runs a machine. None of them can
+// change what the guest sees.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -25,7 +25,8 @@ std::string_view without_name(std::string_view text, std::string_view name) {
 
 Result<std::string> parse_hex(std::string_view text) {
   std::string out;
-  if (text.size() % 2) return make_error("--rng-seed {}: an even number of hexadecimal digits is needed", text);
+  if (text.size() % 2)
+    return make_error("--rng-seed {}: an even number of hexadecimal digits is needed", text);
   for (std::size_t i = 0; i < text.size(); i += 2) {
     u8 byte = 0;
     const auto [end, error] = std::from_chars(text.data() + i, text.data() + i + 2, byte, 16);
@@ -64,16 +65,22 @@ void MachineOptions::add_to(CLI::App& app) {
   app.add_option("-m,--memory", memory, "RAM: 32M to 16G; a plain number counts MiB [512M]")->group(group);
   app.add_option("--smp", smp, "number of vCPUs, 1 to 16 [1]")->group(group);
   app.add_option("--cpu", cpu, fmt::format("CPU model: {} [x86-64-v3]", cpu_model_names()))->group(group);
-  app.add_option("--kernel", kernel, "Linux bzImage or vmlinux, or a Multiboot ELF kernel")->group(group)->required();
+  app.add_option("--kernel", kernel, "Linux bzImage or vmlinux, or a Multiboot ELF kernel")
+      ->group(group)
+      ->required();
   app.add_option("--initrd", initrd, "initial RAM disk; for Multiboot: the module")->group(group);
   app.add_option("--append", append, "kernel command line, e.g. console=ttyS0")->group(group);
-  app.add_option("--boot", boot, "vmlinux: unpack a bzImage here; bzimage: the guest's own decompressor does [vmlinux]")
+  app.add_option("--boot", boot,
+                 "vmlinux: unpack a bzImage here; bzimage: the guest's own decompressor does [vmlinux]")
       ->group(group);
-  app.add_option("--serial", serial, "COM1: stdio, none, file:PATH, unix:PATH[,server[,nowait]] [stdio]")->group(group);
+  app.add_option("--serial", serial, "COM1: stdio, none, file:PATH, unix:PATH[,server[,nowait]] [stdio]")
+      ->group(group);
   app.add_option("--monitor", monitor, "listen for monitor commands on this unix socket")->group(group);
   app.add_flag("--no-reboot", no_reboot, "end when the guest resets the machine")->group(group);
-  app.add_option("--rtc", rtc, "date of the guest's clock at power-on: now, or seconds since 1970 UTC [now]")->group(group);
-  app.add_option("--rng-seed", rng_seed, "seed for the guest kernel's random numbers, hexadecimal, or none [random]")
+  app.add_option("--rtc", rtc, "date of the guest's clock at power-on: now, or seconds since 1970 UTC [now]")
+      ->group(group);
+  app.add_option("--rng-seed", rng_seed,
+                 "seed for the guest kernel's random numbers, hexadecimal, or none [random]")
       ->group(group);
   app.add_option("--quantum", quantum, "steps that a vCPU runs before the next one's turn [200000]")
       ->group(group)
@@ -90,7 +97,8 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
   spec.quantum_steps = quantum;
   spec.cmdline = append;
   spec.boot_mode = boot;
-  if (boot != "vmlinux" && boot != "bzimage") return make_error("--boot {}: there are vmlinux and bzimage", boot);
+  if (boot != "vmlinux" && boot != "bzimage")
+    return make_error("--boot {}: there are vmlinux and bzimage", boot);
   if (no_reboot) spec.options[std::string(kRebootOption)] = "off";
   request->kernel = kernel;
   request->initrd = initrd;

@@ -24,7 +24,8 @@ struct MachineOptions {
   bool no_reboot = false;
 
   void add_to(CLI::App& app);
-  // Fills in all of `request` that these options say. Reads the host's date and entropy where they are asked for.
+  // Fills in all of `request` that these options say. Reads the host's date and entropy where they are asked
+  // for.
   Status apply(SessionRequest* request, HostClock& clock) const;
 };
 

@@ -46,11 +46,12 @@ int report_session(const SessionReport& report, bool stats) {
   if (recorded) {
     if (report.recording_error) {
       note(report.recording_error->message);
-      note(fmt::format("the recording is not complete; it replays up to what was written: {}", report.recording.string()));
+      note(fmt::format("the recording is not complete; it replays up to what was written: {}",
+                       report.recording.string()));
       status = kExitError;
     } else {
-      note(fmt::format("recorded in {}: log of {}, {} digests", report.recording.string(), bytes(report.log_bytes),
-                       report.digests));
+      note(fmt::format("recorded in {}: log of {}, {} digests", report.recording.string(),
+                       bytes(report.log_bytes), report.digests));
     }
   }
   return status;

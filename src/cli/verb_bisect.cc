@@ -22,7 +22,9 @@ EngineOptions plainest_engine() {
 
 bool is_default(const EngineOptions& o) { return engine_arguments(o).empty(); }
 
-std::string name_of(const EngineOptions& o) { return is_default(o) ? "the default engine" : engine_arguments(o); }
+std::string name_of(const EngineOptions& o) {
+  return is_default(o) ? "the default engine" : engine_arguments(o);
+}
 
 int bisect(const std::string& name, const EngineOptions& other, const std::string& against) {
   RealHostClock clock;
@@ -44,13 +46,14 @@ int bisect(const std::string& name, const EngineOptions& other, const std::strin
   auto replay = run_replay({*dir, other, "", false}, nowhere, clock);
   if (!replay) return fail(replay.error());
   if (!replay->divergence) {
-    fmt::print("The replay with {} is identical to the recording ({} digests): there is nothing to narrow.\n", name_of(other),
-               replay->digests);
+    fmt::print("The replay with {} is identical to the recording ({} digests): there is nothing to narrow.\n",
+               name_of(other), replay->digests);
     return kExitOk;
   }
   const Divergence& d = *replay->divergence;
   request.to = d.step;
-  fmt::print("The replay with {} differs from the recording after step {}: {}.\n", name_of(other), format_count(d.step), d.reason);
+  fmt::print("The replay with {} differs from the recording after step {}: {}.\n", name_of(other),
+             format_count(d.step), d.reason);
   fmt::print("Comparing it with {} (the reference), step by step.\n", name_of(request.reference));
   std::fflush(stdout);
   auto report = run_bisect(request);
@@ -59,10 +62,13 @@ int bisect(const std::string& name, const EngineOptions& other, const std::strin
     fmt::print("{}DIVERGED at step {}\n", report->text, report->step);
     return kExitError;
   }
-  fmt::print("{}So it is the recording that differs from both, between steps {} and {}: what the recorder did there is not\n"
-             "what its log makes a machine do. The log's events there:\n  deja dump --from {} --to {} {}\n"
-             "Another engine to compare with: deja bisect --chaos-engine SEED {}\n",
-             report->text, format_count(d.last_good), format_count(d.step), d.last_good, d.step, dir->string(), dir->string());
+  fmt::print(
+      "{}So it is the recording that differs from both, between steps {} and {}: what the recorder did there "
+      "is not\n"
+      "what its log makes a machine do. The log's events there:\n  deja dump --from {} --to {} {}\n"
+      "Another engine to compare with: deja bisect --chaos-engine SEED {}\n",
+      report->text, format_count(d.last_good), format_count(d.step), d.last_good, d.step, dir->string(),
+      dir->string());
   return kExitError;
 }
 
@@ -76,7 +82,8 @@ void add_bisect(CLI::App& app, Action* action) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("bisect", "Find the first instruction at which a replay goes wrong");
   verb->footer(
-      "Runs two engines side by side from the same log, and narrows the first difference between them to one step.\n"
+      "Runs two engines side by side from the same log, and narrows the first difference between them to one "
+      "step.\n"
       "Examples:\n"
       "  deja bisect crash                     the default engine against one that does nothing clever\n"
       "  deja bisect --chaos-engine 7 crash    the disturbed engine against the default one");

@@ -43,11 +43,15 @@ void print_json(const std::string& path, const Info& info) {
   j["created_unix_ns"] = info.manifest.created_unix_ns;
   j["build"] = info.manifest.build;
   const MachineSpec& m = info.manifest.machine;
-  j["machine"] = {{"ram_bytes", m.ram_bytes}, {"vcpus", m.vcpus}, {"cpu_model", m.cpu_model}, {"boot_mode", m.boot_mode},
+  j["machine"] = {{"ram_bytes", m.ram_bytes},
+                  {"vcpus", m.vcpus},
+                  {"cpu_model", m.cpu_model},
+                  {"boot_mode", m.boot_mode},
                   {"cmdline", m.cmdline}};
   j["inputs"] = nlohmann::ordered_json::array();
   for (const RecordedFile& f : info.manifest.inputs)
-    j["inputs"].push_back({{"role", f.role}, {"path", f.original_path}, {"sha256", f.sha256}, {"size", f.size}});
+    j["inputs"].push_back(
+        {{"role", f.role}, {"path", f.original_path}, {"sha256", f.sha256}, {"size", f.size}});
   if (info.survey.damage) j["damage"] = info.survey.damage->message;
   fmt::print("{}\n", j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
@@ -61,8 +65,9 @@ void print_text(const std::string& path, const Info& info) {
   row("machine", fmt::format("{}, {} vCPU{} {}", bytes(m.machine.ram_bytes), m.machine.vcpus,
                              m.machine.vcpus == 1 ? "," : "s,", m.machine.cpu_model));
   for (const RecordedFile& f : m.inputs)
-    row(f.role.c_str(), fmt::format("{} ({}, sha256 {}…{})", f.original_path, bytes(f.size), f.sha256.substr(0, 12),
-                                    f.stored.empty() ? ", not in the recording" : ""));
+    row(f.role.c_str(),
+        fmt::format("{} ({}, sha256 {}…{})", f.original_path, bytes(f.size), f.sha256.substr(0, 12),
+                    f.stored.empty() ? ", not in the recording" : ""));
   if (!m.machine.cmdline.empty()) row("command line", m.machine.cmdline);
   row("steps", format_count(m.end ? m.end->final_step : info.survey.last_step));
   if (m.end) {
@@ -73,7 +78,8 @@ void print_text(const std::string& path, const Info& info) {
   row("log", fmt::format("{}: {} events, {} digests", bytes(info.log_bytes), format_count(info.survey.events),
                          format_count(info.survey.digests.size())));
   std::string end = end_text(info);
-  if (m.end && m.end->end.reason == event::EndReason::debug_exit) end += fmt::format(" with {}", m.end->end.code);
+  if (m.end && m.end->end.reason == event::EndReason::debug_exit)
+    end += fmt::format(" with {}", m.end->end.code);
   if (m.end && !m.end->end.detail.empty()) end += ": " + m.end->end.detail;
   row("ended by", end);
   if (info.survey.damage) row("damage", info.survey.damage->message);

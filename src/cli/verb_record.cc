@@ -21,8 +21,9 @@ void add_record(CLI::App& app, Action* action) {
       "  deja record -o crash -kernel bzImage -append \"console=ttyS0 panic=-1\" -nographic -no-reboot\n"
       "Ctrl-A x ends the recording, Ctrl-A c opens the monitor, Ctrl-A h lists the keys.\n"
       "Then: deja replay latest");
-  verb->add_option("-o,--output", o->name,
-                   "name of the recording, or a path with a slash [the date, in ${XDG_DATA_HOME:-~/.local/share}/deja]");
+  verb->add_option(
+      "-o,--output", o->name,
+      "name of the recording, or a path with a slash [the date, in ${XDG_DATA_HOME:-~/.local/share}/deja]");
   verb->add_flag("--no-copy-inputs", o->no_copy,
                  "only refer to kernel and initrd by their path; the recording is then not self-contained");
   o->machine.add_to(*verb);
@@ -35,7 +36,8 @@ void add_record(CLI::App& app, Action* action) {
       if (!engine) return fail(engine.error());
       request.engine = *engine;
       if (Status status = o->machine.apply(&request, clock); !status) return fail(status.error());
-      request.recording = RecordingRequest{o->name, o->no_copy ? InputStorage::reference : InputStorage::copy};
+      request.recording =
+          RecordingRequest{o->name, o->no_copy ? InputStorage::reference : InputStorage::copy};
       auto report = run_session(request, clock);
       if (!report) return fail(report.error());
       return report_session(*report, o->engine.stats);

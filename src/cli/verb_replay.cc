@@ -45,7 +45,8 @@ void add_replay(CLI::App& app, Action* action) {
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
   verb->add_option("--to", o->to, "stop there: a step number, N%, start or end");
   verb->add_flag("--quiet", o->quiet, "do not show the guest's serial output");
-  verb->add_flag("--realtime", o->realtime, "at the pace of the guest's clock, instead of as fast as possible");
+  verb->add_flag("--realtime", o->realtime,
+                 "at the pace of the guest's clock, instead of as fast as possible");
   o->engine.add_to(*verb);
   verb->final_callback([o, action] {
     *action = [o] {
@@ -67,12 +68,13 @@ void add_replay(CLI::App& app, Action* action) {
       if (o->engine.stats) std::fputs(counters_text(report->counters).c_str(), stderr);
       if (report->divergence) {
         std::fputs(report->divergence_report.c_str(), stderr);
-        fmt::print("replayed {} instructions in {}, DIVERGED at step {}\n", format_count(report->instructions),
-                   seconds(report->host_ns), format_count(report->divergence->step));
+        fmt::print("replayed {} instructions in {}, DIVERGED at step {}\n",
+                   format_count(report->instructions), seconds(report->host_ns),
+                   format_count(report->divergence->step));
         return kExitError;
       }
-      fmt::print("replayed {} instructions in {}, {} digests, identical\n", format_count(report->instructions),
-                 seconds(report->host_ns), report->digests);
+      fmt::print("replayed {} instructions in {}, {} digests, identical\n",
+                 format_count(report->instructions), seconds(report->host_ns), report->digests);
       return kExitOk;
     };
   });

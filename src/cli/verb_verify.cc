@@ -35,12 +35,14 @@ void add_verify(CLI::App& app, Action* action) {
     std::vector<std::string> recordings;
   };
   auto o = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("verify", "Replay without output; the exit status says whether it was identical");
+  CLI::App* verb =
+      app.add_subcommand("verify", "Replay without output; the exit status says whether it was identical");
   verb->footer(
       "Examples:\n"
       "  deja verify latest && echo reproducible\n"
       "  deja verify --chaos-engine 7 crash boot\n"
-      "Prints `identical: N instructions, M digests` or `DIVERGED at …` for each; status 0 when all are identical.");
+      "Prints `identical: N instructions, M digests` or `DIVERGED at …` for each; status 0 when all are "
+      "identical.");
   verb->add_option("REC", o->recordings, "names or paths of recordings, or `latest`")->required();
   o->engine.add_to(*verb);
   verb->final_callback([o, action] {

@@ -6,11 +6,12 @@
 namespace deja {
 
 void add_version(CLI::App& app, Action* action) {
-  CLI::App* verb = app.add_subcommand("version", "Print the version, and those of recordings that it can replay");
+  CLI::App* verb =
+      app.add_subcommand("version", "Print the version, and those of recordings that it can replay");
   verb->final_callback([action] {
     *action = [] {
-      fmt::print("deja {}, recording format {}, machine behaviour {}\n", build_version(), kRecordingFormatVersion,
-                 kMachineBehaviour);
+      fmt::print("deja {}, recording format {}, machine behaviour {}\n", build_version(),
+                 kRecordingFormatVersion, kMachineBehaviour);
       return kExitOk;
     };
   });

@@ -31,6 +31,12 @@ struct Apply {
 
 }  // namespace
 
-void apply_event(Machine& machine, const EventBody& body) { std::visit(Apply{machine}, body); }
+void apply_event(Machine& machine, const EventBody& body) {
+  if (!reaches_machine(body)) return;
+  bring_to_rest(machine);
+  std::visit(Apply{machine}, body);
+}
+
+void bring_to_rest(Machine& machine) { machine.run(machine.clock().steps); }
 
 }  // namespace deja

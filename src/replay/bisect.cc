@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "replay/apply.h"
 #include "replay/machine_report.h"
 #include "replay/position.h"
 #include "replay/replayer.h"
@@ -34,7 +35,7 @@ struct Pair {
   }
   bool same() {
     if (reference->step() != other->step()) return false;
-    for (Replayer* r : {reference.get(), other.get()}) r->machine().run(r->step());
+    for (Replayer* r : {reference.get(), other.get()}) bring_to_rest(r->machine());
     return reference->machine().digest() == other->machine().digest();
   }
   // Neither can go on as recorded.
@@ -50,7 +51,8 @@ Result<BisectReport> run_bisect(const BisectRequest& request) {
   DEJA_ASSIGN(Recording recording, Recording::open(request.dir));
   const LogSurvey survey = survey_log(recording);
   Step good = request.from, bad = std::min(request.to, survey.last_step);
-  if (bad <= good) return make_error("{}: there is nothing between step {} and step {}", request.dir.string(), good, bad);
+  if (bad <= good)
+    return make_error("{}: there is nothing between step {} and step {}", request.dir.string(), good, bad);
   bool differ = false;
   while (bad - good > 1 || !differ) {
     say(fmt::format("comparing steps {} to {}", format_count(good), format_count(bad)));
@@ -58,8 +60,9 @@ Result<BisectReport> run_bisect(const BisectRequest& request) {
     DEJA_ASSIGN(Pair pair, Pair::open(request));
     DEJA_TRY(pair.run_to(good));
     if (good == request.from && !differ && !pair.same())
-      return make_error("{}: the two engines differ already at step {}, where the search was to start; search from step 0",
-                        request.dir.string(), format_count(good));
+      return make_error(
+          "{}: the two engines differ already at step {}, where the search was to start; search from step 0",
+          request.dir.string(), format_count(good));
     bool found = false;
     while (!found && good < bad) {
       const Step next = std::min(bad, good + interval);
@@ -72,18 +75,21 @@ Result<BisectReport> run_bisect(const BisectRequest& request) {
         if (pair.stuck()) break;
       }
     }
-    // What differed once differs again, or the difference is not a function of the options: an engine bug of another sort.
+    // What differed once differs again, or the difference is not a function of the options: an engine bug of
+    // another sort.
     if (!found) {
       BisectReport report;
       report.step = good;
-      report.text = differ ? "A difference seen before did not show again: the engine depends on something besides its options.\n"
+      report.text = differ ? "A difference seen before did not show again: the engine depends on something "
+                             "besides its options.\n"
                            : fmt::format("Both engines agree up to step {}.\n", format_count(good));
       return report;
     }
   }
 
   BisectReport report{true, bad, {}};
-  report.text = fmt::format("The machines agree after step {} and differ after step {}.\n", format_count(good), format_count(bad));
+  report.text = fmt::format("The machines agree after step {} and differ after step {}.\n",
+                            format_count(good), format_count(bad));
   {
     // A machine of its own, since looking at the guest's page tables may set accessed bits.
     DEJA_ASSIGN(const std::unique_ptr<Replayer> before, Replayer::open(request.dir, request.reference));
@@ -92,13 +98,15 @@ Result<BisectReport> run_bisect(const BisectRequest& request) {
     (void)stop;
     report.text += "\nBefore the step:\n" + describe_cpus(before->machine());
     report.text += "Last events:\n";
-    for (const LogEvent& e : before->recent_events()) report.text += fmt::format("  {:>14} {}\n", e.step, describe(e.body));
+    for (const LogEvent& e : before->recent_events())
+      report.text += fmt::format("  {:>14} {}\n", e.step, describe(e.body));
   }
   DEJA_ASSIGN(Pair pair, Pair::open(request));
   DEJA_TRY(pair.run_to(bad));
   report.text += "\nAfter the step, reference first:\n";
   for (const Replayer* r : {pair.reference.get(), pair.other.get()})
-    if (r->divergence()) report.text += fmt::format("  at step {}: {}\n", format_count(r->step()), r->divergence()->reason);
+    if (r->divergence())
+      report.text += fmt::format("  at step {}: {}\n", format_count(r->step()), r->divergence()->reason);
   report.text += describe_differences(pair.reference->machine(), pair.other->machine(), kDifferences);
   return report;
 }

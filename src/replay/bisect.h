@@ -1,4 +1,5 @@
-// Narrows a divergence to one step, by running two machines side by side from one log and comparing their digests.
+// Narrows a divergence to one step, by running two machines side by side from one log and comparing their
+// digests.
 #pragma once
 
 #include <filesystem>
@@ -14,8 +15,8 @@ namespace deja {
 struct BisectRequest {
   std::filesystem::path dir;
   EngineOptions reference, other;
-  Step from = 0;            // here both are known to agree
-  Step to = kNeverStep;     // not further than this; kNeverStep: the end of the recording
+  Step from = 0;         // here both are known to agree
+  Step to = kNeverStep;  // not further than this; kNeverStep: the end of the recording
   std::function<void(const std::string&)> progress;  // a line now and then; may be empty
 };
 

@@ -1,5 +1,5 @@
-// From a machine's description, as a manifest holds it, and the files it names, to what Machine::create takes.
-// Recording and replay both come through here, so that they build the same machine.
+// From a machine's description, as a manifest holds it, and the files it names, to what Machine::create
+// takes. Recording and replay both come through here, so that they build the same machine.
 #pragma once
 
 #include <optional>

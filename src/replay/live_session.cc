@@ -16,7 +16,7 @@ constexpr u64 kProgressNs = kSecond;
 constexpr u64 kRetryNs = kSecond;  // a disk that refused
 constexpr Step kMinSlice = 10'000, kMaxSlice = 20'000'000;
 constexpr i64 kWallClockSet = 500'000'000;  // the host's date jumped; NTP's slewing is slower
-constexpr Step kStillbornSteps = 100'000;          // a guest that resets itself before this has not started
+constexpr Step kStillbornSteps = 100'000;   // a guest that resets itself before this has not started
 constexpr u64 kStillbornLimit = 20;
 
 }  // namespace
@@ -37,7 +37,8 @@ event::End LiveSession::run() {
   started_ns_ = clock_.monotonic_ns();
   pace_ns_ = static_cast<i64>(started_ns_ - machine_.clock().now());
   next_progress_ns_ = started_ns_ + kProgressNs;
-  if (sink_) next_digest_ = (machine_.clock().steps / options_.digest_interval + 1) * options_.digest_interval;
+  if (sink_)
+    next_digest_ = (machine_.clock().steps / options_.digest_interval + 1) * options_.digest_interval;
   const i64 wall = clock_.wall_unix_ns();
   wall_minus_monotonic_ = wall - static_cast<i64>(started_ns_);
   log(event::WallClock{wall});
@@ -219,6 +220,7 @@ void LiveSession::housekeeping() {
 }
 
 void LiveSession::take_digest() {
+  bring_to_rest(machine_);
   const MachineDigest d = machine_.digest();
   ++digests_;
   log(event::Digest{d.cpu, d.ram, d.devices});
@@ -262,14 +264,19 @@ void LiveSession::watch_resets() {
   last_reset_step_ = steps;
   if (stillborn_ >= kStillbornLimit)
     finish(event::EndReason::shutdown, 0,
-           "the guest resets itself right after every start (a triple fault?): is this kernel made for this machine?");
+           "the guest resets itself right after every start (a triple fault?): is this kernel made for this "
+           "machine?");
 }
 
 std::string LiveSession::status() {
   const Clock& clock = machine_.clock();
-  const char* state = paused_ ? "paused" : in_trouble_ ? "paused: the host refuses to write" : idle_ ? "idle" : "running";
-  std::string text = fmt::format("{} at step {}, virtual time {:.3f} s, host time {:.3f} s\n", state, clock.steps,
-                                 static_cast<double>(clock.now()) / 1e9, static_cast<double>(host_ns()) / 1e9);
+  const char* state = paused_       ? "paused"
+                      : in_trouble_ ? "paused: the host refuses to write"
+                      : idle_       ? "idle"
+                                    : "running";
+  std::string text =
+      fmt::format("{} at step {}, virtual time {:.3f} s, host time {:.3f} s\n", state, clock.steps,
+                  static_cast<double>(clock.now()) / 1e9, static_cast<double>(host_ns()) / 1e9);
   if (sink_) text += fmt::format("recording: {}, {} digests\n", sink_->describe(), digests_);
   if (machine_.resets()) text += fmt::format("the guest has been reset {} times\n", machine_.resets());
   return text;

@@ -1,9 +1,9 @@
 // Runs a machine against the real world: inputs come when they come, an idle guest sleeps on the host, and
 // what cannot be computed again is handed to an event sink.
 //
-// Time: virtual time keeps pace with the host's clock while the guest is idle. A busy guest runs as fast as it
-// can, so its clock may fall behind (or get ahead); the next idle phases make up for it: they do not sleep (or
-// sleep longer) until both agree again.
+// Time: virtual time keeps pace with the host's clock while the guest is idle. A busy guest runs as fast as
+// it can, so its clock may fall behind (or get ahead); the next idle phases make up for it: they do not sleep
+// (or sleep longer) until both agree again.
 #pragma once
 
 #include <functional>
@@ -92,18 +92,18 @@ class LiveSession {
   Notify notify_;
   LiveOptions options_;
 
-  u64 started_ns_ = 0;        // host time
-  i64 pace_ns_ = 0;           // host time at which virtual time would be 0
+  u64 started_ns_ = 0;            // host time
+  i64 pace_ns_ = 0;               // host time at which virtual time would be 0
   u64 stand_still_since_ns_ = 0;  // host time; while standing_still()
   u64 next_retry_ns_ = 0;         // host time; while in_trouble_
-  bool paused_ = false;       // by a person
-  bool in_trouble_ = false;   // the host refuses what must be written
-  u64 next_progress_ns_ = 0;  // host time
+  bool paused_ = false;           // by a person
+  bool in_trouble_ = false;       // the host refuses what must be written
+  u64 next_progress_ns_ = 0;      // host time
   u64 next_poll_ns_ = 0;
   i64 wall_minus_monotonic_ = 0;
   Step slice_ = 100'000;  // steps that take about a millisecond
   Step next_digest_ = kNeverStep;
-  std::string text_;  // from the guest, port 0, not yet handed on
+  std::string text_;   // from the guest, port 0, not yet handed on
   bool idle_ = false;  // the machine said so, and neither input nor time has reached it since
   u64 warps_ = 0;
   u64 digests_ = 0;

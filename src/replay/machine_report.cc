@@ -18,7 +18,8 @@ constexpr const char* kSegNames[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
 using Rows = std::vector<std::pair<std::string, std::string>>;
 
 void add_segment(Rows& rows, const std::string& name, const SegmentRegister& s) {
-  rows.emplace_back(name, fmt::format("{:04x} base={:x} limit={:x} attr={:x}", s.selector, s.base, s.limit, s.attr));
+  rows.emplace_back(
+      name, fmt::format("{:04x} base={:x} limit={:x} attr={:x}", s.selector, s.base, s.limit, s.attr));
 }
 
 std::string hex_bytes(const u8* p, std::size_t n) {
@@ -30,7 +31,9 @@ std::string hex_bytes(const u8* p, std::size_t n) {
 // Every register by name, so that two vCPUs are compared in the words they are printed in.
 Rows registers(const CpuState& s) {
   Rows rows;
-  const auto hex = [&](const std::string& name, u64 v) { rows.emplace_back(name, fmt::format("{:016x}", v)); };
+  const auto hex = [&](const std::string& name, u64 v) {
+    rows.emplace_back(name, fmt::format("{:016x}", v));
+  };
   for (unsigned i = 0; i < 16; ++i) hex(kGprNames[i], s.gpr[i]);
   hex("rip", s.rip);
   hex("rflags", s.rflags);
@@ -45,7 +48,8 @@ Rows registers(const CpuState& s) {
   rows.emplace_back("gdtr", fmt::format("{:x} limit={:x}", s.gdtr.base, s.gdtr.limit));
   rows.emplace_back("idtr", fmt::format("{:x} limit={:x}", s.idtr.base, s.idtr.limit));
   const Msrs& m = s.msr;
-  hex("apic_base", m.apic_base), hex("pat", m.pat), hex("star", m.star), hex("lstar", m.lstar), hex("cstar", m.cstar);
+  hex("apic_base", m.apic_base), hex("pat", m.pat), hex("star", m.star), hex("lstar", m.lstar),
+      hex("cstar", m.cstar);
   hex("fmask", m.fmask), hex("kernel_gs_base", m.kernel_gs_base), hex("sysenter_cs", m.sysenter_cs);
   hex("sysenter_esp", m.sysenter_esp), hex("sysenter_eip", m.sysenter_eip), hex("tsc_aux", m.tsc_aux);
   hex("tsc_adjust", m.tsc_adjust), hex("misc_enable", m.misc_enable), hex("spec_ctrl", m.spec_ctrl);
@@ -80,7 +84,8 @@ std::vector<SavedDevice> split_devices(const std::vector<u8>& saved) {
     out.push_back({std::move(name), std::string(reinterpret_cast<const char*>(saved.data()) + body, size)});
     at = body + size;
   }
-  out.push_back({"machine", std::string(reinterpret_cast<const char*>(saved.data()) + at, saved.size() - at)});
+  out.push_back(
+      {"machine", std::string(reinterpret_cast<const char*>(saved.data()) + at, saved.size() - at)});
   return out;
 }
 
@@ -90,7 +95,8 @@ std::string differing_registers(Machine& a, Machine& b) {
     const Rows ra = registers(a.cpu(i)), rb = registers(b.cpu(i));
     for (std::size_t k = 0; k < ra.size(); ++k) {
       if (ra[k].second == rb[k].second) continue;
-      text += fmt::format("  vCPU {} {:<8} {}\n  {:>15} {}\n", i, ra[k].first, ra[k].second, "", rb[k].second);
+      text +=
+          fmt::format("  vCPU {} {:<8} {}\n  {:>15} {}\n", i, ra[k].first, ra[k].second, "", rb[k].second);
     }
   }
   const std::vector<u8> sa = a.save_cpus(), sb = b.save_cpus();
@@ -109,7 +115,8 @@ std::string differing_ram(Machine& a, Machine& b, unsigned limit) {
     if (++pages > limit) continue;
     for (u64 i = 0; i < kPageSize; i += 8) {
       if (std::memcmp(pa + i, pb + i, 8) == 0) continue;
-      text += fmt::format("  RAM at {:#x}    {}\n  {:>15} {}\n", page.value + i, hex_bytes(pa + i, 8), "", hex_bytes(pb + i, 8));
+      text += fmt::format("  RAM at {:#x}    {}\n  {:>15} {}\n", page.value + i, hex_bytes(pa + i, 8), "",
+                          hex_bytes(pb + i, 8));
       break;
     }
   }
@@ -124,9 +131,12 @@ std::string differing_devices(Machine& a, Machine& b) {
     if (da[i].bytes == db[i].bytes) continue;
     const std::size_t n = std::min(da[i].bytes.size(), db[i].bytes.size());
     const auto at = static_cast<std::size_t>(
-        std::mismatch(da[i].bytes.begin(), da[i].bytes.begin() + static_cast<std::ptrdiff_t>(n), db[i].bytes.begin()).first -
+        std::mismatch(da[i].bytes.begin(), da[i].bytes.begin() + static_cast<std::ptrdiff_t>(n),
+                      db[i].bytes.begin())
+            .first -
         da[i].bytes.begin());
-    text += fmt::format("  device {}: saved state differs from byte {} of {} on\n", da[i].name, at, da[i].bytes.size());
+    text += fmt::format("  device {}: saved state differs from byte {} of {} on\n", da[i].name, at,
+                        da[i].bytes.size());
   }
   return text;
 }
@@ -147,9 +157,12 @@ std::string next_instruction(Machine& machine, unsigned i) {
     have += n;
   }
   if (have == 0) return "(page fault)";
-  const CodeSize size = s.code_size() == 8 ? CodeSize::bits64 : s.code_size() == 4 ? CodeSize::bits32 : CodeSize::bits16;
+  const CodeSize size = s.code_size() == 8   ? CodeSize::bits64
+                        : s.code_size() == 4 ? CodeSize::bits32
+                                             : CodeSize::bits16;
   Insn insn;
-  if (decode(bytes, have, size, s.seg[SS].big(), &insn) != DecodeStatus::ok) return "(undefined) " + hex_bytes(bytes, 1);
+  if (decode(bytes, have, size, s.seg[SS].big(), &insn) != DecodeStatus::ok)
+    return "(undefined) " + hex_bytes(bytes, 1);
   std::string code;
   for (unsigned k = 0; k < insn.length; ++k) code += fmt::format("{:02x}", bytes[k]);
   return fmt::format("{}  [{}]", disassemble(bytes, insn.length, size, linear), code);
@@ -159,11 +172,13 @@ std::string describe_cpus(Machine& machine) {
   std::string text;
   for (unsigned i = 0; i < machine.vcpu_count(); ++i) {
     const CpuState& s = machine.cpu(i);
-    text += fmt::format("vCPU {}, before {:04x}:{:x}  {}\n", i, s.seg[CS].selector, s.rip, next_instruction(machine, i));
+    text += fmt::format("vCPU {}, before {:04x}:{:x}  {}\n", i, s.seg[CS].selector, s.rip,
+                        next_instruction(machine, i));
     const Rows rows = registers(s);
     constexpr std::size_t kShort = 22;  // general registers, RIP, RFLAGS, CR0..CR4: what fits on a screen
     for (std::size_t k = 0; k < kShort; ++k)
-      text += fmt::format("  {:<6} {}{}", rows[k].first, rows[k].second, k % 3 == 2 || k + 1 == kShort ? "\n" : "");
+      text += fmt::format("  {:<6} {}{}", rows[k].first, rows[k].second,
+                          k % 3 == 2 || k + 1 == kShort ? "\n" : "");
   }
   return text;
 }

@@ -16,12 +16,15 @@ Result<Step> parse_position(std::string_view text, Step last) {
   const char* end = digits.data() + digits.size();
   const auto [stop, error] = std::from_chars(digits.data(), end, n);
   if (error != std::errc() || stop != end)
-    return make_error("'{}' is not a position; write a step number, a percentage such as 50%, `start` or `end`", text);
+    return make_error(
+        "'{}' is not a position; write a step number, a percentage such as 50%, `start` or `end`", text);
   if (percent) {
     if (n > 100) return make_error("'{}' is not a position: 0% to 100% are possible", text);
     return static_cast<Step>(u128{last} * n / 100);
   }
-  if (n > last) return make_error("step {} is behind the end of the recording, which is step {}", format_count(n), format_count(last));
+  if (n > last)
+    return make_error("step {} is behind the end of the recording, which is step {}", format_count(n),
+                      format_count(last));
   return n;
 }
 

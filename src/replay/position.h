@@ -9,8 +9,8 @@
 
 namespace deja {
 
-// A step number (with or without thousands separators), "N%" of the recording, "start" or "end". `last` is the last
-// step of the recording; what lies behind it is refused.
+// A step number (with or without thousands separators), "N%" of the recording, "start" or "end". `last` is
+// the last step of the recording; what lies behind it is refused.
 Result<Step> parse_position(std::string_view text, Step last);
 
 // 3,214,567,890

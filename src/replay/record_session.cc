@@ -26,7 +26,8 @@ class RecordingSink final : public EventSink {
   RecordingWriter& writer_;
 };
 
-Result<std::unique_ptr<RecordingWriter>> start_recording(const std::filesystem::path& dir, const SessionRequest& request,
+Result<std::unique_ptr<RecordingWriter>> start_recording(const std::filesystem::path& dir,
+                                                         const SessionRequest& request,
                                                          const GuestFiles& files, HostClock& clock) {
   RecordingManifest manifest;
   manifest.machine_version = kMachineBehaviour;
@@ -40,7 +41,8 @@ Result<std::unique_ptr<RecordingWriter>> start_recording(const std::filesystem::
   DEJA_ASSIGN(RecordedFile kernel, add_input(dir, "kernel", files.kernel.path, files.kernel.bytes, storage));
   manifest.inputs.push_back(std::move(kernel));
   if (files.initrd) {
-    DEJA_ASSIGN(RecordedFile initrd, add_input(dir, "initrd", files.initrd->path, files.initrd->bytes, storage));
+    DEJA_ASSIGN(RecordedFile initrd,
+                add_input(dir, "initrd", files.initrd->path, files.initrd->bytes, storage));
     manifest.inputs.push_back(std::move(initrd));
   }
   return RecordingWriter::create(dir, std::move(manifest), clock);

@@ -1,5 +1,5 @@
-// A session with the real world, recorded (`deja record`) or not (`deja run`): from what the user asked for to
-// the end of the run.
+// A session with the real world, recorded (`deja record`) or not (`deja run`): from what the user asked for
+// to the end of the run.
 #pragma once
 
 #include <filesystem>

@@ -13,7 +13,8 @@ std::string incomplete_note(RecordingState state, const LogSurvey& survey) {
   const std::string step = format_count(survey.last_step);
   switch (state) {
     case RecordingState::writing:
-      return fmt::format("the recording is still being written; this is what is there so far, up to step {}", step);
+      return fmt::format("the recording is still being written; this is what is there so far, up to step {}",
+                         step);
     case RecordingState::killed:
       return fmt::format("recording incomplete: ended by the death of its recorder after step {}{}", step,
                          survey.torn ? "; a part of a frame behind that is ignored" : "");
@@ -21,18 +22,21 @@ std::string incomplete_note(RecordingState state, const LogSurvey& survey) {
       break;
   }
   if (survey.end && survey.end->reason == event::EndReason::host_error)
-    return fmt::format("the recording was ended by trouble at the host after step {}: {}", step, survey.end->detail);
+    return fmt::format("the recording was ended by trouble at the host after step {}: {}", step,
+                       survey.end->detail);
   return {};
 }
 
 std::string report_of(Replayer& replayer, const ReplayRequest& request) {
   const Divergence& d = *replayer.divergence();
-  std::string text = fmt::format("At step {} the replay is not what was recorded: {}.\n", format_count(d.step), d.reason);
+  std::string text =
+      fmt::format("At step {} the replay is not what was recorded: {}.\n", format_count(d.step), d.reason);
   text += d.last_good ? fmt::format("The digest at step {} was identical.\n", format_count(d.last_good))
                       : "No digest before it was checked.\n";
   if (d.digests) {
     const auto row = [&](const char* name, u64 recorded, u64 replayed) {
-      text += fmt::format("  {:<8} {:016x}  {:016x}{}\n", name, recorded, replayed, recorded == replayed ? "" : "  differs");
+      text += fmt::format("  {:<8} {:016x}  {:016x}{}\n", name, recorded, replayed,
+                          recorded == replayed ? "" : "  differs");
     };
     text += fmt::format("  {:<8} {:<16}  {}\n", "digest", "recorded", "replayed");
     row("cpu", d.digests->recorded.cpu, d.digests->replayed.cpu);
@@ -41,10 +45,11 @@ std::string report_of(Replayer& replayer, const ReplayRequest& request) {
   }
   text += "\nThe replayed machine:\n" + describe_cpus(replayer.machine());
   text += "\nLast events applied:\n";
-  for (const LogEvent& e : replayer.recent_events()) text += fmt::format("  {:>14} {}\n", e.step, describe(e.body));
+  for (const LogEvent& e : replayer.recent_events())
+    text += fmt::format("  {:>14} {}\n", e.step, describe(e.body));
   const std::string engine = engine_arguments(request.engine);
-  text += fmt::format("\nTo find the instruction where they part:\n  deja bisect {}{}\n", engine.empty() ? "" : engine + " ",
-                      request.dir.string());
+  text += fmt::format("\nTo find the instruction where they part:\n  deja bisect {}{}\n",
+                      engine.empty() ? "" : engine + " ", request.dir.string());
   return text;
 }
 
@@ -57,7 +62,8 @@ std::string engine_arguments(const EngineOptions& options) {
   if (!options.translate.link) add("no-link");
   if (!options.translate.inline_tlb) add("no-inline-tlb");
   if (!options.translate.inline_jumps) add("no-inline-jumps");
-  if (options.translate.max_insns != standard.max_insns) add(fmt::format("max-insns={}", options.translate.max_insns));
+  if (options.translate.max_insns != standard.max_insns)
+    add(fmt::format("max-insns={}", options.translate.max_insns));
   std::string text = options.chaos.enabled ? fmt::format("--chaos-engine {}", options.chaos.seed) : "";
   if (!list.empty()) text += (text.empty() ? "--engine " : " --engine ") + list;
   return text;
@@ -71,8 +77,8 @@ Result<ReplayReport> run_replay(const ReplayRequest& request, SerialOutput& outp
   report.note = incomplete_note(recording.state, survey);
   if (survey.damage) {
     if (request.to.empty())
-      return make_error("{}\nTo replay what is intact: deja replay --to {} {}", survey.damage->message, survey.last_step,
-                        request.dir.string());
+      return make_error("{}\nTo replay what is intact: deja replay --to {} {}", survey.damage->message,
+                        survey.last_step, request.dir.string());
     report.note = survey.damage->message;
   }
   Step target = survey.last_step;
@@ -95,7 +101,8 @@ Result<ReplayReport> run_replay(const ReplayRequest& request, SerialOutput& outp
       clock.sleep_until(at);
     };
   }
-  DEJA_ASSIGN(const std::unique_ptr<Replayer> replayer, Replayer::open(request.dir, request.engine, std::move(hooks)));
+  DEJA_ASSIGN(const std::unique_ptr<Replayer> replayer,
+              Replayer::open(request.dir, request.engine, std::move(hooks)));
   // In pieces, so that output that cannot be shown ends the replay soon.
   constexpr Step kPiece = 100'000'000;
   Replayer::Stop stop = Replayer::Stop::reached;

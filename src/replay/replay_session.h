@@ -30,7 +30,8 @@ struct ReplayReport {
   EngineCounters counters;
 };
 
-// `output` gets what the guest sends on COM1. An error: the recording cannot be replayed, or not as far as asked.
+// `output` gets what the guest sends on COM1. An error: the recording cannot be replayed, or not as far as
+// asked.
 Result<ReplayReport> run_replay(const ReplayRequest& request, SerialOutput& output, HostClock& clock);
 
 // "--chaos-engine 7 --engine no-link": what makes another command use the same engine; empty for the default.

@@ -9,13 +9,14 @@
 namespace deja {
 namespace {
 
-constexpr Step kChunk = 4'000'000;       // steps between two looks at output and pace
-constexpr std::size_t kRecent = 12;      // events kept for a report
+constexpr Step kChunk = 4'000'000;        // steps between two looks at output and pace
+constexpr std::size_t kRecent = 12;       // events kept for a report
 constexpr u64 kLongestNs = u64{1} << 62;  // 146 years: no sleep takes virtual time past this
 
 }  // namespace
 
-Result<std::unique_ptr<Replayer>> Replayer::open(const std::filesystem::path& dir, const EngineOptions& engine, Hooks hooks) {
+Result<std::unique_ptr<Replayer>> Replayer::open(const std::filesystem::path& dir,
+                                                 const EngineOptions& engine, Hooks hooks) {
   DEJA_ASSIGN(Recording recording, Recording::open(dir));
   std::unique_ptr<Replayer> r(new Replayer(std::move(recording)));
   DEJA_TRY(r->init(engine, std::move(hooks)));
@@ -26,7 +27,8 @@ Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
   const RecordingManifest& m = recording_.manifest;
   if (m.machine_version != kMachineBehaviour) {
     return make_error(
-        "{}: was recorded by a deja whose machine behaves differently (version {}, this one has {}); replay it with build {}",
+        "{}: was recorded by a deja whose machine behaves differently (version {}, this one has {}); replay "
+        "it with build {}",
         recording_.dir.string(), m.machine_version, kMachineBehaviour, m.build);
   }
   std::string kernel, initrd;
@@ -64,10 +66,12 @@ bool Replayer::drive(Step target) {
     const MachineStop stop = machine_->run(std::min(target, step() + kChunk));
     show_output();
     if (hooks_.pace) hooks_.pace(machine_->now());
-    if (stop == MachineStop::ended && step() < target) return diverge("the machine ended here; in the recording it went on");
+    if (stop == MachineStop::ended && step() < target)
+      return diverge("the machine ended here; in the recording it went on");
     if (stop != MachineStop::idle || step() == target) continue;
     const VtimeNs deadline = machine_->next_deadline();
-    if (deadline == kNeverNs) return diverge("every vCPU waits for an interrupt and none will come; in the recording it went on");
+    if (deadline == kNeverNs)
+      return diverge("every vCPU waits for an interrupt and none will come; in the recording it went on");
     if (hooks_.pace) hooks_.pace(deadline);
     machine_->warp(machine_->warp_to_deadline());
     ++warps_;
@@ -77,12 +81,13 @@ bool Replayer::drive(Step target) {
 
 bool Replayer::apply(const LogEvent& event) {
   if (const auto* cut = std::get_if<event::IdleCut>(&event.body)) {
+    bring_to_rest(*machine_);
     const VtimeNs now = machine_->now();
     if (cut->warp_ns > kLongestNs || now + cut->warp_ns > kLongestNs)
       return diverge(fmt::format("the recorded sleep of {} ns is longer than any", cut->warp_ns));
     if (machine_->next_deadline() != kNeverNs && cut->warp_ns > machine_->warp_to_deadline())
-      return diverge(fmt::format("the recorded sleep of {} ns passes the next timer's deadline, {} ns away", cut->warp_ns,
-                                 machine_->warp_to_deadline()));
+      return diverge(fmt::format("the recorded sleep of {} ns passes the next timer's deadline, {} ns away",
+                                 cut->warp_ns, machine_->warp_to_deadline()));
     if (hooks_.pace) hooks_.pace(now + cut->warp_ns);
     machine_->warp(cut->warp_ns);
     ++warps_;
@@ -90,8 +95,7 @@ bool Replayer::apply(const LogEvent& event) {
   }
   if (const auto* recorded = std::get_if<event::Digest>(&event.body)) {
     if (!check_digests_) return true;
-    // Brings the machine to rest at this step, as it was when the digest was taken; no time passes.
-    machine_->run(step());
+    bring_to_rest(*machine_);
     const MachineDigest expected{recorded->cpu, recorded->ram, recorded->devices};
     const MachineDigest got = machine_->digest();
     ++digests_checked_;

@@ -1,5 +1,5 @@
-// A machine driven by an event log: what LiveSession wrote is read back, each event at its step. Sleeps up to a timer
-// deadline are recomputed.
+// A machine driven by an event log: what LiveSession wrote is read back, each event at its step. Sleeps up to
+// a timer deadline are recomputed.
 #pragma once
 
 #include <deque>
@@ -18,8 +18,8 @@ namespace deja {
 // The replay does something else than the recording says.
 struct Divergence {
   Step step = 0;
-  Step last_good = 0;   // the last digest before that was identical; 0: the start
-  std::string reason;   // for people
+  Step last_good = 0;  // the last digest before that was identical; 0: the start
+  std::string reason;  // for people
   // When a digest shows it; else the machine cannot go on as recorded.
   struct Digests {
     MachineDigest recorded, replayed;
@@ -35,7 +35,8 @@ class Replayer {
   };
 
   // Checks that this program can replay it, reads the inputs, builds the machine.
-  static Result<std::unique_ptr<Replayer>> open(const std::filesystem::path& dir, const EngineOptions& engine, Hooks hooks = {});
+  static Result<std::unique_ptr<Replayer>> open(const std::filesystem::path& dir, const EngineOptions& engine,
+                                                Hooks hooks = {});
 
   // off: digests in the log are passed over (bisect compares machines with each other).
   void check_digests(bool on) { check_digests_ = on; }

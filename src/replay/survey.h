@@ -12,8 +12,8 @@ namespace deja {
 struct LogSurvey {
   Step last_step = 0;  // of the last event
   u64 events = 0;
-  u64 last_progress_ns = 0;     // host time since the start, as of the last progress mark
-  std::vector<Step> digests;    // where they are, in order
+  u64 last_progress_ns = 0;   // host time since the start, as of the last progress mark
+  std::vector<Step> digests;  // where they are, in order
   std::optional<event::End> end;
   std::optional<Error> damage;  // reading stopped here; what lies before it is intact
   bool torn = false;            // the last frame was not written in full

@@ -1,0 +1,89 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "cli/arguments.h"
+#include "cli/engine_options.h"
+#include "cli/machine_options.h"
+#include "cli/messages.h"
+
+namespace deja {
+namespace {
+
+using testing::ElementsAre;
+
+std::vector<std::string> rewritten(std::vector<std::string> arguments, std::size_t notes = 0) {
+  std::vector<std::string> said;
+  auto out = from_qemu_spelling(arguments, &said);
+  EXPECT_EQ(said.size(), notes);
+  return out;
+}
+
+TEST(Arguments, QemuSpellings) {
+  EXPECT_THAT(rewritten({"record", "-kernel", "k", "-initrd", "i", "-append", "-a --b", "-m", "1G", "-smp",
+                         "2", "-no-reboot"}),
+              ElementsAre("record", "--kernel=k", "--initrd=i", "--append=-a --b", "-m", "1G", "--smp=2",
+                          "--no-reboot"));
+  EXPECT_THAT(
+      rewritten({"run", "-nographic", "-display", "none", "-machine", "q35", "-M", "pc", "-kernel", "k"}, 2),
+      ElementsAre("run", "--kernel=k"));
+}
+
+TEST(Arguments, ValuesAreLeftAlone) {
+  EXPECT_THAT(rewritten({"record", "-o", "-nographic", "--append", "-kernel", "--log", "all", "rec"}),
+              ElementsAre("record", "-o", "-nographic", "--append=-kernel", "--log", "all", "rec"));
+  EXPECT_THAT(rewritten({"verify", "--", "-kernel"}), ElementsAre("verify", "--", "-kernel"));
+  EXPECT_THAT(rewritten({"run", "-kernel"}), ElementsAre("run", "--kernel"));
+}
+
+TEST(MemorySize, Parses) {
+  EXPECT_EQ(parse_memory_size("512M").value(), 512_MiB);
+  EXPECT_EQ(parse_memory_size("512").value(), 512_MiB);
+  EXPECT_EQ(parse_memory_size("2G").value(), 2_GiB);
+  EXPECT_EQ(parse_memory_size("size=64m").value(), 64_MiB);
+  EXPECT_EQ(parse_memory_size("131072K").value(), 128_MiB);
+  for (const char* bad :
+       {"", "M", "x", "31M", "17G", "-1", "1T", "100000K", "99999999999999999999G", "18446744073709551615"})
+    EXPECT_FALSE(parse_memory_size(bad).ok()) << bad;
+}
+
+TEST(EngineList, Parses) {
+  EngineOptions o;
+  EXPECT_TRUE(parse_engine_list("", &o).ok());
+  EXPECT_TRUE(parse_engine_list("no-link,max-insns=1,no-inline-tlb", &o).ok());
+  EXPECT_FALSE(o.translate.link);
+  EXPECT_FALSE(o.translate.inline_tlb);
+  EXPECT_TRUE(o.translate.inline_jumps);
+  EXPECT_EQ(o.translate.max_insns, 1u);
+  for (const char* bad : {"x", "max-insns=0", "max-insns=65", "max-insns=", "no-link,,"})
+    EXPECT_FALSE(parse_engine_list(bad, &o).ok()) << bad;
+}
+
+TEST(MachineOptions, ErrorsNameTheOption) {
+  FakeHostClock clock;
+  const auto error_of = [&](auto change) {
+    MachineOptions o;
+    o.kernel = "k";
+    o.rng_seed = "none";
+    change(o);
+    SessionRequest request;
+    const Status status = o.apply(&request, clock);
+    return status.ok() ? std::string() : status.error().message;
+  };
+  using testing::HasSubstr;
+  EXPECT_EQ(error_of([](MachineOptions&) {}), "");
+  EXPECT_THAT(error_of([](MachineOptions& o) { o.memory = "12"; }), HasSubstr("-m 12"));
+  EXPECT_THAT(error_of([](MachineOptions& o) { o.smp = "0"; }), HasSubstr("--smp 0"));
+  EXPECT_THAT(error_of([](MachineOptions& o) { o.boot = "uefi"; }), HasSubstr("--boot uefi"));
+  EXPECT_THAT(error_of([](MachineOptions& o) { o.rtc = "noon"; }), HasSubstr("--rtc noon"));
+  EXPECT_THAT(error_of([](MachineOptions& o) { o.rng_seed = "abc"; }), HasSubstr("--rng-seed abc"));
+  EXPECT_THAT(error_of([](MachineOptions& o) { o.serial = {"none", "none"}; }), HasSubstr("--serial"));
+}
+
+TEST(Messages, Sizes) {
+  EXPECT_EQ(bytes(973), "973 bytes");
+  EXPECT_EQ(bytes(3277), "3.2 KiB");
+  EXPECT_EQ(bytes(5_GiB), "5.0 GiB");
+}
+
+}  // namespace
+}  // namespace deja

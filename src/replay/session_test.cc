@@ -1,0 +1,471 @@
+// Sessions with a small guest, a fake clock and scripted inputs: what is recorded, and that it replays.
+#include <gtest/gtest.h>
+
+#include "eventlog/temp_dir_for_test.h"
+#include "replay/bisect.h"
+#include "replay/live_session.h"
+#include "replay/machine_report.h"
+#include "replay/position.h"
+#include "replay/replay_session.h"
+#include "replay/survey.h"
+
+// A Multiboot guest that sleeps in HLT, is woken by the PIT at 100 Hz, and answers on COM1: it echoes each
+// byte; 'q' leaves through the debug-exit port with 5, 'r' resets through the keyboard controller, 'b' keeps
+// it busy for two million instructions, 't' turns the PIT's interrupt off.
+asm(R"(
+  .pushsection .rodata
+  .code32
+test_guest:
+  .long 0x1badb002, 0, 0xe4524ffe
+  movl $0x80000, %esp
+  movl %cs, %ebx
+  shll $16, %ebx
+  movl $(timer - test_guest + 0x100000), %eax
+  movl $(0x70000 + 0x20 * 8), %edi
+  call gate
+  movl $(com1 - test_guest + 0x100000), %eax
+  movl $(0x70000 + 0x24 * 8), %edi
+  call gate
+  lidt (idtr - test_guest + 0x100000)
+  movb $0x11, %al; outb %al, $0x20
+  movb $0x20, %al; outb %al, $0x21
+  movb $4, %al; outb %al, $0x21
+  movb $1, %al; outb %al, $0x21
+  movb $0xee, %al; outb %al, $0x21
+  movb $0x34, %al; outb %al, $0x43
+  movb $0x9c, %al; outb %al, $0x40
+  movb $0x2e, %al; outb %al, $0x40
+  movw $0x3fb, %dx; movb $3, %al; outb %al, %dx
+  movw $0x3f9, %dx; movb $1, %al; outb %al, %dx
+  movw $0x3fc, %dx; movb $8, %al; outb %al, %dx
+  sti
+1:hlt
+  jmp 1b
+gate:
+  movl %ebx, %edx
+  movw %ax, %dx
+  movl %edx, (%edi)
+  andl $0xffff0000, %eax
+  orl $0x8e00, %eax
+  movl %eax, 4(%edi)
+  ret
+timer:
+  pushal
+  incl 0x60000
+eoi:
+  movb $0x20, %al; outb %al, $0x20
+  popal
+  iret
+com1:
+  pushal
+  movw $0x3f8, %dx
+  inb %dx, %al
+  outb %al, %dx
+  cmpb $'q', %al; je quit
+  cmpb $'r', %al; je reset
+  cmpb $'b', %al; je busy
+  cmpb $'t', %al; jne eoi
+  movb $0xef, %al; outb %al, $0x21
+  jmp eoi
+quit:
+  movw $0xf4, %dx; movb $5, %al; outb %al, %dx
+  jmp .
+reset:
+  movb $0xfe, %al; outb %al, $0x64
+  jmp .
+busy:
+  movl $1000000, %ecx
+2:decl %ecx
+  jnz 2b
+  jmp eoi
+idtr:
+  .word 0x7ff
+  .long 0x70000
+test_guest_end:
+faulting_guest:
+  .long 0x1badb002, 0, 0xe4524ffe
+  ud2
+faulting_guest_end:
+  .code64
+  .popsection
+)");
+extern "C" {
+extern const deja::u8 test_guest[], test_guest_end[], faulting_guest[], faulting_guest_end[];
+}
+
+namespace deja {
+namespace {
+
+constexpr u64 kMs = 1'000'000, kSecond = 1'000'000'000;
+constexpr Step kTestDigests = 1'000'000;
+
+// ELF32 with one segment at 1 MiB whose entry is behind the Multiboot header.
+std::vector<u8> make_kernel(const u8* begin, const u8* end) {
+  std::vector<u8> out(84);
+  const auto put = [&](std::size_t at, u32 value, unsigned size) { std::memcpy(&out[at], &value, size); };
+  std::memcpy(out.data(),
+              "\x7f"
+              "ELF\1\1\1",
+              7);
+  put(16, 2, 2), put(18, 3, 2), put(20, 1, 4), put(24, 0x10000c, 4), put(28, 52, 4);
+  put(40, 52, 2), put(42, 32, 2), put(44, 1, 2);
+  const u32 size = static_cast<u32>(end - begin);
+  put(52, 1, 4), put(56, 84, 4), put(60, 0x100000, 4), put(64, 0x100000, 4), put(68, size, 4),
+      put(72, size, 4), put(76, 7, 4);
+  out.insert(out.end(), begin, end);
+  return out;
+}
+
+// Host time passes by itself, so that a busy guest's session gets on: a microsecond a look.
+class TickingClock : public FakeHostClock {
+ public:
+  u64 monotonic_ns() override { return now_ns += 1000; }
+};
+
+class VectorSink : public EventSink {
+ public:
+  Status append(const LogEvent& event) override {
+    events.push_back(event);
+    return events.size() > capacity ? Status(make_error("fake disk is full")) : Status();
+  }
+  Status tick() override { return {}; }
+  Status flush() override {
+    ++flushes;
+    if (flushes >= room_after) capacity = ~std::size_t{0};
+    return events.size() > capacity ? Status(make_error("fake disk is full")) : Status();
+  }
+  std::string describe() const override { return "memory"; }
+
+  std::vector<LogEvent> events;
+  std::size_t capacity = ~std::size_t{0};
+  int flushes = 0, room_after = 1 << 30;
+};
+
+class SessionTest : public testing::Test {
+ protected:
+  SessionTest() { use(make_kernel(test_guest, test_guest_end)); }
+
+  void use(std::vector<u8> kernel) {
+    files_.kernel.path = (temp_.path / "kernel").string();
+    files_.kernel.bytes = std::move(kernel);
+    spew(files_.kernel.path, std::string(files_.kernel.bytes.begin(), files_.kernel.bytes.end()));
+    setup_.spec.ram_bytes = 32_MiB;
+    setup_.spec.cpu_model = "x86-64-v3";
+    setup_.spec.quantum_steps = 200'000;
+    setup_.spec.boot_mode = "vmlinux";
+    setup_.rtc_unix_seconds = 1'000'000'000;
+  }
+  void type(u64 at_ms, std::string text) { inputs_.add(at_ms * kMs, input::SerialBytes{0, std::move(text)}); }
+  void quit(u64 at_ms) { inputs_.add(at_ms * kMs, input::Quit{false, "test"}); }
+
+  event::End run(EventSink* sink, bool interactive = false) {
+    auto config = machine_config(setup_, files_);
+    machine_ = std::move(Machine::create(*config, {})).value();
+    LiveOptions options;
+    options.interactive = interactive;
+    options.digest_interval = kTestDigests;
+    LiveSession session(
+        *machine_, inputs_, output_, clock_, sink,
+        [this](std::string_view line) { notes_.emplace_back(line); }, options);
+    const event::End end = session.run();
+    warps_ = session.warps();
+    digests_ = session.digests();
+    return end;
+  }
+
+  // Records into NAME.deja; events for which `drop` holds are lost.
+  std::filesystem::path record(bool finish = true, std::function<bool(const LogEvent&)> drop = {}) {
+    struct Sink : EventSink {
+      Status append(const LogEvent& e) override { return drop && drop(e) ? Status() : writer->append(e); }
+      Status tick() override { return writer->tick(); }
+      Status flush() override { return writer->flush(); }
+      std::string describe() const override { return "test"; }
+      std::unique_ptr<RecordingWriter> writer;
+      std::function<bool(const LogEvent&)> drop;
+    } sink;
+    const auto dir = create_recording_dir((temp_.path / "rec").string(), 0).value();
+    RecordingManifest manifest;
+    manifest.machine_version = kMachineBehaviour;
+    manifest.machine = setup_.spec;
+    manifest.rtc_base_unix_seconds = setup_.rtc_unix_seconds;
+    manifest.inputs.push_back(add_input(dir, "kernel", files_.kernel.path, InputStorage::copy).value());
+    sink.writer = std::move(RecordingWriter::create(dir, manifest, clock_)).value();
+    sink.drop = std::move(drop);
+    EndInfo info;
+    info.end = run(&sink);
+    info.final_step = machine_->clock().steps;
+    info.instructions = instructions_retired(*machine_, warps_);
+    info.digests = digests_;
+    if (finish) EXPECT_TRUE(sink.writer->finish(info).ok());
+    return dir;
+  }
+  Result<ReplayReport> replay(const std::filesystem::path& dir, std::string to = {}) {
+    replayed_.text.clear();
+    return run_replay({dir, engine_, std::move(to), false}, replayed_, clock_);
+  }
+  std::string console() const { return output_.text.empty() ? "" : output_.text[0]; }
+  std::string replayed_console() const { return replayed_.text.empty() ? "" : replayed_.text[0]; }
+
+  TempDir temp_;
+  TickingClock clock_;
+  ScriptedInputs inputs_{clock_};
+  StringSerialOutput output_, replayed_;
+  GuestSetup setup_;
+  GuestFiles files_;
+  EngineOptions engine_;
+  std::unique_ptr<Machine> machine_;
+  std::vector<std::string> notes_;
+  u64 warps_ = 0, digests_ = 0;
+};
+
+template <class T>
+std::vector<LogEvent> only(const std::vector<LogEvent>& events) {
+  std::vector<LogEvent> out;
+  for (const LogEvent& e : events)
+    if (std::holds_alternative<T>(e.body)) out.push_back(e);
+  return out;
+}
+
+TEST_F(SessionTest, IdleGuestKeepsPaceWithTheHost) {
+  quit(5000);
+  const event::End end = run(nullptr);
+  EXPECT_EQ(end.reason, event::EndReason::quit);
+  // 100 interrupts a second, each edge of the PIT's output an event.
+  EXPECT_NEAR(static_cast<double>(warps_), 1000, 10);
+  EXPECT_NEAR(static_cast<double>(machine_->now()) / 1e6, 5000, 11);
+}
+
+TEST_F(SessionTest, InputWakesAnIdleGuestAtItsOwnTime) {
+  VectorSink sink;
+  type(3003, "x");
+  quit(3500);
+  run(&sink);
+  EXPECT_EQ(console(), "x");
+  const auto cuts = only<event::IdleCut>(sink.events);
+  ASSERT_EQ(cuts.size(), 1u);
+  EXPECT_LT(std::get<event::IdleCut>(cuts[0].body).warp_ns, 10 * kMs);
+  const auto bytes = only<input::SerialBytes>(sink.events);
+  ASSERT_EQ(bytes.size(), 1u);
+  EXPECT_EQ(bytes[0].step, cuts[0].step + 1);  // the sleep is a step
+}
+
+TEST_F(SessionTest, WithoutATimerOnlyInputWakes) {
+  VectorSink sink;
+  type(100, "t");
+  type(60'000, "x");
+  type(60'001, "q");
+  const event::End end = run(&sink);
+  EXPECT_EQ(end, (event::End{event::EndReason::debug_exit, 5, ""}));
+  EXPECT_EQ(machine_->exit_status(), 11u);
+  EXPECT_EQ(console(), "txq");
+  EXPECT_NEAR(static_cast<double>(machine_->now()) / 1e6, 60'001, 20);
+}
+
+TEST_F(SessionTest, PauseStopsGuestTime) {
+  VectorSink sink;
+  inputs_.add(1000 * kMs, input::Pause{});
+  type(2000, "x");  // waits at the host
+  inputs_.add(11'000 * kMs, input::Resume{});
+  quit(12'000);
+  run(&sink);
+  EXPECT_NEAR(static_cast<double>(machine_->now()) / 1e6, 2000, 15);
+  EXPECT_EQ(console(), "x");
+  const auto resume = only<input::Resume>(sink.events), bytes = only<input::SerialBytes>(sink.events);
+  ASSERT_TRUE(resume.size() == 1 && bytes.size() == 1);
+  EXPECT_GE(bytes[0].step, resume[0].step);
+}
+
+TEST_F(SessionTest, DigestsAtMultiplesAndAtTheEnd) {
+  VectorSink sink;
+  type(10, "bb");
+  type(50, "q");
+  run(&sink);
+  const auto digests = only<event::Digest>(sink.events);
+  ASSERT_EQ(digests.size(), 5u);
+  for (std::size_t i = 0; i + 1 < digests.size(); ++i) EXPECT_EQ(digests[i].step, (i + 1) * kTestDigests);
+  EXPECT_EQ(digests.back().step, machine_->clock().steps);
+}
+
+TEST_F(SessionTest, ProgressOnceASecond) {
+  VectorSink sink;
+  quit(10'500);
+  run(&sink);
+  EXPECT_EQ(only<event::Progress>(sink.events).size(), 10u);
+  EXPECT_EQ(only<event::WallClock>(sink.events).size(), 1u);
+}
+
+TEST_F(SessionTest, AFullDiskEndsAnUnattendedSession) {
+  VectorSink sink;
+  sink.capacity = 5;
+  quit(60'000);
+  const event::End end = run(&sink);
+  EXPECT_EQ(end.reason, event::EndReason::host_error);
+  EXPECT_EQ(end.detail, "fake disk is full");
+  EXPECT_LT(machine_->now(), 10 * kSecond);
+}
+
+TEST_F(SessionTest, AFullDiskPausesAnAttendedSession) {
+  VectorSink sink;
+  sink.capacity = 5;
+  sink.room_after = 20;
+  quit(60'000);
+  const event::End end = run(&sink, true);
+  EXPECT_EQ(end.reason, event::EndReason::quit);
+  ASSERT_EQ(notes_.size(), 3u);
+  EXPECT_NE(notes_[1].find("paused"), std::string::npos);
+  // It stood still for the twenty tries, one a second.
+  EXPECT_NEAR(static_cast<double>(machine_->now()) / 1e9, 40, 1);
+}
+
+TEST_F(SessionTest, AGuestThatCannotStartEndsTheSession) {
+  use(make_kernel(faulting_guest, faulting_guest_end));
+  const event::End end = run(nullptr);
+  EXPECT_EQ(end.reason, event::EndReason::shutdown);
+  EXPECT_NE(end.detail, kTripleFault);
+}
+
+TEST_F(SessionTest, TripleFaultWithNoReboot) {
+  use(make_kernel(faulting_guest, faulting_guest_end));
+  setup_.spec.options[std::string(kRebootOption)] = "off";
+  EXPECT_EQ(run(nullptr), (event::End{event::EndReason::shutdown, 0, std::string(kTripleFault)}));
+}
+
+TEST_F(SessionTest, ReplaysIdentically) {
+  type(103, "hello b");
+  type(107, "b");
+  type(333, "r");
+  inputs_.add(500 * kMs, input::ResetButton{});
+  inputs_.add(500 * kMs, input::Pause{});
+  inputs_.add(700 * kMs, input::Mark{"here"});
+  inputs_.add(900 * kMs, input::Resume{});
+  inputs_.add(905 * kMs, input::SerialBreak{0});
+  inputs_.add(906 * kMs, input::PowerButton{});
+  type(1200, "t again");
+  type(9000, "bye q");
+  const auto dir = record();
+  const Step steps = machine_->clock().steps;
+  const u64 instructions = instructions_retired(*machine_, warps_);
+  for (const bool chaos : {false, true}) {
+    engine_.chaos = {chaos, 7};
+    const auto report = replay(dir);
+    ASSERT_TRUE(report.ok()) << report.error().message;
+    EXPECT_FALSE(report.value().divergence) << report.value().divergence_report;
+    EXPECT_EQ(report.value().steps, steps);
+    EXPECT_EQ(report.value().instructions, instructions);
+    EXPECT_EQ(report.value().digests, digests_);
+    EXPECT_EQ(report.value().note, "");
+    EXPECT_EQ(replayed_console(), console());
+  }
+}
+
+TEST_F(SessionTest, QuitWhileIdleReplaysToTheSameState) {
+  quit(1234);
+  const auto dir = record();
+  const auto report = replay(dir);
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_FALSE(report.value().divergence) << report.value().divergence_report;
+}
+
+TEST_F(SessionTest, ReplaysPartly) {
+  type(10, "bb");
+  type(500, "x");
+  type(900, "q");
+  const auto dir = record();
+  const Step last = machine_->clock().steps;
+  for (const auto& [to, step] :
+       {std::pair<std::string, Step>{"start", 0}, {"1234567", 1'234'567}, {"50%", last / 2}, {"end", last}}) {
+    const auto report = replay(dir, to);
+    ASSERT_TRUE(report.ok()) << report.error().message;
+    EXPECT_EQ(report.value().steps, step) << to;
+    EXPECT_FALSE(report.value().divergence);
+  }
+  EXPECT_FALSE(replay(dir, "99999999999").ok());
+}
+
+TEST_F(SessionTest, ALostInputIsADivergence) {
+  type(10, "b");
+  type(500, "x");
+  type(900, "b");
+  type(1500, "q");
+  const auto dir = record(true, [](const LogEvent& e) {
+    const auto* s = std::get_if<input::SerialBytes>(&e.body);
+    return s && s->bytes == "x";
+  });
+  const auto report = replay(dir);
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  ASSERT_TRUE(report.value().divergence);
+  const Divergence& d = *report.value().divergence;
+  EXPECT_GT(d.step, d.last_good);
+  EXPECT_NE(report.value().divergence_report.find("deja bisect"), std::string::npos);
+  EXPECT_NE(report.value().divergence_report.find("vCPU 0"), std::string::npos);
+  // Two engines agree about it: it is the recording.
+  BisectRequest request;
+  request.dir = dir;
+  request.other.translate.max_insns = 1;
+  request.to = d.step;
+  const auto bisected = run_bisect(request);
+  ASSERT_TRUE(bisected.ok()) << bisected.error().message;
+  EXPECT_FALSE(bisected.value().differ) << bisected.value().text;
+}
+
+TEST_F(SessionTest, AKilledRecordingReplaysUpToItsEnd) {
+  type(103, "hello");
+  quit(3200);
+  const auto dir = record(false);
+  const auto report = replay(dir);
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_FALSE(report.value().divergence);
+  EXPECT_NE(report.value().note.find("recording incomplete"), std::string::npos);
+  EXPECT_EQ(replayed_console(), "hello");
+}
+
+TEST_F(SessionTest, ADamagedLogIsRefusedUnlessTheDamageIsNotReached) {
+  type(10, "b");
+  type(900, "x");
+  quit(5000);
+  const auto dir = record();
+  const auto log = dir / kEventsFile;
+  std::string bytes = slurp(log);
+  bytes[bytes.size() - 3] ^= 1;
+  spew(log, bytes);
+  const auto refused = replay(dir);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.error().message.find("events.log: byte "), std::string::npos) << refused.error().message;
+  EXPECT_NE(refused.error().message.find("--to"), std::string::npos);
+  const auto partly = replay(dir, "end");
+  ASSERT_TRUE(partly.ok()) << partly.error().message;
+  EXPECT_FALSE(partly.value().divergence);
+  EXPECT_NE(partly.value().note, "");
+}
+
+TEST_F(SessionTest, DifferencesAreNamed) {
+  auto config = machine_config(setup_, files_);
+  const auto a = std::move(Machine::create(*config, {})).value();
+  const auto b = std::move(Machine::create(*config, {})).value();
+  a->run(20), b->run(20);
+  EXPECT_EQ(describe_differences(*a, *b, 4), "");
+  EXPECT_NE(describe_cpus(*a).find("vCPU 0, before"), std::string::npos);
+  const u8 byte = 0xaa;
+  ASSERT_TRUE(b->ram().write(Gpa(0x123458), &byte, 1));
+  b->power_button();
+  a->run(21);
+  const std::string text = describe_differences(*a, *b, 4);
+  EXPECT_NE(text.find("rip"), std::string::npos) << text;
+  EXPECT_NE(text.find("RAM at 0x123458"), std::string::npos) << text;
+  EXPECT_NE(text.find("device"), std::string::npos) << text;
+}
+
+TEST(Position, Parses) {
+  EXPECT_EQ(parse_position("start", 500).value(), 0u);
+  EXPECT_EQ(parse_position("end", 500).value(), 500u);
+  EXPECT_EQ(parse_position("10%", 500).value(), 50u);
+  EXPECT_EQ(parse_position("100%", ~u64{0}).value(), ~u64{0});
+  EXPECT_EQ(parse_position("1,234", 5000).value(), 1234u);
+  for (const char* bad : {"", "x", "-1", "101%", "501", "1.5", "99999999999999999999999", "%"})
+    EXPECT_FALSE(parse_position(bad, 500).ok()) << bad;
+  EXPECT_EQ(format_count(3214567890), "3,214,567,890");
+  EXPECT_EQ(format_count(12), "12");
+}
+
+}  // namespace
+}  // namespace deja
