@@ -37,7 +37,7 @@ RULES = [
          layers=MACHINE_STATE),
     Rule(r"\bstd::chrono\b|#\s*include\s*<chrono>", "host time", TIME_INSTEAD, except_in=("inputs/",)),
     Rule(call("gettimeofday|clock_gettime|ftime|timespec_get")
-         + r"|(?<![\w.>:])(?:::|std::)?(?:time\s*\(\s*(?:NULL|nullptr|0|&\s*\w+)\s*\)|(?<!\w )clock\s*\(\s*\))",
+         + r"|(?<![\w.>:])(?:::|std::)?(?:time\s*\(\s*(?:NULL|nullptr|0|&\s*\w+)\s*\)|(?<!\w )(?<!& )clock\s*\(\s*\))",
          "host time", TIME_INSTEAD, except_in=("inputs/",)),
     Rule(call("localtime|localtime_r|mktime|strftime"), "the host's time zone and language",
          "arithmetic on the guest's own date", layers=MACHINE_STATE),
