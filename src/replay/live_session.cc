@@ -14,7 +14,7 @@ constexpr u64 kSecond = 1'000'000'000;
 constexpr u64 kSliceNs = kMillisecond;
 constexpr u64 kProgressNs = kSecond;
 constexpr u64 kRetryNs = kSecond;  // a disk that refused
-constexpr Step kMinSlice = 10'000, kMaxSlice = 20'000'000;
+constexpr Step kMinSlice = 1000, kMaxSlice = 20'000'000;
 constexpr i64 kWallClockSet = 500'000'000;  // the host's date jumped; NTP's slewing is slower
 constexpr Step kStillbornSteps = 100'000;   // a guest that resets itself before this has not started
 constexpr u64 kStillbornLimit = 20;

@@ -101,7 +101,7 @@ class LiveSession {
   u64 next_progress_ns_ = 0;      // host time
   u64 next_poll_ns_ = 0;
   i64 wall_minus_monotonic_ = 0;
-  Step slice_ = 100'000;  // steps that take about a millisecond
+  Step slice_ = 1000;  // steps that take about a millisecond; finds its size soon
   Step next_digest_ = kNeverStep;
   std::string text_;   // from the guest, port 0, not yet handed on
   bool idle_ = false;  // the machine said so, and neither input nor time has reached it since
