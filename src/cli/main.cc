@@ -22,8 +22,11 @@ int main(int argc, char** argv) {
   } catch (const CLI::Success& help) {
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    note(error.what());
-    note("`deja VERB --help` explains a verb's options");
+    // A word that is not understood says more than what is missing in its place.
+    const std::vector<std::string> unknown = app.remaining(true);
+    note(unknown.empty() ? std::string(error.what())
+                         : fmt::format("'{}' is not understood here", unknown.front()));
+    note("`deja help` lists the verbs, `deja VERB --help` explains a verb's options");
     return kExitUsage;
   }
   for (const std::string& text : notes) note(text);
