@@ -1,8 +1,8 @@
 #include "execute/engine.h"
 
+#include <sys/auxv.h>
 #include <algorithm>
 #include <cstring>
-#include <sys/auxv.h>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -24,8 +24,8 @@ constexpr unsigned kMaxInsnBytes = 15;
 
 // A taken branch even where it leads to the instruction that follows it.
 bool always_branches(ZydisMnemonic m) {
-  return m == ZYDIS_MNEMONIC_JMP || m == ZYDIS_MNEMONIC_CALL || m == ZYDIS_MNEMONIC_RET || m == ZYDIS_MNEMONIC_IRET ||
-         m == ZYDIS_MNEMONIC_IRETD || m == ZYDIS_MNEMONIC_IRETQ;
+  return m == ZYDIS_MNEMONIC_JMP || m == ZYDIS_MNEMONIC_CALL || m == ZYDIS_MNEMONIC_RET ||
+         m == ZYDIS_MNEMONIC_IRET || m == ZYDIS_MNEMONIC_IRETD || m == ZYDIS_MNEMONIC_IRETQ;
 }
 // An SMP guest that executes this many PAUSEs in one quantum is spinning: its quantum ends.
 constexpr u32 kPausesPerQuantum = 16;
@@ -86,8 +86,9 @@ Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& 
   (void)vcpu_count;
 }
 
-Result<std::unique_ptr<Engine>> Engine::create(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& model,
-                                               unsigned vcpu_count, const EngineOptions& options) {
+Result<std::unique_ptr<Engine>> Engine::create(GuestRam& ram, Platform& platform, Clock& clock,
+                                               const CpuModel& model, unsigned vcpu_count,
+                                               const EngineOptions& options) {
   std::unique_ptr<Engine> engine(new Engine(ram, platform, clock, model, vcpu_count, options));
   DEJA_TRY(engine->init());
   engine->vcpu_->vcpu_count = vcpu_count;
@@ -97,9 +98,12 @@ Result<std::unique_ptr<Engine>> Engine::create(GuestRam& ram, Platform& platform
 Status Engine::init() {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("fma"))
     return make_error("this host's CPU is below x86-64-v3 (AVX2, BMI2, FMA are needed): see lscpu");
-  if (!(getauxval(AT_HWCAP2) & 2)) return make_error("this host's kernel does not enable FSGSBASE (Linux 5.9 or later does)");
+  if (!(getauxval(AT_HWCAP2) & 2))
+    return make_error("this host's kernel does not enable FSGSBASE (Linux 5.9 or later does)");
   static const u32 soft_flags = host_flag_differences();
-  if (soft_flags) log_info("engine", "this CPU's undefined flags differ (groups {:#x}): those instructions run in C++", soft_flags);
+  if (soft_flags)
+    log_info("engine", "this CPU's undefined flags differ (groups {:#x}): those instructions run in C++",
+             soft_flags);
   options_.translate.soft_flags |= soft_flags;
   DEJA_TRY(cache_.init());
   DEJA_TRY(install_host_signals());
@@ -140,8 +144,8 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   const i64 budget = static_cast<i64>(std::min<u64>(until - clock_.steps, static_cast<u64>(kMaxSliceSteps)));
   end_step_ = clock_.steps + static_cast<u64>(budget);
   ctx_->set_remaining(budget);
-  HostSignalScope signals({cache_.exec_base(), cache_.exec_base() + options_.code_cache_bytes, cache_.probe_base(),
-                           thunks_.expired, thunks_.host_fault, ctx_});
+  HostSignalScope signals({cache_.exec_base(), cache_.exec_base() + options_.code_cache_bytes,
+                           cache_.probe_base(), thunks_.expired, thunks_.host_fault, ctx_});
   if (options_.chaos.enabled) disturb();
   const u64 code = dispatch();
   if (code) {
@@ -164,9 +168,25 @@ void Engine::arrive() {
 }
 
 u64 Engine::depart(u64 code) {
+  if (options_.chaos.enabled) poison();
   ctx_->flag_lahf = static_cast<u8>(ctx_->state.rflags & 0xd5);
   ctx_->flag_of = (ctx_->state.rflags & flag::OF) != 0;
   return code;
+}
+
+void Engine::poison() {
+  // What translated code may not rely on after a call into C++: scratch registers and the host's vector
+  // registers (the guest's are reloaded from the context).
+  ctx_->poison = chaos();
+  asm volatile(
+      "vpcmpeqd %%ymm0, %%ymm0, %%ymm0\n vmovdqa %%ymm0, %%ymm1\n vmovdqa %%ymm0, %%ymm2\n"
+      "vmovdqa %%ymm0, %%ymm3\n vmovdqa %%ymm0, %%ymm4\n vmovdqa %%ymm0, %%ymm5\n"
+      "vmovdqa %%ymm0, %%ymm6\n vmovdqa %%ymm0, %%ymm7\n vmovdqa %%ymm0, %%ymm8\n"
+      "vmovdqa %%ymm0, %%ymm9\n vmovdqa %%ymm0, %%ymm10\n vmovdqa %%ymm0, %%ymm11\n"
+      "vmovdqa %%ymm0, %%ymm12\n vmovdqa %%ymm0, %%ymm13\n vmovdqa %%ymm0, %%ymm14\n"
+      "vmovdqa %%ymm0, %%ymm15\n" ::
+          : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
+            "xmm12", "xmm13", "xmm14", "xmm15");
 }
 
 u64 Engine::enter_mem_slow(ExecContext*, u64 site, u64 r9) {
@@ -300,8 +320,8 @@ u64 Engine::dispatch(bool expired) {
       }
       pc = (s.seg[CS].base + s.rip) & 0xffffffff;
       if (s.seg[CS].limit != 0xffffffff) {
-        // Close to the segment's end every instruction is checked. Elsewhere a block, which stays in its page, cannot
-        // get there, and without kFlatCode none leads to another but through here.
+        // Close to the segment's end every instruction is checked. Elsewhere a block, which stays in its
+        // page, cannot get there, and without kFlatCode none leads to another but through here.
         const u64 room = u64{s.seg[CS].limit} - s.rip + 1;
         if (room < kPageSize + kMaxInsnBytes) limit = 1;
         if (room < kMaxInsnBytes && !instruction_fits(pc, static_cast<unsigned>(room))) {
@@ -340,7 +360,8 @@ u64 Engine::dispatch(bool expired) {
       // Where the jump cache has the answer, the block's own head checks the counter.
       AddressSpace& sp = space();
       const ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
-      if (t.jump_tag[jump_slot(pc)] + pc == 0 && sp.view[static_cast<unsigned>(mode.view())].jump_mode == plain) {
+      if (t.jump_tag[jump_slot(pc)] + pc == 0 &&
+          sp.view[static_cast<unsigned>(mode.view())].jump_mode == plain) {
         use_tables(sp);
         ctx_->r9 = pc;
         return t.jump_code[jump_slot(pc)];
@@ -362,8 +383,10 @@ u64 Engine::dispatch(bool expired) {
     AddressSpace& sp = space();
     use_tables(sp);
     const u64 far = cache_.exec_base() + b.far_entry;
-    if (b.mode.limit() == 0) spaces_.install_jump(sp, b.mode.view(), pc, far, b.mode.bits);
-    else spaces_.set_jump_mode(sp, b.mode.view(), plain);
+    if (b.mode.limit() == 0)
+      spaces_.install_jump(sp, b.mode.view(), pc, far, b.mode.bits);
+    else
+      spaces_.set_jump_mode(sp, b.mode.view(), plain);
     ctx_->r9 = pc;
     return far;
   }
@@ -383,8 +406,8 @@ bool Engine::instruction_fits(u64 pc, unsigned room) {
          decode(bytes, got, mode_of(s).code_size(), s.seg[SS].big(), &insn) != DecodeStatus::truncated;
 }
 
-// With IA32_DEBUGCTL.BTF only taken branches trap (SDM vol. 3B 17.4.3): going on to the next instruction, or to the
-// next iteration of a REP, does not.
+// With IA32_DEBUGCTL.BTF only taken branches trap (SDM vol. 3B 17.4.3): going on to the next instruction, or
+// to the next iteration of a REP, does not.
 void Engine::note_step(u64 pc, const Block& b) {
   CpuState& s = ctx_->state;
   step_over_[0] = step_over_[1] = kNoRip;
@@ -392,7 +415,8 @@ void Engine::note_step(u64 pc, const Block& b) {
   u8 bytes[kMaxInsnBytes];
   Insn insn;
   const unsigned got = fetch(Gva(pc), bytes, std::min<unsigned>(b.bytes, sizeof bytes));
-  if (decode(bytes, got, b.mode.code_size(), b.mode.has(BlockMode::kStackBig), &insn) != DecodeStatus::ok) return;
+  if (decode(bytes, got, b.mode.code_size(), b.mode.has(BlockMode::kStackBig), &insn) != DecodeStatus::ok)
+    return;
   if (always_branches(insn.mnemonic)) return;
   step_over_[0] = s.rip;
   step_over_[1] = (s.rip + b.bytes) & (b.mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff);
@@ -403,8 +427,8 @@ BlockId Engine::find_block(u64 pc, BlockMode mode) {
   const View view = mode.view();
   const auto fetch_page = [&](Gva linear, Gpa* page) {
     if (spaces_.find_exec(sp, view, linear, page)) return true;
-    const Walk w = walk_pages(ram_, sp.key, linear, Access::execute, view == View::user, view == View::kernel_smap,
-                              model_.physical_bits);
+    const Walk w = walk_pages(ram_, sp.key, linear, Access::execute, view == View::user,
+                              view == View::kernel_smap, model_.physical_bits);
     if (!w.ok) {
       raise(fault_pf(linear.value, w.error));
       return false;
@@ -452,7 +476,8 @@ BlockId Engine::find_block(u64 pc, BlockMode mode) {
   return id;
 }
 
-BlockId Engine::translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page, bool* need_next) {
+BlockId Engine::translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page,
+                             bool* need_next) {
   const TranslateInput input{at, mode, bytes, size, second_page};
   for (int attempt = 0; attempt < 2; ++attempt) {
     BlockId id = kNone;
@@ -471,7 +496,9 @@ BlockId Engine::translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned s
         }
         return id;
       }
-      case TranslateStatus::need_next_page: *need_next = true; return kNone;
+      case TranslateStatus::need_next_page:
+        *need_next = true;
+        return kNone;
       case TranslateStatus::cache_full:
         ++counters_.cache_flushes;
         spaces_.flush_all_jumps();
@@ -524,9 +551,10 @@ u64 Engine::run_helper(u32 site) {
   }
   if (!h.function) h.function = reinterpret_cast<void*>(find_helper(h.decoded));
   vcpu_->next_rip = s.rip + h.decoded.length;
-  if (h.decoded.code_size != CodeSize::bits64) vcpu_->next_rip &= h.decoded.code_size == CodeSize::bits32 ? 0xffffffff : 0xffff;
-  // These trap by the TF that they leave: INT n clears it, FMASK of SYSCALL may, and SYSRET traps in the caller at
-  // once. SYSENTER leaves it alone.
+  if (h.decoded.code_size != CodeSize::bits64)
+    vcpu_->next_rip &= h.decoded.code_size == CodeSize::bits32 ? 0xffffffff : 0xffff;
+  // These trap by the TF that they leave: INT n clears it, FMASK of SYSCALL may, and SYSRET traps in the
+  // caller at once. SYSENTER leaves it alone.
   const bool traps_by_new_flags =
       h.decoded.mnemonic == ZYDIS_MNEMONIC_SYSCALL || h.decoded.mnemonic == ZYDIS_MNEMONIC_SYSRET ||
       h.decoded.mnemonic == ZYDIS_MNEMONIC_INT || h.decoded.mnemonic == ZYDIS_MNEMONIC_INT3 ||
@@ -542,7 +570,8 @@ u64 Engine::run_helper(u32 site) {
     step_trap_ = s.rflags & flag::TF;
   }
   // The local APIC's TSC deadline moves with the TSC.
-  if (h.decoded.mnemonic == ZYDIS_MNEMONIC_WRMSR && ((s.gpr[RCX] & 0xffffffff) == 0x10 || (s.gpr[RCX] & 0xffffffff) == 0x3b))
+  if (h.decoded.mnemonic == ZYDIS_MNEMONIC_WRMSR &&
+      ((s.gpr[RCX] & 0xffffffff) == 0x10 || (s.gpr[RCX] & 0xffffffff) == 0x3b))
     stop_requested_ = true;
   if (!ends && !stop_requested_ && !dropped_ && !s.pending_dbg) {
     // Back into the block, whose whole count is off the counter.
@@ -568,13 +597,21 @@ u64 Engine::host_fault() {
   set_rip(b, insn);
   deferred_fault_.reset();  // the instruction's own exception came first
   switch (ctx_->host_fault_trap) {
-    case 0: raise({kDE}); break;
-    case 13: raise(fault_gp()); break;
-    case 16: raise({kMF}); break;
-    case 19: raise({b.mode.has(BlockMode::kXmUd) ? u8{kUD} : u8{kXM}}); break;
+    case 0:
+      raise({kDE});
+      break;
+    case 13:
+      raise(fault_gp());
+      break;
+    case 16:
+      raise({kMF});
+      break;
+    case 19:
+      raise({b.mode.has(BlockMode::kXmUd) ? u8{kUD} : u8{kXM}});
+      break;
     default:
-      DEJA_UNREACHABLE("host exception {} at {:#x}, guest rip {:#x}", ctx_->host_fault_trap, ctx_->host_fault_pc,
-                       ctx_->state.rip);
+      DEJA_UNREACHABLE("host exception {} at {:#x}, guest rip {:#x}", ctx_->host_fault_trap,
+                       ctx_->host_fault_pc, ctx_->state.rip);
   }
   return dispatch();
 }
@@ -585,9 +622,12 @@ View Engine::view_for(Rights rights) const {
   const CpuState& s = ctx_->state;
   const bool smap = s.cr4 & cr4bit::SMAP;
   switch (rights) {
-    case Rights::user: return View::user;
-    case Rights::supervisor: return smap ? View::kernel_smap : View::kernel;
-    case Rights::current: break;
+    case Rights::user:
+      return View::user;
+    case Rights::supervisor:
+      return smap ? View::kernel_smap : View::kernel;
+    case Rights::current:
+      break;
   }
   if (s.cpl() == 3) return View::user;
   return smap && !(s.rflags & flag::AC) ? View::kernel_smap : View::kernel;
@@ -600,13 +640,15 @@ AddressSpace& Engine::space() {
 
 void Engine::check_canonical(Gva linear, unsigned size) const {
   if (!ctx_->state.mode64()) return;
-  if (sign_extend(linear.value, 48) != linear.value || sign_extend(linear.value + size - 1, 48) != linear.value + size - 1)
+  if (sign_extend(linear.value, 48) != linear.value ||
+      sign_extend(linear.value + size - 1, 48) != linear.value + size - 1)
     throw fault_gp();
 }
 
 bool Engine::translate(Gva linear, Access access, View view, Gpa* page, u32* error) {
   AddressSpace& sp = space();
-  const Walk w = walk_pages(ram_, sp.key, linear, access, view == View::user, view == View::kernel_smap, model_.physical_bits);
+  const Walk w = walk_pages(ram_, sp.key, linear, access, view == View::user, view == View::kernel_smap,
+                            model_.physical_bits);
   if (!w.ok) {
     *error = w.error;
     return false;
@@ -775,10 +817,17 @@ u64 Engine::mem_commit(MemSite& site) {
     const u64 mask = b.mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff;
     u64 next = 0;
     switch (site.after) {
-      case AfterSite::next_insn: next = ctx_->current_page + b.insn_offset[insn + 1]; break;
-      case AfterSite::direct_target: next = ctx_->current_page + static_cast<u64>(i64{site.target}); break;
-      case AfterSite::branch_target: next = ctx_->branch_target; break;
-      case AfterSite::resume_only: break;
+      case AfterSite::next_insn:
+        next = ctx_->current_page + b.insn_offset[insn + 1];
+        break;
+      case AfterSite::direct_target:
+        next = ctx_->current_page + static_cast<u64>(i64{site.target});
+        break;
+      case AfterSite::branch_target:
+        next = ctx_->branch_target;
+        break;
+      case AfterSite::resume_only:
+        break;
     }
     ctx_->state.rip = (next - (site.after == AfterSite::branch_target ? 0 : code_base())) & mask;
     return dispatch();

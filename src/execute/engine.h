@@ -1,7 +1,7 @@
 // Runs vCPUs: finds or makes translated blocks, enters them, and handles whatever they leave for C++.
 //
-// One Engine serves all vCPUs of a machine, one at a time on one host thread. What it caches (blocks, TLBs) is
-// never visible to the guest.
+// One Engine serves all vCPUs of a machine, one at a time on one host thread. What it caches (blocks, TLBs)
+// is never visible to the guest.
 #pragma once
 
 #include <memory>
@@ -43,8 +43,9 @@ enum class RunStop : u8 {
 class Engine final : public Mmu, private RamObserver {
  public:
   // All references must outlive the engine. `clock.steps` advances as the guest runs.
-  static Result<std::unique_ptr<Engine>> create(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& model,
-                                                unsigned vcpu_count, const EngineOptions& options);
+  static Result<std::unique_ptr<Engine>> create(GuestRam& ram, Platform& platform, Clock& clock,
+                                                const CpuModel& model, unsigned vcpu_count,
+                                                const EngineOptions& options);
   ~Engine() override;
 
   // Runs `cpu` until clock.steps == until or a reason to stop earlier. Never goes past `until`.
@@ -76,13 +77,23 @@ class Engine final : public Mmu, private RamObserver {
    public:
     Gate(Engine& engine, Platform& target) : engine_(engine), target_(target) {}
     u32 port_read(u16 port, unsigned size) override { return touch(), target_.port_read(port, size); }
-    void port_write(u16 port, u32 value, unsigned size) override { touch(), target_.port_write(port, value, size); }
-    u64 mmio_read(unsigned v, Gpa a, unsigned size) override { return touch(), target_.mmio_read(v, a, size); }
-    void mmio_write(unsigned v, Gpa a, u64 x, unsigned size) override { touch(), target_.mmio_write(v, a, x, size); }
+    void port_write(u16 port, u32 value, unsigned size) override {
+      touch(), target_.port_write(port, value, size);
+    }
+    u64 mmio_read(unsigned v, Gpa a, unsigned size) override {
+      return touch(), target_.mmio_read(v, a, size);
+    }
+    void mmio_write(unsigned v, Gpa a, u64 x, unsigned size) override {
+      touch(), target_.mmio_write(v, a, x, size);
+    }
     u64 cr8_read(unsigned v) override { return target_.cr8_read(v); }
     void cr8_write(unsigned v, u64 x) override { touch(), target_.cr8_write(v, x); }
-    bool apic_msr_read(unsigned v, u32 msr, u64* x) override { return touch(), target_.apic_msr_read(v, msr, x); }
-    bool apic_msr_write(unsigned v, u32 msr, u64 x) override { return touch(), target_.apic_msr_write(v, msr, x); }
+    bool apic_msr_read(unsigned v, u32 msr, u64* x) override {
+      return touch(), target_.apic_msr_read(v, msr, x);
+    }
+    bool apic_msr_write(unsigned v, u32 msr, u64 x) override {
+      return touch(), target_.apic_msr_write(v, msr, x);
+    }
     void apic_base_written(unsigned v, u64 x) override { touch(), target_.apic_base_written(v, x); }
     bool interrupt_pending(unsigned v) override { return target_.interrupt_pending(v); }
     int acknowledge_interrupt(unsigned v) override { return target_.acknowledge_interrupt(v); }
@@ -110,13 +121,14 @@ class Engine final : public Mmu, private RamObserver {
   static u64 enter_dispatch(ExecContext*, u64 site, u64 r9);
   static u64 enter_expired(ExecContext*, u64 site, u64 r9);
   static u64 enter_host_fault(ExecContext*, u64 site, u64 r9);
-  void arrive();          // status flags into state.rflags
-  u64 depart(u64 code);   // and back; returns `code`
+  void arrive();         // status flags into state.rflags
+  u64 depart(u64 code);  // and back; returns `code`
   u64 mem_slow(MemSite& site, u64 address);
   u64 mem_commit(MemSite& site);
   static bool misaligned(const MemSite& site, const Block& block, u64 linear);
-  // A store whose address faults, by an instruction that first raises exceptions of its own: with an unmasked one,
-  // x87 stores do not touch memory at all. So it is tried on the bounce buffer before the fault is raised.
+  // A store whose address faults, by an instruction that first raises exceptions of its own: with an unmasked
+  // one, x87 stores do not touch memory at all. So it is tried on the bounce buffer before the fault is
+  // raised.
   static bool store_may_be_suppressed();
   u64 try_before_fault(const MemSite& site, i64 entered, const GuestFault& fault);
   u64 run_helper(u32 site);
@@ -128,12 +140,13 @@ class Engine final : public Mmu, private RamObserver {
   u64 dispatch(bool expired = false);
   // Finds or translates the block at linear `pc`; kNone after a fault was delivered.
   BlockId find_block(u64 pc, BlockMode mode);
-  BlockId translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page, bool* need_next);
+  BlockId translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page,
+                       bool* need_next);
   void invalidate_code(Gpa address, u64 size);
   void write_ram(Gpa at, const void* data, u64 size);
 
-  // Accounting: the instruction with index `insn` of a block whose whole count is off the counter already is the
-  // next to complete; clock.steps becomes the number of steps before it.
+  // Accounting: the instruction with index `insn` of a block whose whole count is off the counter already is
+  // the next to complete; clock.steps becomes the number of steps before it.
   void sync_to(const Block& block, unsigned insn);
   void set_rip(const Block& block, unsigned insn);
   // Whether the instruction at linear `pc` ends within `room` bytes, the rest of the code segment.
@@ -165,6 +178,7 @@ class Engine final : public Mmu, private RamObserver {
     return chaos_state_ ^= chaos_state_ << 17;
   }
   void disturb();
+  void poison();
 
   GuestRam& ram_;
   Clock& clock_;
@@ -177,13 +191,13 @@ class Engine final : public Mmu, private RamObserver {
   std::unique_ptr<Translator> translator_;
   ExecContext* ctx_ = nullptr;
   std::unique_ptr<Vcpu> vcpu_;
-  AddressSpace* space_ = nullptr;  // of ctx_->state; nullptr: to be selected anew
-  Step end_step_ = 0;              // the step at which the counter reaches 0
+  AddressSpace* space_ = nullptr;                // of ctx_->state; nullptr: to be selected anew
+  Step end_step_ = 0;                            // the step at which the counter reaches 0
   const AddressSpaceTables* gs_base_ = nullptr;  // what the host's GS base points at
   bool running_ = false;
   bool stop_requested_ = false;
-  bool dropped_ = false;           // translations or code changed: leave the block after this instruction
-  bool step_trap_ = false;         // RFLAGS.TF was set when the instruction in progress began
+  bool dropped_ = false;    // translations or code changed: leave the block after this instruction
+  bool step_trap_ = false;  // RFLAGS.TF was set when the instruction in progress began
   static constexpr u64 kNoRip = u64{1} << 63;  // no instruction starts there
   u64 step_over_[2] = {kNoRip, kNoRip};        // where RIP must not be after it for the trap to be taken
   RunStop stop_reason_ = RunStop::budget;

@@ -36,7 +36,8 @@ struct Gen {
     static_assert(offsetof(ExecContext, flag_lahf) == offsetof(ExecContext, flag_of) + 1);
     e.b(0x66, 0x89), e.rip(HRAX, at(offsetof(ExecContext, flag_of)));  // mov [flag_of], ax
     e.mov_store(gpr(RCX), HR8);
-    for (const unsigned r : {HRDX, HRBX, HRSP, HRBP, HRSI, HRDI, HR12, HR13, HR14, HR15}) e.mov_store(gpr(r), r);
+    for (const unsigned r : {HRDX, HRBX, HRSP, HRBP, HRSI, HRDI, HR12, HR13, HR14, HR15})
+      e.mov_store(gpr(r), r);
     e.mov_store(at(offsetof(ExecContext, counter)), HR11);
     for (unsigned r = 0; r < 16; ++r) vmov(0x7f, r);
     e.b(0xc5, 0xf8, 0x77);  // vzeroupper
@@ -46,13 +47,15 @@ struct Gen {
   void restore_guest_and_go() {
     for (unsigned r = 0; r < 16; ++r) vmov(0x6f, r);
     e.mov_load(HR11, at(offsetof(ExecContext, counter)));
+    e.mov_load(HRCX, at(offsetof(ExecContext, poison)));
     e.mov_load(HR9, at(offsetof(ExecContext, r9)));
     e.mov_load(HR10, at(offsetof(ExecContext, r10)));
     e.b(0x0f, 0xb7), e.rip(HRAX, at(offsetof(ExecContext, flag_of)));  // movzx eax, word [flag_of]
-    e.b(0x04, 0x7f);                                                  // add al, 7fh: OF = flag_of
-    e.b(0x9e);                                                        // sahf
+    e.b(0x04, 0x7f);                                                   // add al, 7fh: OF = flag_of
+    e.b(0x9e);                                                         // sahf
     e.mov_load(HR8, gpr(RCX));
-    for (const unsigned r : {HRAX, HRDX, HRBX, HRSP, HRBP, HRSI, HRDI, HR12, HR13, HR14, HR15}) e.mov_load(r, gpr(r));
+    for (const unsigned r : {HRAX, HRDX, HRBX, HRSP, HRBP, HRSI, HRDI, HR12, HR13, HR14, HR15})
+      e.mov_load(r, gpr(r));
     e.jmp_mem(at(offsetof(ExecContext, resume)));
   }
 };

@@ -1,5 +1,5 @@
-// What translated code sees besides guest memory: one block of host memory that lies within RIP reach of the code
-// cache, and the tables of the current address space, which the host's GS base points at.
+// What translated code sees besides guest memory: one block of host memory that lies within RIP reach of the
+// code cache, and the tables of the current address space, which the host's GS base points at.
 //
 // Host registers in translated code:
 //   rax rdx rbx rsp rbp rsi rdi r12-r15   the guest's registers of the same name
@@ -28,8 +28,8 @@ enum class View : u8 {
 inline constexpr unsigned kViews = 3;
 
 // Tables that inline code looks up, indexed by 16 bits: of the virtual page number (TLB) or of the linear PC
-// (jump cache, see jump_slot). A tag is the negated page address or PC, so that adding the address looked up gives 0 (+ offset)
-// on a hit.
+// (jump cache, see jump_slot). A tag is the negated page address or PC, so that adding the address looked up
+// gives 0 (+ offset) on a hit.
 struct ViewTables {
   u64 read_tag[65536];
   u64 write_tag[65536];
@@ -41,8 +41,8 @@ struct AddressSpaceTables {
   ViewTables view[kViews];
 };
 
-// A tag for slot `index` that no access hits: 0 would be hit by page 0 in slot 0 and, by wrapping around the top
-// of the address space, from slot ffffh.
+// A tag for slot `index` that no access hits: 0 would be hit by page 0 in slot 0 and, by wrapping around the
+// top of the address space, from slot ffffh.
 constexpr u64 invalid_page_tag(u64 index) {
   return index == 0 || index == 0xffff ? u64{0} - ((index ^ 0x8000) << kPageShift) : 0;
 }
@@ -57,15 +57,15 @@ struct alignas(4096) ExecContext {
   u64 current_page = 0;  // linear address of the page that the running block was entered in
   u64 counter = 0;       // r11 while C++ runs
   u64 host_rsp = 0;
-  u64 resume = 0;  // host address to go on at after a call into C++
+  u64 resume = 0;       // host address to go on at after a call into C++
   u64 r9 = 0, r10 = 0;  // scratch registers to load on resumption
+  u64 poison = 0;       // loaded into rcx on resumption, where it means nothing: junk in chaos mode
   u64 branch_target = 0;
   u64 scratch = 0;
   u64 host_fault_pc = 0;
   u64 host_fault_trap = 0;  // x86 vector of the host exception
-  u8 flag_of = 0;    // AL of LAHF/SETO: OF
-  u8 flag_lahf = 0;  // AH: SF ZF AF PF CF
-  u8 poison = 0;     // chaos: scratch registers are filled with junk on resumption
+  u8 flag_of = 0;           // AL of LAHF/SETO: OF
+  u8 flag_lahf = 0;         // AH: SF ZF AF PF CF
   alignas(64) u8 bounce[128] = {};
 
   i64 remaining() const { return static_cast<i64>(counter) >> kCounterShift; }
