@@ -231,7 +231,7 @@ def versions(options: argparse.Namespace) -> list[str]:
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return [f"host: {model.group(1) if model else 'unknown CPU'}, {os.cpu_count()} CPUs, Linux {platform.release()}",
             f"pinned to CPU {options.cpu}, {options.runs} round(s), medians",
-            f"deja: {first_line(str(options.deja), '--version')}",
+            f"deja: {first_line(str(options.deja), 'version')}",
             f"qemu: {first_line('qemu-system-x86_64', '--version')}"]
 
 
