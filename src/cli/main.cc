@@ -9,6 +9,7 @@ int main(int argc, char** argv) {
   using namespace deja;
   CLI::App app("DejaVM: records everything that a virtual machine does, and reproduces it exactly.", "deja");
   app.require_subcommand(1);
+  app.set_version_flag("--version", version_text());
   Action action;
   for (const auto add : {add_run, add_record, add_replay, add_verify, add_info, add_ls, add_rm, add_dump,
                          add_bisect, add_version, add_help})

@@ -30,8 +30,7 @@ std::string why(const event::End& end) {
   return text;
 }
 
-}  // namespace
-
+// Prints notes to standard error.
 int report_session(const SessionReport& report, bool stats) {
   if (stats) std::fputs(counters_text(report.counters).c_str(), stderr);
   int status = status_of(report);
@@ -55,6 +54,22 @@ int report_session(const SessionReport& report, bool stats) {
     }
   }
   return status;
+}
+
+}  // namespace
+
+int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
+                   std::optional<RecordingRequest> recording) {
+  RealHostClock clock;
+  SessionRequest request;
+  auto options = engine.apply();
+  if (!options) return fail(options.error());
+  request.engine = *options;
+  if (Status status = machine.apply(&request, clock); !status) return fail(status.error());
+  request.recording = std::move(recording);
+  auto report = run_session(request, clock);
+  if (!report) return fail(report.error());
+  return report_session(*report, engine.stats);
 }
 
 }  // namespace deja

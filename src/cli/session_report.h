@@ -1,12 +1,18 @@
-// How a live session's end is told, and what exit status it has.
+// What `run` and `record` do once their options are known, and how a live session's end is told.
 #pragma once
+
+#include <optional>
+
+#include "cli/engine_options.h"
+#include "cli/machine_options.h"
 
 #include "replay/record_session.h"
 
 namespace deja {
 
-// Prints notes to standard error. Status: of the guest's debug exit; else 0, or 1 when the host or the
-// guest's start failed.
-int report_session(const SessionReport& report, bool stats);
+// Runs the session that the options describe; recorded if `recording` is given. Errors are printed. The exit
+// status: of the guest's debug exit; else 0, or 1 when the host or the guest's start failed.
+int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
+                   std::optional<RecordingRequest> recording);
 
 }  // namespace deja

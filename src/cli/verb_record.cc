@@ -1,6 +1,3 @@
-#include "cli/engine_options.h"
-#include "cli/machine_options.h"
-#include "cli/messages.h"
 #include "cli/session_report.h"
 #include "cli/verbs.h"
 
@@ -30,17 +27,9 @@ void add_record(CLI::App& app, Action* action) {
   o->engine.add_to(*verb);
   verb->final_callback([o, action] {
     *action = [o] {
-      RealHostClock clock;
-      SessionRequest request;
-      auto engine = o->engine.apply();
-      if (!engine) return fail(engine.error());
-      request.engine = *engine;
-      if (Status status = o->machine.apply(&request, clock); !status) return fail(status.error());
-      request.recording =
-          RecordingRequest{o->name, o->no_copy ? InputStorage::reference : InputStorage::copy};
-      auto report = run_session(request, clock);
-      if (!report) return fail(report.error());
-      return report_session(*report, o->engine.stats);
+      return run_and_report(
+          o->machine, o->engine,
+          RecordingRequest{o->name, o->no_copy ? InputStorage::reference : InputStorage::copy});
     };
   });
 }

@@ -5,13 +5,17 @@
 
 namespace deja {
 
+std::string version_text() {
+  return fmt::format("deja {}, recording format {}, machine behaviour {}", build_version(),
+                     kRecordingFormatVersion, kMachineBehaviour);
+}
+
 void add_version(CLI::App& app, Action* action) {
   CLI::App* verb =
       app.add_subcommand("version", "Print the version, and those of recordings that it can replay");
   verb->final_callback([action] {
     *action = [] {
-      fmt::print("deja {}, recording format {}, machine behaviour {}\n", build_version(),
-                 kRecordingFormatVersion, kMachineBehaviour);
+      fmt::print("{}\n", version_text());
       return kExitOk;
     };
   });

@@ -4,11 +4,14 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <string>
 
 namespace deja {
 
 // Exit statuses. A guest that ends through the debug-exit port sets its own.
 inline constexpr int kExitOk = 0, kExitError = 1, kExitUsage = 2;
+
+std::string version_text();  // of deja, and of what it writes and replays
 
 using Action = std::function<int()>;
 

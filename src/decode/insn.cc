@@ -1,5 +1,6 @@
 #include "decode/insn.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/check.h"
@@ -223,6 +224,8 @@ DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool s
       default: break;
     }
   }
+  // MOVSXD r16, r/m16 (SDM vol. 2B): Zydis 4.0 gives the source 32 bits.
+  if (i.mnemonic == ZYDIS_MNEMONIC_MOVSXD) i.op[1].size = std::min(i.op[0].size, u8{4});
   return DecodeStatus::ok;
 }
 

@@ -164,22 +164,6 @@ InsnHelper find_near_helper(const Insn& i) {
     case ZYDIS_MNEMONIC_CALL:
       return i.op[0].kind == OperandKind::far_ptr || (i.has_mem && i.modrm_reg() == 3) ? nullptr : op_call;
     case ZYDIS_MNEMONIC_RET: return i.opcode == 0xc2 || i.opcode == 0xc3 ? op_ret : nullptr;
-    case ZYDIS_MNEMONIC_JB:
-    case ZYDIS_MNEMONIC_JBE:
-    case ZYDIS_MNEMONIC_JL:
-    case ZYDIS_MNEMONIC_JLE:
-    case ZYDIS_MNEMONIC_JNB:
-    case ZYDIS_MNEMONIC_JNBE:
-    case ZYDIS_MNEMONIC_JNL:
-    case ZYDIS_MNEMONIC_JNLE:
-    case ZYDIS_MNEMONIC_JNO:
-    case ZYDIS_MNEMONIC_JNP:
-    case ZYDIS_MNEMONIC_JNS:
-    case ZYDIS_MNEMONIC_JNZ:
-    case ZYDIS_MNEMONIC_JO:
-    case ZYDIS_MNEMONIC_JP:
-    case ZYDIS_MNEMONIC_JS:
-    case ZYDIS_MNEMONIC_JZ: return op_jcc;
     case ZYDIS_MNEMONIC_JCXZ:
     case ZYDIS_MNEMONIC_JECXZ:
     case ZYDIS_MNEMONIC_JRCXZ:
@@ -197,7 +181,7 @@ InsnHelper find_near_helper(const Insn& i) {
     case ZYDIS_MNEMONIC_STD: return op_std;
     case ZYDIS_MNEMONIC_PAUSE: return op_pause;
     case ZYDIS_MNEMONIC_CLFLUSH: return op_clflush;
-    default: return nullptr;
+    default: return i.category == ZYDIS_CATEGORY_COND_BR ? op_jcc : nullptr;
   }
 }
 

@@ -28,7 +28,7 @@
 namespace deja {
 
 // Bumped by every change that a guest can see; written to manifests.
-inline constexpr u32 kMachineBehaviour = 1;
+inline constexpr u32 kMachineBehaviour = 2;
 
 struct MachineConfig {
   u64 ram_bytes = 512_MiB;

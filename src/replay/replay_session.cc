@@ -91,6 +91,7 @@ Result<ReplayReport> run_replay(const ReplayRequest& request, SerialOutput& outp
   Replayer::Hooks hooks;
   hooks.output = [&](std::string_view text) {
     output.write(0, text);
+    if (output_status) output_status = output.drain(0);
     while (output_status && output.backlogged()) output_status = output.drain(kDrainNs);
   };
   if (request.realtime) {

@@ -111,22 +111,6 @@ Way classify_base(const Insn& i) {
     case ZYDIS_MNEMONIC_CALL:
       return i.op[0].kind == OperandKind::far_ptr || (i.has_mem && i.modrm_reg() == 3) ? Way::helper : Way::call;
     case ZYDIS_MNEMONIC_RET: return i.opcode == 0xc3 || i.opcode == 0xc2 ? Way::ret : Way::helper;
-    case ZYDIS_MNEMONIC_JB:
-    case ZYDIS_MNEMONIC_JBE:
-    case ZYDIS_MNEMONIC_JL:
-    case ZYDIS_MNEMONIC_JLE:
-    case ZYDIS_MNEMONIC_JNB:
-    case ZYDIS_MNEMONIC_JNBE:
-    case ZYDIS_MNEMONIC_JNL:
-    case ZYDIS_MNEMONIC_JNLE:
-    case ZYDIS_MNEMONIC_JNO:
-    case ZYDIS_MNEMONIC_JNP:
-    case ZYDIS_MNEMONIC_JNS:
-    case ZYDIS_MNEMONIC_JNZ:
-    case ZYDIS_MNEMONIC_JO:
-    case ZYDIS_MNEMONIC_JP:
-    case ZYDIS_MNEMONIC_JS:
-    case ZYDIS_MNEMONIC_JZ: return Way::jcc;
     case ZYDIS_MNEMONIC_JCXZ:
     case ZYDIS_MNEMONIC_JECXZ:
     case ZYDIS_MNEMONIC_JRCXZ:
@@ -138,7 +122,7 @@ Way classify_base(const Insn& i) {
     case ZYDIS_MNEMONIC_CMPXCHG8B:
     case ZYDIS_MNEMONIC_CMPXCHG16B:
     case ZYDIS_MNEMONIC_XLAT: return Way::helper_inline;
-    default: return Way::helper;
+    default: return i.category == ZYDIS_CATEGORY_COND_BR ? Way::jcc : Way::helper;
   }
 }
 

@@ -165,6 +165,8 @@ void Translator::emit_op(const Insn& i) {
     const bool one_byte_map = i.map == ZYDIS_OPCODE_MAP_DEFAULT;
     bool incdec = one_byte_map && i.code_size != CodeSize::bits64 && opcode >= 0x40 && opcode <= 0x4f;
     if (one_byte_map && opcode == 0x82) opcode = 0x80;
+    // MOVSXD that extends nothing is MOV: how much it reads with 16-bit operands depends on the CPU's maker.
+    if (i.mnemonic == ZYDIS_MNEMONIC_MOVSXD && i.op[0].size <= 4) opcode = 0x8b;
 
     bool prefix66 = i.prefix66;
     if (i.code_size == CodeSize::bits16 && !is_vector_isa(i.isa_ext)) prefix66 = !prefix66;

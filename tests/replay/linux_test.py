@@ -1,8 +1,10 @@
 """Record and replay of Debian's kernel: boot, input at odd moments, idling, panic, reboot, chaos."""
+import os
+import subprocess
 import time
 import unittest
 
-from guest_session import PROMPT, ReplayTest, Recorder, deja
+from guest_session import DEJA, PROMPT, TIMEOUT, ReplayTest, Recorder, deja
 
 
 class Linux(ReplayTest):
@@ -46,6 +48,23 @@ class Linux(ReplayTest):
         # much more than three on the host.
         self.assertLess(time.monotonic() - began, 30)
         self.assert_identical()
+
+    def test_replay_shows_output_as_it_comes(self):
+        recorder, _ = self.record_until_prompt()
+        recorder.type("echo fir''st; sleep 3; echo sec''ond; poweroff -f\n")
+        self.assertEqual(recorder.finish()[0], 0)
+        with subprocess.Popen([DEJA, "replay", "--realtime", self.recording], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as replay:
+            self.addCleanup(replay.kill)
+            shown = b""
+            while b"first\r\n" not in shown:
+                data = os.read(replay.stdout.fileno(), 65536)
+                self.assertTrue(data, shown)
+                shown += data
+            self.assertNotIn(b"second\r\n", shown)
+            rest, _ = replay.communicate(timeout=TIMEOUT)
+            self.assertIn(b"second\r\n", rest)
+            self.assertIn(b"identical", rest)
 
     def test_panic_and_reboot(self):
         recorder, at = self.record_until_prompt(append="console=ttyS0 panic=1")
