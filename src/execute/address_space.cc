@@ -115,6 +115,7 @@ void AddressSpaces::track(const Walk& w, Record record) {
 }
 
 void AddressSpaces::install(AddressSpace& space, View view, Gva linear, const Walk& walk, bool writable) {
+  if (ram_.flags(walk.page.frame()) & GuestRam::kReadWatched) return;
   const unsigned vi = static_cast<unsigned>(view);
   const u64 slot = linear.value >> kPageShift & 0xffff;
   // The lists of slots in use collect duplicates; emptied tables start them anew.

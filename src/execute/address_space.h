@@ -42,7 +42,8 @@ class AddressSpaces {
   // The address space for this paging state; the least recently used one is recycled.
   AddressSpace& select(const PagingKey& key);
 
-  // Makes `linear`'s page reachable for inline reads, and writes when `writable`; `host` is where it stands.
+  // Makes `linear`'s page reachable for inline reads, and writes when `writable`. Pages whose
+  // reads are watched stay out.
   void install(AddressSpace& space, View view, Gva linear, const Walk& walk, bool writable);
   // Remembers a fetched-from page.
   void install_exec(AddressSpace& space, View view, Gva linear, const Walk& walk);

@@ -130,6 +130,11 @@ unsigned CodeCache::invalidate(Gpa at, u64 size) {
   return static_cast<unsigned>(hit.size());
 }
 
+void CodeCache::remove_mode(u32 bit) {
+  for (BlockId id = 0; id < store_.blocks.size(); ++id)
+    if (store_.blocks[id].valid && store_.blocks[id].mode.has(bit)) remove(id);
+}
+
 void CodeCache::clear() {
   for (const u64 frame : page_frames_) {
     page_index_[frame] = 0;

@@ -38,6 +38,8 @@ class CodeCache {
   void add(BlockId id);
   // Blocks with bytes in [at, at+size) become unreachable. Returns how many.
   unsigned invalidate(Gpa at, u64 size);
+  // The same for all blocks whose mode has `bit`.
+  void remove_mode(u32 bit);
   void clear();
 
   void set_link(u32 link, BlockId target);

@@ -74,7 +74,8 @@ Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& 
       options_(options),
       gate_(*this, platform),
       spaces_(ram),
-      cache_(ram, options.code_cache_bytes) {
+      cache_(ram, options.code_cache_bytes),
+      observation_(ram) {
   options_.translate.avx_model = model.avx;
   chaos_state_ = options.chaos.seed * 0x9e3779b97f4a7c15u + 0x1234567;
   if (options.chaos.enabled) {
@@ -128,6 +129,19 @@ void Engine::flush_caches() {
   spaces_.flush_all();
   cache_.clear();
   ++counters_.cache_flushes;
+}
+
+void Engine::observe(ObservationSpec spec) {
+  DEJA_CHECK(!running_);
+  const ObservationSpec& old = observation_.spec();
+  const bool breakpoints_change = spec.breakpoints != old.breakpoints;
+  const bool watchpoints_change = spec.watchpoints != old.watchpoints;
+  observation_.set(std::move(spec));
+  if (breakpoints_change) {
+    cache_.remove_mode(BlockMode::kObserved);
+    spaces_.flush_all_jumps();
+  }
+  if (watchpoints_change) spaces_.flush_all();
 }
 
 // --- the run
@@ -255,7 +269,9 @@ void Engine::raise(const GuestFault& fault, EventKind kind) {
   step_trap_ = false;
   // The instruction did not complete: what its accesses met is met again when it is restarted.
   if (kind == EventKind::fault && fault.vector != kDB) ctx_->state.pending_dbg = 0;
+  delivering_ = true;
   deliver_event(*vcpu_, kind, fault);
+  delivering_ = false;
   ctx_->set_remaining(ctx_->remaining() - 1);
   update_clock();
 }
@@ -330,6 +346,12 @@ u64 Engine::dispatch(bool expired) {
         }
       }
     }
+    const bool observed = observation_.breaks_in_page_of(pc);
+    if (observed && observation_.is_cut(pc)) {
+      if (!(s.rflags & flag::RF) && observation_.hit_breakpoint(pc, s.cr3, s.index, clock_.steps))
+        return leave(RunStop::observed);
+      limit = 1;  // so that no block leads here but through this check
+    }
     const bool trap = s.rflags & flag::TF;
     if (s.sti_shadow || s.mov_ss_shadow || trap || (s.rflags & flag::RF)) limit = 1;
     if (s.dr7 & 0xff) {
@@ -354,9 +376,11 @@ u64 Engine::dispatch(bool expired) {
     }
     BlockMode mode = mode_of(s);
     const u32 plain = mode.bits;
-    const auto limited = [&](unsigned n) { return BlockMode{plain | n << BlockMode::kLimitShift}; };
+    const auto limited = [&](unsigned n) {
+      return BlockMode{plain | (observed ? BlockMode::kObserved : 0u) | n << BlockMode::kLimitShift};
+    };
     mode = limited(limit);
-    if (limit == 0 && !expired) {
+    if (limit == 0 && !expired && !observed) {
       // Where the jump cache has the answer, the block's own head checks the counter.
       AddressSpace& sp = space();
       const ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
@@ -373,6 +397,11 @@ u64 Engine::dispatch(bool expired) {
       id = find_block(pc, limited(static_cast<unsigned>(ctx_->remaining())));
       if (id == kNone) continue;
     }
+    if (stop_requested_ && cache_.block(id).count > 1) {
+      // The walk for this fetch was watched: stop after the instruction that it was for.
+      id = find_block(pc, limited(1));
+      if (id == kNone) continue;
+    }
     const Block& b = cache_.block(id);
     if (limit || b.count == 1) {
       s.sti_shadow = s.mov_ss_shadow = false;
@@ -383,7 +412,7 @@ u64 Engine::dispatch(bool expired) {
     AddressSpace& sp = space();
     use_tables(sp);
     const u64 far = cache_.exec_base() + b.far_entry;
-    if (b.mode.limit() == 0)
+    if (b.mode.limit() == 0 && !observed)
       spaces_.install_jump(sp, b.mode.view(), pc, far, b.mode.bits);
     else
       spaces_.set_jump_mode(sp, b.mode.view(), plain);
@@ -478,7 +507,9 @@ BlockId Engine::find_block(u64 pc, BlockMode mode) {
 
 BlockId Engine::translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page,
                              bool* need_next) {
-  const TranslateInput input{at, mode, bytes, size, second_page};
+  TranslateInput input{at, mode, bytes, size, second_page, {}};
+  // Of all pages: a physical page may be mapped at several of them.
+  if (mode.has(BlockMode::kObserved)) input.cuts = observation_.cuts();
   for (int attempt = 0; attempt < 2; ++attempt) {
     BlockId id = kNone;
     u32 used = 0;
@@ -654,6 +685,10 @@ bool Engine::translate(Gva linear, Access access, View view, Gpa* page, u32* err
     return false;
   }
   *page = w.page;
+  if (observation_.follows_linear() && observation_.translated(sp.key, linear.page(), w.page)) {
+    spaces_.flush_all();
+    dropped_ = true;
+  }
   if (ram_.contains(w.page) && access != Access::execute) spaces_.install(sp, view, linear, w, w.writable);
   return true;
 }
@@ -724,8 +759,11 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
   const bool crosses = site.size > in_page;
   Gpa page;
   u32 error = 0;
+  sync_to(b, insn);  // the walk is this instruction's
+  ctx_->set_remaining(entered);
   if (!translate(linear, access, view, &page, &error)) return fail(fault_pf(linear.value, error));
-  if (!crosses && !site.checked && cached(linear, site.write, view)) {
+  // On the bounce buffer when the run has to end after this instruction.
+  if (!crosses && !site.checked && !dropped_ && !stop_requested_ && cached(linear, site.write, view)) {
     ctx_->r9 = linear.value;
     return cache_.exec_base() + site.hot;
   }
@@ -747,6 +785,8 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
       const Part& p = parts_[i];
       if (ram_.contains(p.at)) {
         std::memcpy(ctx_->bounce + done, ram_.host(p.at), p.size);
+        if (ram_.flags(p.at.frame()) & GuestRam::kReadWatched)
+          note_access(p.at, p.size, false, AccessCause::instruction);
       } else {
         for (unsigned at = 0; at < p.size;) {
           const unsigned n = std::min(p.size - at, 8u);
@@ -798,7 +838,7 @@ u64 Engine::mem_commit(MemSite& site) {
     for (unsigned i = 0; i < part_count_; ++i) {
       const Part& p = parts_[i];
       if (ram_.contains(p.at)) {
-        write_ram(p.at, ctx_->bounce + done, p.size);
+        write_ram(p.at, ctx_->bounce + done, p.size, AccessCause::instruction);
       } else {
         for (unsigned at = 0; at < p.size;) {
           const unsigned n = std::min(p.size - at, 8u);
@@ -841,7 +881,7 @@ u64 Engine::mem_commit(MemSite& site) {
   return cache_.exec_base() + site.resume;
 }
 
-void Engine::write_ram(Gpa at, const void* data, u64 size) {
+void Engine::write_ram(Gpa at, const void* data, u64 size, AccessCause cause) {
   const u8 flags = ram_.flags(at.frame());
   if (flags & (GuestRam::kPageTable | GuestRam::kUpperTable)) {
     if (spaces_.table_write(at, data, size)) {
@@ -852,6 +892,25 @@ void Engine::write_ram(Gpa at, const void* data, u64 size) {
   std::memcpy(ram_.host(at), data, size);
   ram_.mark_dirty(at.frame());
   if (flags & GuestRam::kCode) invalidate_code(at, size);
+  if (flags & GuestRam::kWatched) note_access(at, size, true, cause);
+}
+
+void Engine::note_access(Gpa at, u64 size, bool write, AccessCause cause) {
+  std::optional<unsigned> vcpu;
+  if (running_ && cause != AccessCause::device && cause != AccessCause::loader) vcpu = ctx_->state.index;
+  // The run ends after the instruction in progress, whose step that is; devices act between steps.
+  if (observation_.accessed(at, size, write, cause, vcpu, clock_.steps + (running_ ? 1 : 0)))
+    stop_requested_ = true;
+}
+
+AccessCause Engine::implicit_cause(Gva linear, Rights rights) const {
+  const CpuState& s = ctx_->state;
+  const auto within = [&](u64 base, u64 limit) { return linear.value - base <= limit; };
+  if (rights == Rights::supervisor) {
+    if (within(s.gdtr.base, s.gdtr.limit) || within(s.ldtr.base, s.ldtr.limit)) return AccessCause::descriptor;
+    if (within(s.tr.base, s.tr.limit)) return AccessCause::task_state;
+  }
+  return delivering_ ? AccessCause::delivery : AccessCause::instruction;
 }
 
 void Engine::invalidate_code(Gpa at, u64 size) {
@@ -865,7 +924,10 @@ void Engine::tracked_page_written(Gpa at, u64 size) {
   if (ram_.flags(at.frame()) & (GuestRam::kPageTable | GuestRam::kUpperTable))
     if (spaces_.table_write(at, nullptr, size)) dropped_ = true;
   if (ram_.flags(at.frame()) & GuestRam::kCode) invalidate_code(at, size);
+  if (ram_.flags(at.frame()) & GuestRam::kWatched) note_access(at, size, true, device_cause_);
 }
+
+void Engine::walk_marked(Gpa entry) { note_access(entry, 1, true, AccessCause::page_walk); }
 
 void Engine::read_bytes(Gva linear, void* out, unsigned size, Rights rights) {
   check_canonical(linear, size);
@@ -894,6 +956,8 @@ void Engine::read_bytes(Gva linear, void* out, unsigned size, Rights rights) {
     if (i == 1) from = pages[1];
     if (ram_.contains(from)) {
       std::memcpy(to, ram_.host(from), sizes[i]);
+      if (ram_.flags(from.frame()) & GuestRam::kReadWatched)
+        note_access(from, sizes[i], false, implicit_cause(linear, rights));
     } else {
       for (unsigned k = 0; k < sizes[i];) {
         const unsigned n = std::min(sizes[i] - k, 8u);
@@ -932,7 +996,7 @@ void Engine::write_bytes(Gva linear, const void* data, unsigned size, Rights rig
   for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
     if (i == 1) to = pages[1];
     if (ram_.contains(to)) {
-      write_ram(to, from, sizes[i]);
+      write_ram(to, from, sizes[i], implicit_cause(linear, rights));
     } else {
       for (unsigned k = 0; k < sizes[i];) {
         const unsigned n = std::min(sizes[i] - k, 8u);
@@ -991,7 +1055,11 @@ const u8* Engine::map_read(Gva linear, unsigned size) {
   Gpa page;
   u32 error = 0;
   if (!translate(linear, Access::read, view, &page, &error)) throw fault_pf(linear.value, error);
-  return ram_.contains(page) ? ram_.host(page + linear.offset()) : nullptr;
+  if (!ram_.contains(page)) return nullptr;
+  // A part of it may be all that is used: then each access is noted by itself.
+  if ((ram_.flags(page.frame()) & GuestRam::kReadWatched) && observation_.overlaps(page + linear.offset(), size))
+    return nullptr;
+  return ram_.host(page + linear.offset());
 }
 
 u8* Engine::map_write(Gva linear, unsigned size) {
@@ -1008,6 +1076,7 @@ u8* Engine::map_write(Gva linear, unsigned size) {
     // A page that is about to be filled as a whole is rarely code or a page table any more.
     if (size < kPageSize / 2) return nullptr;
     const Gpa at = page + linear.offset();
+    if ((ram_.flags(frame) & GuestRam::kWatched) && observation_.overlaps(at, size)) return nullptr;
     if (ram_.flags(frame) & (GuestRam::kPageTable | GuestRam::kUpperTable))
       if (spaces_.table_write(at, nullptr, size)) dropped_ = true;
     if (ram_.flags(frame) & GuestRam::kCode) invalidate_code(at, size);

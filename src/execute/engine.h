@@ -9,6 +9,7 @@
 
 #include "execute/address_space.h"
 #include "execute/code_cache.h"
+#include "execute/observation.h"
 #include "execute/thunks.h"
 #include "execute/vcpu.h"
 #include "translate/translator.h"
@@ -38,6 +39,7 @@ enum class RunStop : u8 {
   event,     // the machine's devices were touched: deadlines and interrupt lines may have changed
   inactive,  // the vCPU halted, waits for SIPI or shut down
   pause,     // a run of PAUSEs: an SMP guest spins, give its quantum to another
+  observed,  // at a debugger's breakpoint
 };
 
 class Engine final : public Mmu, private RamObserver {
@@ -56,6 +58,14 @@ class Engine final : public Mmu, private RamObserver {
   // While run() is on the stack the state handed to it is stale; this is the current one.
   bool running(unsigned vcpu) const { return running_ && ctx_->state.index == vcpu; }
   const CpuState& live_state() const { return ctx_->state; }
+
+  // What to stop at, from now on. Not while run() is on the stack. To be called again when RAM was replaced
+  // as a whole, since a watchpoint knows the bytes that it watches.
+  void observe(ObservationSpec spec);
+  Observation& observation() { return observation_; }
+  const Observation& observation() const { return observation_; }
+  // Whose doing device writes to memory are from now on.
+  void set_device_cause(AccessCause cause) { device_cause_ = cause; }
 
   const EngineCounters& counters() const { return counters_; }
   // Drops all translated code and TLBs.
@@ -111,6 +121,7 @@ class Engine final : public Mmu, private RamObserver {
 
   // RamObserver: DMA and other writes that have happened already.
   void tracked_page_written(Gpa address, u64 size) override;
+  void walk_marked(Gpa entry) override;
   void dirty_marks_cleared() override { spaces_.drop_all_writable(); }
 
   // --- out-of-line entries from translated code
@@ -143,7 +154,11 @@ class Engine final : public Mmu, private RamObserver {
   BlockId translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page,
                        bool* need_next);
   void invalidate_code(Gpa address, u64 size);
-  void write_ram(Gpa at, const void* data, u64 size);
+  void write_ram(Gpa at, const void* data, u64 size, AccessCause cause);
+  // To be called after an access to a page with GuestRam::kWatched.
+  void note_access(Gpa at, u64 size, bool write, AccessCause cause);
+  // Of a write through linear addresses that no operand names, by where it goes.
+  AccessCause implicit_cause(Gva linear, Rights rights) const;
 
   // Accounting: the instruction with index `insn` of a block whose whole count is off the counter already is
   // the next to complete; clock.steps becomes the number of steps before it.
@@ -187,6 +202,7 @@ class Engine final : public Mmu, private RamObserver {
   Gate gate_;
   AddressSpaces spaces_;
   CodeCache cache_;
+  Observation observation_;
   Thunks thunks_;
   std::unique_ptr<Translator> translator_;
   ExecContext* ctx_ = nullptr;
@@ -196,6 +212,8 @@ class Engine final : public Mmu, private RamObserver {
   const AddressSpaceTables* gs_base_ = nullptr;  // what the host's GS base points at
   bool running_ = false;
   bool stop_requested_ = false;
+  bool delivering_ = false;  // an exception or interrupt: its frame is being pushed
+  AccessCause device_cause_ = AccessCause::device;
   bool dropped_ = false;    // translations or code changed: leave the block after this instruction
   bool step_trap_ = false;  // RFLAGS.TF was set when the instruction in progress began
   static constexpr u64 kNoRip = u64{1} << 63;  // no instruction starts there

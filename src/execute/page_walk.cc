@@ -20,7 +20,7 @@ void set_bits(GuestRam& ram, Gpa at, u64 bits) {
   std::memcpy(&low, p, 1);
   if ((low & bits) == bits) return;
   *p = static_cast<u8>(low | bits);  // A and D are in the low byte
-  ram.mark_dirty(at.frame());
+  ram.walk_marked(at);
 }
 
 }  // namespace
@@ -47,7 +47,7 @@ PagingKey paging_key(const CpuState& s) {
 }
 
 Walk walk_pages(GuestRam& ram, const PagingKey& key, Gva linear, Access access, bool user, bool smap_closed,
-                unsigned physical_bits) {
+                unsigned physical_bits, bool mark) {
   Walk w;
   if (!(key.bits & PagingKey::kPaging)) {
     w.ok = w.writable = w.write_allowed = true;
@@ -140,7 +140,7 @@ Walk walk_pages(GuestRam& ram, const PagingKey& key, Gva linear, Access access, 
   if (access == Access::write && !w.write_allowed) return fail(1);
   if (access == Access::execute && no_execute) return fail(1);
 
-  for (unsigned i = 0; i < w.levels; ++i) {
+  for (unsigned i = 0; mark && i < w.levels; ++i) {
     const bool leaf = i + 1u == w.levels;
     set_bits(ram, w.entries[i], kAccessed | (leaf && access == Access::write ? kDirty : 0));
   }
@@ -149,6 +149,13 @@ Walk walk_pages(GuestRam& ram, const PagingKey& key, Gva linear, Access access, 
   w.writable = w.write_allowed && (access == Access::write || (entry & kDirty));
   w.ok = true;
   return w;
+}
+
+std::optional<Gpa> peek_translation(GuestRam& ram, const PagingKey& key, Gva linear) {
+  constexpr unsigned kArchitecturalBits = 52;
+  const Walk w = walk_pages(ram, key, linear, Access::read, false, false, kArchitecturalBits, false);
+  if (!w.ok) return std::nullopt;
+  return w.page + linear.offset();
 }
 
 }  // namespace deja

@@ -1,6 +1,8 @@
 // Address translation by the guest's page tables (SDM vol. 3A chapter 4).
 #pragma once
 
+#include <optional>
+
 #include "execute/vcpu.h"
 
 namespace deja {
@@ -29,7 +31,11 @@ struct Walk {
 
 // Translates `linear` for an access with the rights of `view`; on success sets A (and D for a write) bits in RAM.
 // `supervisor_implicit`: SMAP forbids user pages whatever AC is.
+// `mark` false: only looks, and leaves the tables as they are.
 Walk walk_pages(GuestRam& ram, const PagingKey& key, Gva linear, Access access, bool user, bool smap_closed,
-                unsigned physical_bits);
+                unsigned physical_bits, bool mark = true);
+
+// Where `linear` is mapped to, whoever may access it; nothing when it is not. Changes nothing.
+std::optional<Gpa> peek_translation(GuestRam& ram, const PagingKey& key, Gva linear);
 
 }  // namespace deja

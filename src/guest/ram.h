@@ -20,6 +20,8 @@ class RamObserver {
  public:
   virtual ~RamObserver() = default;
   virtual void tracked_page_written(Gpa address, u64 size) = 0;
+  // A page walk set accessed or dirty bits in the byte at `entry`, on a watched page.
+  virtual void walk_marked(Gpa entry) = 0;
   // The dirty marks were cleared: writable mappings cached anywhere must be dropped.
   virtual void dirty_marks_cleared() = 0;
 };
@@ -57,13 +59,20 @@ class GuestRam {
     kPageTable = 4,     // a leaf page table (its entries map 4 KiB pages) that cached translations derive from
     kUpperTable = 8,    // a higher-level paging structure likewise
     kWriteCached = 16,  // some TLB maps it writable (fast stores possible)
-    kTracked = kCode | kPageTable | kUpperTable,
+    kWatched = 32,      // a debugger watches bytes of it: no fast stores
+    kReadWatched = 64,  // and reads of them: no fast loads either
+    kTracked = kCode | kPageTable | kUpperTable | kWatched,
   };
   u8& flags(u64 frame) { return flags_[frame]; }
   void set_observer(RamObserver* o) { observer_ = o; }
 
   // To be called after bytes changed through host(); marks dirty and reports tracked pages.
   void written(Gpa p, u64 size);
+  // The same for accessed and dirty bits, which change no translation.
+  void walk_marked(Gpa entry) {
+    mark_dirty(entry.frame());
+    if ((flags_[entry.frame()] & kWatched) && observer_) observer_->walk_marked(entry);
+  }
   void mark_dirty(u64 frame) {
     if (!(flags_[frame] & kDirty)) {
       flags_[frame] |= kDirty;

@@ -110,7 +110,9 @@ void Machine::do_reset() {
     return;
   }
   // Firmware would load the guest again: so do we. It did fit the first time.
+  engine_->set_device_cause(AccessCause::loader);
   const Status status = power_on();
+  engine_->set_device_cause(AccessCause::device);
   DEJA_CHECK(status.ok(), "loading the guest again: {}", status.ok() ? "" : status.error().message);
 }
 
@@ -155,10 +157,13 @@ void Machine::settle(unsigned i) {
   }
 }
 
-void Machine::next_turn() {
-  current_ = (current_ + 1) % static_cast<unsigned>(cpus_.size());
-  cpus_[current_].pause_run = 0;
-  quantum_end_ = clock_.steps + config_.quantum;
+std::optional<unsigned> Machine::next_vcpu() const {
+  const unsigned n = static_cast<unsigned>(cpus_.size());
+  // The current vCPU until its quantum is used up, then the next runnable one.
+  unsigned next = n > 1 && clock_.steps >= quantum_end_ ? (current_ + 1) % n : current_;
+  for (unsigned tried = 0; tried < n; ++tried, next = (next + 1) % n)
+    if (cpus_[next].activity == Activity::running) return next;
+  return std::nullopt;
 }
 
 MachineStop Machine::run(Step until) {
@@ -169,18 +174,17 @@ MachineStop Machine::run(Step until) {
     // What is due at this step is taken before anybody looks: the state at a step must not depend on whether
     // a slice ends there.
     for (unsigned i = 0; i < n; ++i) settle(i);
+    if (reset_pending_ && end_ == MachineEnd::none) continue;
+    if (engine_->observation().pending()) return MachineStop::observed;
     if (end_ != MachineEnd::none) return MachineStop::ended;
-    if (reset_pending_) continue;
     if (clock_.steps >= until) return MachineStop::until;
 
-    // Whose turn: the current vCPU until its quantum is used up, then the next runnable one.
-    const bool used_up = n > 1 && clock_.steps >= quantum_end_;
-    unsigned next = used_up ? (current_ + 1) % n : current_;
-    unsigned tried = 0;
-    for (; tried < n && cpus_[next].activity != Activity::running; ++tried) next = (next + 1) % n;
-    if (tried == n) return MachineStop::idle;
-    if (used_up || next != current_) {
-      current_ = next;
+    const std::optional<unsigned> next = next_vcpu();
+    if (!next) return MachineStop::idle;
+    const Step before = clock_.steps;
+    const auto [turn, turn_end] = std::pair(current_, quantum_end_);
+    if (*next != current_ || (n > 1 && clock_.steps >= quantum_end_)) {
+      current_ = *next;
       quantum_end_ = clock_.steps + config_.quantum;
     }
 
@@ -188,6 +192,11 @@ MachineStop Machine::run(Step until) {
     if (n > 1) limit = std::min(limit, quantum_end_);
     const RunStop stop = engine_->run(cpus_[current_], limit);
     if (stop == RunStop::pause) quantum_end_ = clock_.steps;
+    if (stop == RunStop::observed && clock_.steps == before) {
+      // Nothing has happened at this step, so no turn has begun either.
+      current_ = turn;
+      quantum_end_ = turn_end;
+    }
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -49,8 +50,9 @@ struct MachineDigest {
 };
 
 enum class MachineStop : u8 {
-  until,  // clock().steps == until
-  idle,   // every vCPU waits for an interrupt, and none is due now
+  until,     // clock().steps == until
+  idle,      // every vCPU waits for an interrupt, and none is due now
+  observed,  // something that Engine::observe asked for: before it goes on, take it from Engine::observation()
   ended,
 };
 
@@ -96,6 +98,8 @@ class Machine final : public Platform, private TimeSource {
   GuestRam& ram() { return *ram_; }
   const CpuState& cpu(unsigned i) const { return cpus_[i]; }
   unsigned vcpu_count() const { return static_cast<unsigned>(cpus_.size()); }
+  // Whose instruction comes next; nobody's while all are idle.
+  std::optional<unsigned> next_vcpu() const;
   Engine& engine() { return *engine_; }
 
   // Platform
@@ -122,7 +126,6 @@ class Machine final : public Platform, private TimeSource {
   Status power_on();
   void build_devices();
   void do_reset();
-  void next_turn();  // the next vCPU begins a quantum
   // Hands vCPU `i` the signals that wait for it, and wakes it if something is due. Doing it twice is doing it
   // once.
   void settle(unsigned i);

@@ -61,22 +61,27 @@ bool Replayer::diverge(std::string reason) {
   return false;
 }
 
-bool Replayer::drive(Step target) {
+Replayer::Stop Replayer::drive(Step target) {
   while (step() < target) {
     const MachineStop stop = machine_->run(std::min(target, step() + kChunk));
     show_output();
     if (hooks_.pace) hooks_.pace(machine_->now());
-    if (stop == MachineStop::ended && step() < target)
-      return diverge("the machine ended here; in the recording it went on");
+    if (stop == MachineStop::observed) return Stop::observed;
+    if (stop == MachineStop::ended && step() < target) {
+      diverge("the machine ended here; in the recording it went on");
+      return Stop::diverged;
+    }
     if (stop != MachineStop::idle || step() == target) continue;
     const VtimeNs deadline = machine_->next_deadline();
-    if (deadline == kNeverNs)
-      return diverge("every vCPU waits for an interrupt and none will come; in the recording it went on");
+    if (deadline == kNeverNs) {
+      diverge("every vCPU waits for an interrupt and none will come; in the recording it went on");
+      return Stop::diverged;
+    }
     if (hooks_.pace) hooks_.pace(deadline);
     machine_->warp(machine_->warp_to_deadline());
     ++warps_;
   }
-  return true;
+  return Stop::reached;
 }
 
 bool Replayer::apply(const LogEvent& event) {
@@ -124,16 +129,16 @@ Result<Replayer::Stop> Replayer::run_to(Step target) {
     if (!peeked) {
       // Up to the damage everything is known; the caller may have asked for no more.
       if (target > recording_.log.last_step()) return peeked.error();
-      return drive(target) ? Stop::reached : Stop::diverged;
+      return drive(target);
     }
     const LogEvent* next = *peeked;
     if (!next) {
       const Step last = std::max(recording_.log.last_step(), step());
-      if (target <= last) return drive(target) ? Stop::reached : Stop::diverged;
+      if (target <= last) return drive(target);
       return Stop::log_end;
     }
-    if (next->step > target) return drive(target) ? Stop::reached : Stop::diverged;
-    if (!drive(next->step)) break;
+    if (next->step > target) return drive(target);
+    if (const Stop stop = drive(next->step); stop != Stop::reached) return stop;
     DEJA_ASSIGN(const std::optional<LogEvent> event, recording_.log.next());
     if (!apply(*event)) break;
     recent_.push_back(*event);

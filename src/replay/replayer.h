@@ -44,6 +44,7 @@ class Replayer {
   enum class Stop {
     reached,   // the machine is at `target`, with all events stamped so far applied
     log_end,   // at the log's last event, which is before `target`
+    observed,  // Machine::run came back for that; run_to again once it was taken
     diverged,  // divergence() says how
   };
   // Never goes back: `target` is at least step(). An error: the log is damaged.
@@ -62,8 +63,8 @@ class Replayer {
   explicit Replayer(Recording recording) : recording_(std::move(recording)) {}
   Status init(const EngineOptions& engine, Hooks hooks);
   u64 instructions_retired();
-  // Lets the machine run to `step`; false when it diverged.
-  bool drive(Step step);
+  // Lets the machine run to `step`.
+  Stop drive(Step step);
   bool apply(const LogEvent& event);
   bool diverge(std::string reason);
   void show_output();

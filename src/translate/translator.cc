@@ -94,7 +94,8 @@ TranslateStatus Translator::translate(const TranslateInput& input, u8* write, u3
     open = translate_insn(insn);
     ++current_insn_;
     if (!open) break;
-    if (current_insn_ >= most || crossing || pos >= input.size) {
+    if (current_insn_ >= most || crossing || pos >= input.size ||
+        std::binary_search(input.cuts.begin(), input.cuts.end(), insn_end_)) {
       exit_to(static_cast<i32>(insn_end_));
       break;
     }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 
 #include "translate/block.h"
 #include "translate/emitter.h"
@@ -41,6 +42,7 @@ struct TranslateInput {
   const u8* bytes = nullptr;  // at pc
   unsigned size = 0;          // bytes available
   Gpa second_page{~u64{0}};   // bytes beyond the page end belong to this page
+  std::span<const u16> cuts;  // page offsets, ascending: no instruction but the first may begin at one
 };
 
 enum class TranslateStatus : u8 {
