@@ -25,8 +25,9 @@ from session import Result, Session
 sys.path.insert(0, str(bench_guest.ROOT / "tools"))
 from guest import demo_guest  # noqa: E402
 
-WORKLOADS = """integer sieve pointer_chase memcpy string_hash fp_scalar fp_vector interpreter compiler sqlite 7zip openssl
-    syscalls pipe_ping_pong fork_exec page_faults""".split()
+JIT_WORKLOADS = ["javascript", "luajit"]
+WORKLOADS = [*"""integer sieve pointer_chase memcpy string_hash fp_scalar fp_vector interpreter compiler sqlite 7zip openssl
+    syscalls pipe_ping_pong fork_exec page_faults""".split(), *JIT_WORKLOADS]
 ENGINES = ["native", "deja", "deja-record", "deja-replay", "qemu", "qemu-record", "qemu-replay"]
 NEEDS = {"deja-replay": "deja-record", "qemu-replay": "qemu-record"}
 MEMORY = "512M"
@@ -78,27 +79,30 @@ class Bench:
     def __init__(self, options: argparse.Namespace, workloads: list[str], engines: list[str]):
         self._options, self._engines = options, engines
         self._boot, self._workloads = "boot" in workloads, [name for name in workloads if name != "boot"]
+        self._guests = {kind: (bench_guest.make_guest(kind), names)
+                        for kind in bench_guest.MAKERS
+                        if (names := [n for n in self._workloads if (n in JIT_WORKLOADS) == (kind == "jit")])}
         self._samples: dict[tuple[str, str], list[Result]] = {}
         self._printed: set[str] = set()
         self.troubles: list[str] = []
         self._demo = demo_guest("cloud-amd64", refresh=False)
-        self._bench = bench_guest.make_guest()
 
     def round(self, number: int) -> None:
         with tempfile.TemporaryDirectory(prefix="deja-bench-") as folder:
-            bench = Guest(self._demo["kernel"], self._bench["initrd"],
-                          f"{BENCH_APPEND} bench={','.join(self._workloads)}", Path(folder, "bench"))
             boot = Guest(self._demo["kernel"], self._demo["initrd"], BOOT_APPEND, Path(folder, "boot"))
-            bench.work.mkdir()
-            boot.work.mkdir()
+            guests = [(Guest(self._demo["kernel"], made["initrd"], f"{BENCH_APPEND} bench={','.join(names)}",
+                             Path(folder, kind)), names) for kind, (made, names) in self._guests.items()]
+            for guest in [boot, *[guest for guest, _ in guests]]:
+                guest.work.mkdir()
             for engine in self._engines:
                 if engine == "native":
-                    self._run_native(number)
+                    for made, names in self._guests.values():
+                        self._run_native(number, made["root"], names)
                     continue
                 if self._boot:
                     self._run(number, engine, boot, ["boot"])
-                if self._workloads:
-                    self._run(number, engine, bench, self._workloads)
+                for guest, names in guests:
+                    self._run(number, engine, guest, names)
 
     def _run(self, number: int, engine: str, guest: Guest, expected: list[str]) -> None:
         log, boot = guest.log(engine), expected == ["boot"]
@@ -108,12 +112,12 @@ class Bench:
         self._keep(number, engine, self._pinned(engine, command), expected, log=log, boot=boot,
                    types=boot and engine not in NEEDS)
 
-    def _run_native(self, number: int) -> None:
+    def _run_native(self, number: int, root: str, names: list[str]) -> None:
         enter = ["chroot"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "chroot"]
-        for name in self._workloads:
+        for name in names:
             # A process inherits the peak of the one it was forked from, so a small one measures the workload's.
             peak = ["/usr/bin/busybox", "time", "-f", "BENCH-PEAK %M"]
-            command = [*enter, self._bench["root"], *peak, "/bench/run", name]
+            command = [*enter, root, *peak, "/bench/run", name]
             self._keep(number, "native", self._pinned("native", command), [name], log=None)
 
     def _pinned(self, engine: str, command: list[str]) -> list[str]:

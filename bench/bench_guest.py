@@ -1,5 +1,6 @@
-"""The bench guest: the workloads and Debian's own programs in one root file system, as an initramfs for the virtual
-machines and as a folder for the host to chroot into, so that the same binaries run everywhere."""
+"""The bench's guests: workloads and Debian's own programs in one root file system, as an initramfs for the virtual
+machines and as a folder for the host to chroot into, so that the same binaries run everywhere. The programs that
+compile at run time are in a guest of their own: with their libraries they would slow down the others' boot."""
 
 import shutil
 import subprocess
@@ -21,6 +22,9 @@ PACKAGES = """busybox-static libc6 libgcc-s1 libstdc++6 python3-minimal python3.
     libssl3""".split()
 PROGRAMS = "usr/bin/python3.11 usr/lib/gcc/x86_64-linux-gnu/12/cc1 usr/bin/sqlite3 usr/bin/7zz usr/bin/openssl".split()
 APPLETS = "sh mount cat echo md5sum poweroff tr".split()
+JIT_PACKAGES = """busybox-static libc6 libgcc-s1 libstdc++6 zlib1g nodejs libnode108 libuv1 libc-ares2 libnghttp2-14 libbrotli1
+    libssl3 libicu72 node-acorn node-cjs-module-lexer node-undici luajit libluajit-5.1-2""".split()
+JIT_PROGRAMS = "usr/bin/node usr/bin/luajit".split()
 WORKLOADS = ROOT / "bench" / "workloads"
 
 
@@ -32,37 +36,56 @@ def _compiled(source: Path) -> bytes:
         return out.read_bytes()
 
 
-def _make() -> Image:
-    image = Image(PACKAGES)
-    image.add(*PROGRAMS)
+def _with_scripts(packages: list[str], programs: list[str]) -> Image:
+    image = Image(packages)
+    image.add(*programs)
+    add_busybox(image, APPLETS)
+    for source in sorted(WORKLOADS.iterdir()):
+        if source.name == "init":
+            image.write("init", source.read_bytes(), 0o755)
+        elif source.suffix not in (".c", ".h"):
+            image.write(f"bench/{source.name}", source.read_bytes(), 0o755)
+    return image
+
+
+def _make_bench() -> Image:
+    image = _with_scripts(PACKAGES, PROGRAMS)
     image.add_tree("usr/lib/python3.11")
     image.link("usr/bin/python3", "python3.11")
-    add_busybox(image, APPLETS)
     image.write("etc/openssl.cnf", b"")
     image.link("usr/lib/ssl/openssl.cnf", "/etc/openssl.cnf")
-    for source in sorted(WORKLOADS.iterdir()):
-        if source.suffix == ".c":
-            image.write(f"bench/{source.stem}", _compiled(source), 0o755)
-        elif source.name == "init":
-            image.write("init", source.read_bytes(), 0o755)
-        elif source.suffix != ".h":
-            image.write(f"bench/{source.name}", source.read_bytes(), 0o755)
+    for source in sorted(WORKLOADS.glob("*.c")):
+        image.write(f"bench/{source.stem}", _compiled(source), 0o755)
     image.write("bench/data", generate.text(2 << 20))
     image.write("bench/unit.c", generate.c_source(12))
     return image
 
 
-def make_guest() -> dict[str, str]:
-    """{"initrd": PATH, "root": FOLDER}"""
+def _make_jit() -> Image:
+    image = _with_scripts(JIT_PACKAGES, JIT_PROGRAMS)
+    # What Debian's libnode loads at its start.
+    image.add(*(f"usr/share/nodejs/{name}.js" for name in (
+        "acorn/dist/acorn", "acorn-walk/dist/walk", "cjs-module-lexer/dist/lexer", "cjs-module-lexer/lexer",
+        "undici/undici-fetch")))
+    return image
+
+
+MAKERS = {"bench": ("python3, cc1, sqlite3, 7zz, openssl, and the workloads", _make_bench),
+          "jit": ("nodejs and luajit", _make_jit)}
+
+
+def make_guest(kind: str) -> dict[str, str]:
+    """{"initrd": PATH, "root": FOLDER} of the guest of MAKERS."""
+    content, make = MAKERS[kind]
     tools = [ROOT / "tools" / name for name in ("debian.py", "image.py", "guest.py")]
     own = [ROOT / "bench" / name for name in ("bench_guest.py", "generate.py")]
-    recipe = Recipe("bench", [*WORKLOADS.iterdir(), *tools, *own], [])
+    recipe = Recipe(kind, [*WORKLOADS.iterdir(), *tools, *own], [])
     with locked():
         made = recipe.made()
         if made is None:
-            say("bench: making the bench guest (Debian's python3, cc1, sqlite3, 7zz, openssl, and the workloads)")
-            image = _make()
-            initrd = put("guest", "bench", ".cpio.zst", image.initramfs())
+            say(f"bench: making the {kind} guest (Debian's {content})")
+            image = make()
+            initrd = put("guest", kind, ".cpio.zst", image.initramfs())
             root = cache_dir("roots") / initrd.name.removesuffix(".cpio.zst")
             if not root.exists():
                 unfinished = Path(tempfile.mkdtemp(dir=root.parent, prefix=".new-"))

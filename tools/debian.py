@@ -38,19 +38,19 @@ def _apt_update() -> None:
 
 
 def _show(names: list[str]) -> dict[str, Package]:
-    shown = subprocess.run(["apt-cache", "show", "--no-all-versions", *names],
-                           capture_output=True, text=True).stdout
+    shown = subprocess.run(["apt-cache", "show", *names], capture_output=True, text=True).stdout
     packages = {}
     for record in shown.split("\n\n"):
         field = dict(re.findall(r"^([\w-]+): (.*)$", record, re.M))
-        if "SHA256" in field:
+        # The newest comes first; one that was installed from elsewhere has no hash and cannot be fetched.
+        if "SHA256" in field and field["Package"] not in packages:
             packages[field["Package"]] = Package(field["Package"], field["Version"], field["SHA256"],
                                                  field.get("Depends", ""))
     return packages
 
 
 def resolve(names: list[str]) -> list[Package]:
-    """The candidate version of each package, as apt sees it now."""
+    """The newest version of each package that apt can fetch now."""
     packages = _show(names)
     if not set(names) <= set(packages):
         _apt_update()

@@ -39,12 +39,17 @@ def needed_libraries(elf: bytes) -> list[str]:
     return names
 
 
+def _wanted(path: str) -> bool:
+    """Documentation and translations stay out; Debian's node loads parts of itself from /usr/share/nodejs."""
+    return not path.startswith("usr/share/") or path.startswith("usr/share/nodejs/")
+
+
 class Image:
     def __init__(self, packages: list[str]):
         self._nodes = {name: Node(0o777, link=f"usr/{name}") for name in ("bin", "sbin", "lib", "lib64")}
         self._offered: dict[str, Node] = {}
         for package in fetch(packages):
-            self._offered.update(contents(package, lambda path: not path.startswith("usr/share/")))
+            self._offered.update(contents(package, _wanted))
 
     def add(self, *paths: str) -> None:
         """Files of the packages, with the targets of links and every library they load."""
