@@ -46,9 +46,10 @@ struct AddressSpaceTables {
 constexpr u64 invalid_page_tag(u64 index) {
   return index == 0 || index == 0xffff ? u64{0} - ((index ^ 0x8000) << kPageShift) : 0;
 }
-// Function entries stand on 16-byte boundaries: the low four bits of a PC tell too little to index with.
+// No two PCs less than 60 KiB apart have the same slot, and function entries, which stand on 16-byte
+// boundaries, use all slots: 17 is odd.
 inline constexpr unsigned kJumpSlotShift = 4;
-constexpr u64 jump_slot(u64 pc) { return pc >> kJumpSlotShift & 0xffff; }
+constexpr u64 jump_slot(u64 pc) { return (pc + (pc >> kJumpSlotShift)) & 0xffff; }
 constexpr u64 invalid_jump_tag(u64 slot) { return slot == 0 ? u64{0} - (1 << kJumpSlotShift) : 0; }
 
 struct alignas(4096) ExecContext {

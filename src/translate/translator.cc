@@ -521,6 +521,7 @@ void Translator::exit_indirect(u32 branch) {
   }
   const u32 view = static_cast<u32>(mode_.view()) * sizeof(ViewTables);
   e_.rorx32(HR10, HR9, kJumpSlotShift);
+  e_.lea(HR10, HR10, HR9, 1, 0);
   e_.movzx16(HR10, HR10);
   e_.mov_load_gs(HRCX, HR10, view + static_cast<u32>(offsetof(ViewTables, jump_tag)));
   e_.lea(HRCX, HRCX, HR9, 1, 0);
