@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <utility>
 
 #include "replay/apply.h"
 
@@ -15,6 +16,7 @@ constexpr u64 kSliceNs = kMillisecond;
 constexpr u64 kProgressNs = kSecond;
 constexpr u64 kRetryNs = kSecond;  // a disk that refused
 constexpr Step kMinSlice = 1000, kMaxSlice = 20'000'000;
+constexpr u64 kLeadShare = 8;
 constexpr i64 kWallClockSet = 500'000'000;  // the host's date jumped; NTP's slewing is slower
 constexpr Step kStillbornSteps = 100'000;   // a guest that resets itself before this has not started
 constexpr u64 kStillbornLimit = 20;
@@ -36,9 +38,10 @@ LiveSession::LiveSession(Machine& machine, InputSource& inputs, SerialOutput& ou
 event::End LiveSession::run() {
   started_ns_ = clock_.monotonic_ns();
   pace_ns_ = static_cast<i64>(started_ns_ - machine_.clock().now());
-  next_progress_ns_ = started_ns_ + kProgressNs;
-  if (sink_)
+  if (sink_) {
+    next_progress_ns_ = started_ns_ + kProgressNs;
     next_digest_ = (machine_.clock().steps / options_.digest_interval + 1) * options_.digest_interval;
+  }
   const i64 wall = clock_.wall_unix_ns();
   wall_minus_monotonic_ = wall - static_cast<i64>(started_ns_);
   log(event::WallClock{wall});
@@ -59,7 +62,7 @@ event::End LiveSession::run() {
 }
 
 VtimeNs LiveSession::paced_now() const {
-  const i64 ns = static_cast<i64>(clock_.monotonic_ns()) - pace_ns_;
+  const i64 ns = static_cast<i64>(clock_.monotonic_ns()) - pace_ns_ + lead_aside_ns_;
   return ns > 0 ? static_cast<VtimeNs>(ns) : 0;
 }
 
@@ -91,14 +94,26 @@ void LiveSession::run_slice() {
 void LiveSession::idle() {
   const VtimeNs deadline = machine_.next_deadline();
   const bool timed = deadline != kNeverNs;
+  set_lead_aside(timed ? deadline - machine_.now() : 0);
   if (timed && deadline <= paced_now()) return warp(machine_.warp_to_deadline());
 
-  const u64 deadline_host = timed ? static_cast<u64>(pace_ns_ + static_cast<i64>(deadline)) : kNeverNs;
+  const u64 deadline_host =
+      timed ? static_cast<u64>(pace_ns_ - lead_aside_ns_ + static_cast<i64>(deadline)) : kNeverNs;
   const std::array<std::size_t, 1> room{machine_.serial_room()};
   const bool woken = inputs_.wait_until(std::min(deadline_host, next_progress_ns_), room);
   // A deadline that has come goes before an input that came with it.
   if (timed && deadline <= paced_now()) return warp(machine_.warp_to_deadline());
   if (woken) take_inputs();
+}
+
+// A guest that computes faster than its clock's nominal rate gets ahead of the host's time. Its sleeps make
+// up for that, each by lasting an eighth longer at most: to sit out the whole lead at once would keep those
+// waiting who wait for the guest's answer. Done once for each sleep.
+void LiveSession::set_lead_aside(u64 sleep_ns) {
+  const Step step = machine_.clock().steps;
+  if (std::exchange(asleep_since_, step) == step) return;
+  const i64 lead = static_cast<i64>(machine_.now()) - (static_cast<i64>(clock_.monotonic_ns()) - pace_ns_);
+  lead_aside_ns_ = std::max<i64>(0, lead - static_cast<i64>(sleep_ns / kLeadShare));
 }
 
 void LiveSession::warp(u64 ns) {

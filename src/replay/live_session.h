@@ -66,6 +66,7 @@ class LiveSession {
  private:
   void run_slice();
   void idle();
+  void set_lead_aside(u64 sleep_ns);
   void warp(u64 ns);
   void take_inputs();
   void handle(const HostInput& input);
@@ -92,13 +93,15 @@ class LiveSession {
   Notify notify_;
   LiveOptions options_;
 
-  u64 started_ns_ = 0;            // host time
-  i64 pace_ns_ = 0;               // host time at which virtual time would be 0
-  u64 stand_still_since_ns_ = 0;  // host time; while standing_still()
-  u64 next_retry_ns_ = 0;         // host time; while in_trouble_
-  bool paused_ = false;           // by a person
-  bool in_trouble_ = false;       // the host refuses what must be written
-  u64 next_progress_ns_ = 0;      // host time
+  u64 started_ns_ = 0;     // host time
+  i64 pace_ns_ = 0;        // host time at which virtual time would be 0
+  i64 lead_aside_ns_ = 0;  // of the guest's lead over the host, what this sleep does not make up for
+  Step asleep_since_ = kNeverStep;
+  u64 stand_still_since_ns_ = 0;     // host time; while standing_still()
+  u64 next_retry_ns_ = 0;            // host time; while in_trouble_
+  bool paused_ = false;              // by a person
+  bool in_trouble_ = false;          // the host refuses what must be written
+  u64 next_progress_ns_ = kNeverNs;  // host time; only when recorded
   u64 next_poll_ns_ = 0;
   i64 wall_minus_monotonic_ = 0;
   Step slice_ = 1000;  // steps that take about a millisecond; finds its size soon

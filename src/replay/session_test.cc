@@ -119,7 +119,8 @@ std::vector<u8> make_kernel(const u8* begin, const u8* end) {
 // Host time passes by itself, so that a busy guest's session gets on: a microsecond a look.
 class TickingClock : public FakeHostClock {
  public:
-  u64 monotonic_ns() override { return now_ns += 1000; }
+  u64 monotonic_ns() override { return ++looks, now_ns += tick_ns; }
+  u64 looks = 0, tick_ns = 1000;
 };
 
 class VectorSink : public EventSink {
@@ -232,6 +233,27 @@ TEST_F(SessionTest, IdleGuestKeepsPaceWithTheHost) {
   EXPECT_EQ(end.reason, event::EndReason::quit);
   // 100 interrupts a second, each edge of the PIT's output an event.
   EXPECT_NEAR(static_cast<double>(warps_), 1000, 10);
+  EXPECT_NEAR(static_cast<double>(machine_->now()) / 1e6, 5000, 11);
+}
+
+TEST_F(SessionTest, IdleGuestSleepsAlsoWhenItIsNotRecorded) {
+  type(10, "t");  // no timer any more
+  quit(60'000);
+  run(nullptr);
+  EXPECT_LT(clock_.looks, 200'000u);
+}
+
+TEST_F(SessionTest, GuestThatRanAheadGoesOnAtOnceAndSleepsItsLeadOffLater) {
+  // 100 million instructions: 0.1 s of the guest's time, next to none of this host's.
+  clock_.tick_ns = 1;
+  type(100, std::string(50, 'b'));
+  quit(150);
+  run(nullptr);
+  EXPECT_NEAR(static_cast<double>(machine_->now()) / 1e6, 200 + 50 / 1.125, 15);
+  clock_.now_ns = 0;
+  type(100, std::string(50, 'b'));
+  quit(5000);
+  run(nullptr);
   EXPECT_NEAR(static_cast<double>(machine_->now()) / 1e6, 5000, 11);
 }
 
