@@ -15,7 +15,7 @@ void EngineArguments::add_to(CLI::App& app) {
              "scratch registers, undefined flags")
           ->group(group);
   app.add_option("--engine", engine,
-                 "list of: no-link, no-inline-tlb, no-inline-jumps, max-insns=N (1 to 64)")
+                 "list of: no-link, no-inline-tlb, no-inline-jumps, no-quick, max-insns=N (1 to 64)")
       ->group(group);
   app.add_option("--log", log,
                  "show records of these categories on standard error: guest,devices,machine,… or all")
@@ -35,6 +35,8 @@ Status parse_engine_list(std::string_view text, EngineOptions* options) {
       options->translate.inline_tlb = false;
     } else if (item == "no-inline-jumps") {
       options->translate.inline_jumps = false;
+    } else if (item == "no-quick") {
+      options->translate.quick = false;
     } else if (item.starts_with(kMaxInsns)) {
       const std::string_view digits = item.substr(kMaxInsns.size());
       unsigned n = 0;
@@ -43,7 +45,7 @@ Status parse_engine_list(std::string_view text, EngineOptions* options) {
         return make_error("--engine {}: max-insns is 1 to 64", item);
       options->translate.max_insns = n;
     } else {
-      return make_error("--engine {}: there are no-link, no-inline-tlb, no-inline-jumps, max-insns=N", item);
+      return make_error("--engine {}: there are no-link, no-inline-tlb, no-inline-jumps, no-quick, max-insns=N", item);
     }
   }
   return {};

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "base/result.h"
-#include "execute/engine.h"
+#include "base/types.h"
 
 namespace deja {
 
@@ -13,8 +13,7 @@ namespace deja {
 int fail(const Error& error);
 void note(std::string_view text);
 
-std::string seconds(u64 ns);                                // "4.1 s"
-std::string bytes(u64 n);                                   // "17 bytes", "3.2 KiB"
-std::string counters_text(const EngineCounters& counters);  // `--stats`
+std::string seconds(u64 ns);  // "4.1 s"
+std::string bytes(u64 n);     // "17 bytes", "3.2 KiB"
 
 }  // namespace deja

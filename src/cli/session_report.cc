@@ -2,6 +2,7 @@
 
 #include <cstdio>
 
+#include "cli/engine_report.h"
 #include "cli/messages.h"
 #include "cli/verbs.h"
 #include "replay/position.h"
@@ -32,7 +33,7 @@ std::string why(const event::End& end) {
 
 // Prints notes to standard error.
 int report_session(const SessionReport& report, bool stats) {
-  if (stats) std::fputs(counters_text(report.counters).c_str(), stderr);
+  if (stats) std::fputs(engine_text({report.counters, report.instructions, report.host_ns}).c_str(), stderr);
   int status = status_of(report);
   const bool recorded = !report.recording.empty();
   const bool quiet_end = report.end.reason == event::EndReason::power_off ||

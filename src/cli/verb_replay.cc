@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "cli/engine_options.h"
+#include "cli/engine_report.h"
 #include "cli/messages.h"
 #include "cli/verbs.h"
 #include "inputs/output_stream.h"
@@ -65,7 +66,7 @@ void add_replay(CLI::App& app, Action* action) {
       if (console.mid_line()) std::fputs("\n", stdout);
       std::fflush(stdout);
       if (!report->note.empty()) note(report->note);
-      if (o->engine.stats) std::fputs(counters_text(report->counters).c_str(), stderr);
+      if (o->engine.stats) std::fputs(engine_text({report->counters, report->instructions, report->host_ns}).c_str(), stderr);
       if (report->divergence) {
         std::fputs(report->divergence_report.c_str(), stderr);
         fmt::print("replayed {} instructions in {}, DIVERGED at step {}\n",

@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "cli/engine_options.h"
+#include "cli/engine_report.h"
 #include "cli/messages.h"
 #include "cli/verbs.h"
 #include "replay/replay_session.h"
@@ -16,7 +17,7 @@ int verify(const std::string& name, const EngineOptions& engine, bool stats) {
   auto report = run_replay({*dir, engine, "", false}, nowhere, clock);
   if (!report) return fail(report.error());
   if (!report->note.empty()) note(report->note);
-  if (stats) std::fputs(counters_text(report->counters).c_str(), stderr);
+  if (stats) std::fputs(engine_text({report->counters, report->instructions, report->host_ns}).c_str(), stderr);
   // Scripts read this line; docs and tests hold its form.
   if (report->divergence) {
     std::fputs(report->divergence_report.c_str(), stderr);

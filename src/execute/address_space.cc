@@ -37,7 +37,7 @@ AddressSpaces::~AddressSpaces() {
   munmap(write_entry_, frames_ * 4);
 }
 
-AddressSpace& AddressSpaces::select(const PagingKey& key) {
+AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
   AddressSpace* oldest = nullptr;
   for (auto& s : spaces_) {
     if (s->key == key) {
@@ -59,6 +59,7 @@ AddressSpace& AddressSpaces::select(const PagingKey& key) {
     spaces_.push_back(std::move(fresh));
   } else {
     flush(*oldest);
+    ++*recycled;
   }
   oldest->key = key;
   oldest->last_used = ++clock_;

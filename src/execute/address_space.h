@@ -23,7 +23,6 @@ struct AddressSpace {
     std::vector<u16> pages;   // slots of read_tag/write_tag in use
     std::vector<u16> writes;  // slots whose write_tag is or was valid
     std::vector<u16> jumps;
-    u32 jump_mode = 0;  // BlockMode of the code in the jump cache
     // Pages that code was fetched from: direct mapped by virtual page number. Tag: linear page | 1.
     static constexpr unsigned kExecSlots = 4096;
     std::array<u64, kExecSlots> exec_tag{};
@@ -39,8 +38,8 @@ class AddressSpaces {
   explicit AddressSpaces(GuestRam& ram);
   ~AddressSpaces();
 
-  // The address space for this paging state; the least recently used one is recycled.
-  AddressSpace& select(const PagingKey& key);
+  // The address space for this paging state; the least recently used one is recycled, and *recycled counted up.
+  AddressSpace& select(const PagingKey& key, u64* recycled);
 
   // Makes `linear`'s page reachable for inline reads, and writes when `writable`. Pages whose
   // reads are watched stay out.
@@ -56,10 +55,10 @@ class AddressSpaces {
   }
   void install_jump(AddressSpace& space, View view, u64 pc, u64 code, u32 mode);
   void set_jump_mode(AddressSpace& space, View view, u32 mode) {
-    auto& v = space.view[static_cast<unsigned>(view)];
-    if (v.jump_mode == mode) return;
+    u32& now = space.tables->jump_mode[static_cast<unsigned>(view)];
+    if (now == mode) return;
     flush_jumps(space, static_cast<unsigned>(view));
-    v.jump_mode = mode;
+    now = mode;
   }
 
   // [at, at+size) inside one page marked kPageTable or kUpperTable is about to become `data` (nullptr: has

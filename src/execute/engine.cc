@@ -10,6 +10,8 @@
 #include "execute/fpu_state.h"
 #include "execute/host_signals.h"
 #include "execute/near_ops.h"
+#include "execute/quick_ops.h"
+#include "execute/stopwatch.h"
 #include "translate/classify.h"
 
 namespace deja {
@@ -82,6 +84,7 @@ Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& 
     options_.translate.max_insns = 1 + chaos() % 64;
     options_.translate.inline_jumps = chaos() % 4 != 0;
     options_.translate.link = chaos() % 4 != 0;
+    options_.translate.quick = chaos() % 4 != 0;
     if (chaos() % 2) options_.translate.soft_flags = static_cast<u32>(chaos());
   }
   (void)vcpu_count;
@@ -113,8 +116,17 @@ Status Engine::init() {
   vcpu_->fpu_to_memory = fpu_to_memory;
   vcpu_->fpu_from_memory = fpu_from_memory;
   Emitter e(cache_.write_base(), cache_.exec_base() - reinterpret_cast<u64>(cache_.write_base()));
-  const Handlers handlers{enter_mem_slow, enter_mem_commit, enter_helper,    enter_link,
-                          enter_dispatch, enter_expired,    enter_host_fault};
+  const Handlers handlers{.mem_slow = enter_mem_slow,
+                          .mem_commit = enter_mem_commit,
+                          .helper = enter_helper,
+                          .link = enter_link,
+                          .dispatch = enter_dispatch,
+                          .expired = enter_expired,
+                          .host_fault = enter_host_fault,
+                          .quick = run_quick,
+                          .quick_done = enter_quick_done};
+  ctx_->quick.store = &cache_.store();
+  ctx_->quick.cache_exec = cache_.exec_base();
   thunks_ = emit_thunks(e, ctx_, cache_.probe_base(), cache_.exec_base(), handlers);
   cache_.take(static_cast<u32>(e.p - cache_.write_base()));
   cache_.keep();
@@ -124,6 +136,13 @@ Status Engine::init() {
 }
 
 Engine::~Engine() { ram_.set_observer(nullptr); }
+
+EngineCounters Engine::counters() const {
+  EngineCounters c = counters_;
+  c.quick_declined = ctx_->quick.calls[0];
+  c.quick_done = ctx_->quick.calls[1];
+  return c;
+}
 
 void Engine::flush_caches() {
   spaces_.flush_all();
@@ -156,12 +175,16 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   stop_requested_ = dropped_ = false;
   stop_reason_ = RunStop::budget;
   const i64 budget = static_cast<i64>(std::min<u64>(until - clock_.steps, static_cast<u64>(kMaxSliceSteps)));
-  end_step_ = clock_.steps + static_cast<u64>(budget);
+  ctx_->end_step = clock_.steps + static_cast<u64>(budget);
   ctx_->set_remaining(budget);
   HostSignalScope signals({cache_.exec_base(), cache_.exec_base() + options_.code_cache_bytes,
                            cache_.probe_base(), thunks_.expired, thunks_.host_fault, ctx_});
   if (options_.chaos.enabled) disturb();
-  const u64 code = dispatch();
+  ctx_->quick.interrupt_pending = gate_.interrupt_pending(cpu.index);
+  ctx_->quick.several_vcpus = vcpu_->vcpu_count > 1;
+  ctx_->quick.tsc_counts_steps = clock_.rate_num == clock_.rate_den && model_.tsc_hz == 1'000'000'000;
+  ctx_->quick.tsc_offset = clock_.warp_ns + cpu.msr.tsc_adjust;
+  const u64 code = dispatch(DispatchCause::start);
   if (code) {
     host_x87_load(ctx_->state.fpu);
     depart(code);
@@ -176,15 +199,9 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   return stop_reason_;
 }
 
-void Engine::arrive() {
-  const u64 status = (ctx_->flag_lahf & 0xd5u) | (ctx_->flag_of ? flag::OF : 0);
-  ctx_->state.rflags = (ctx_->state.rflags & ~flag::kStatus) | status;
-}
-
 u64 Engine::depart(u64 code) {
   if (options_.chaos.enabled) poison();
-  ctx_->flag_lahf = static_cast<u8>(ctx_->state.rflags & 0xd5);
-  ctx_->flag_of = (ctx_->state.rflags & flag::OF) != 0;
+  ctx_->depart();
   return code;
 }
 
@@ -205,27 +222,27 @@ void Engine::poison() {
 
 u64 Engine::enter_mem_slow(ExecContext*, u64 site, u64 r9) {
   Engine& e = *g_engine;
-  e.arrive();
+  e.ctx_->arrive();
   return e.depart(e.mem_slow(e.cache_.store().mem_sites[site], r9));
 }
 u64 Engine::enter_mem_commit(ExecContext*, u64 site, u64) {
   Engine& e = *g_engine;
-  e.arrive();
+  e.ctx_->arrive();
   return e.depart(e.mem_commit(e.cache_.store().mem_sites[site]));
 }
 u64 Engine::enter_helper(ExecContext*, u64 site, u64) {
   Engine& e = *g_engine;
-  e.arrive();
+  e.ctx_->arrive();
   return e.depart(e.run_helper(static_cast<u32>(site)));
 }
 u64 Engine::enter_link(ExecContext*, u64 site, u64) {
   Engine& e = *g_engine;
-  e.arrive();
+  e.ctx_->arrive();
   return e.depart(e.link(static_cast<u32>(site)));
 }
 u64 Engine::enter_dispatch(ExecContext* ctx, u64 site, u64 r9) {
   Engine& e = *g_engine;
-  e.arrive();
+  e.ctx_->arrive();
   if (static_cast<u32>(site) != kNone && sign_extend(r9, 48) != r9) {
     const BranchSite& branch = e.cache_.store().branch_sites[site];
     const Block& b = e.cache_.block(branch.block);
@@ -233,24 +250,32 @@ u64 Engine::enter_dispatch(ExecContext* ctx, u64 site, u64 r9) {
     e.set_rip(b, branch.insn);
     ctx->state.gpr[RSP] -= static_cast<u64>(i64{branch.popped});
     e.raise(fault_gp());
-    return e.depart(e.dispatch());
+    return e.depart(e.dispatch(DispatchCause::jump_miss));
   }
   ctx->state.rip = r9 - e.code_base();
-  return e.depart(e.dispatch());
+  return e.depart(e.dispatch(DispatchCause::jump_miss));
 }
 u64 Engine::enter_expired(ExecContext* ctx, u64 id, u64) {
   Engine& e = *g_engine;
-  e.arrive();
-  ++e.counters_.expirations;
+  e.ctx_->arrive();
   const Block& b = e.cache_.block(static_cast<BlockId>(id));
   ctx->set_remaining(ctx->remaining() + b.count);
   e.set_rip(b, 0);
-  return e.depart(e.dispatch(true));
+  return e.depart(e.dispatch(DispatchCause::expired));
+}
+u64 Engine::enter_quick_done(ExecContext*, u64, u64) {
+  Engine& e = *g_engine;
+  return e.depart(e.dispatch(DispatchCause::helper));
 }
 u64 Engine::enter_host_fault(ExecContext*, u64, u64) {
   Engine& e = *g_engine;
-  e.arrive();
+  e.ctx_->arrive();
   return e.depart(e.host_fault());
+}
+
+u64 Engine::resume_in(const Block& b, u32 offset) {
+  ctx_->vectors_wanted = b.vectors || b.mode.has(BlockMode::kUser);
+  return cache_.exec_base() + offset;
 }
 
 void Engine::sync_to(const Block& b, unsigned insn) {
@@ -278,13 +303,13 @@ void Engine::raise(const GuestFault& fault, EventKind kind) {
 
 void Engine::use_tables(const AddressSpace& space) {
   if (space.tables == gs_base_) return;
-  gs_base_ = space.tables;
+  gs_base_ = ctx_->quick.tables = space.tables;
   set_gs_base(gs_base_);
 }
 
-u64 Engine::dispatch(bool expired) {
+u64 Engine::dispatch(DispatchCause cause) {
   CpuState& s = ctx_->state;
-  ++counters_.dispatches;
+  ++counters_.dispatches[static_cast<unsigned>(cause)];
   if (step_trap_) {
     step_trap_ = false;
     if (step_over_[0] != s.rip && step_over_[1] != s.rip) s.pending_dbg |= kDr6Bs;
@@ -315,6 +340,7 @@ u64 Engine::dispatch(bool expired) {
     }
     if ((s.rflags & flag::IF) && !s.sti_shadow && !s.mov_ss_shadow && gate_.interrupt_pending(s.index)) {
       const int vector = gate_.acknowledge_interrupt(s.index);
+      ctx_->quick.interrupt_pending = gate_.interrupt_pending(s.index);
       if (vector >= 0) {
         ++counters_.interrupts;
         raise({static_cast<u8>(vector)}, EventKind::external_interrupt);
@@ -376,18 +402,20 @@ u64 Engine::dispatch(bool expired) {
     }
     BlockMode mode = mode_of(s);
     const u32 plain = mode.bits;
+    ctx_->quick.system_mode = system_mode(s);
     const auto limited = [&](unsigned n) {
       return BlockMode{plain | (observed ? BlockMode::kObserved : 0u) | n << BlockMode::kLimitShift};
     };
     mode = limited(limit);
-    if (limit == 0 && !expired && !observed) {
+    if (limit == 0 && cause != DispatchCause::expired && !observed) {
       // Where the jump cache has the answer, the block's own head checks the counter.
       AddressSpace& sp = space();
       const ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
       if (t.jump_tag[jump_slot(pc)] + pc == 0 &&
-          sp.view[static_cast<unsigned>(mode.view())].jump_mode == plain) {
+          sp.tables->jump_mode[static_cast<unsigned>(mode.view())] == plain) {
         use_tables(sp);
         ctx_->r9 = pc;
+        ctx_->vectors_wanted = mode.has(BlockMode::kUser);
         return t.jump_code[jump_slot(pc)];
       }
     }
@@ -417,6 +445,7 @@ u64 Engine::dispatch(bool expired) {
     else
       spaces_.set_jump_mode(sp, b.mode.view(), plain);
     ctx_->r9 = pc;
+    ctx_->vectors_wanted = b.mode.has(BlockMode::kUser);
     return far;
   }
 }
@@ -507,6 +536,7 @@ BlockId Engine::find_block(u64 pc, BlockMode mode) {
 
 BlockId Engine::translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page,
                              bool* need_next) {
+  const Stopwatch watch(&counters_.translation_ns);
   TranslateInput input{at, mode, bytes, size, second_page, {}};
   // Of all pages: a physical page may be mapped at several of them.
   if (mode.has(BlockMode::kObserved)) input.cuts = observation_.cuts();
@@ -549,7 +579,7 @@ u64 Engine::link(u32 site) {
   const Gpa expected(cache_.block(l.block).pc.page().value + l.target);
   const u64 pc = ctx_->current_page + l.target;
   ctx_->state.rip = (pc - code_base()) & (mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff);
-  const u64 code = dispatch();
+  const u64 code = dispatch(DispatchCause::link);
   // Link when dispatch chose just the plain block at the target, and nothing moved meanwhile.
   if (!code || counters_.cache_flushes != flushes) return code;
   const Block& from = cache_.block(l.block);
@@ -561,8 +591,8 @@ u64 Engine::link(u32 site) {
 }
 
 u64 Engine::run_helper(u32 site) {
-  ++counters_.helpers;
   HelperSite& h = cache_.store().helper_sites[site];
+  ++counters_.helpers[h.decoded.mnemonic];
   const BlockId block_id = h.block;
   const unsigned index = h.insn;
   const bool ends = h.ends_block;
@@ -572,13 +602,13 @@ u64 Engine::run_helper(u32 site) {
     set_rip(b, index);
   }
   const unsigned count = cache_.block(block_id).count;
-  const u64 resume = cache_.exec_base() + h.resume;
+  const u32 resume = h.resume;
   CpuState& s = ctx_->state;
   if (h.raise != 0xff) {
     GuestFault f{h.raise};
     f.has_error = h.raise == kGP;
     raise(f);
-    return dispatch();
+    return dispatch(DispatchCause::helper);
   }
   if (!h.function) h.function = reinterpret_cast<void*>(find_helper(h.decoded));
   vcpu_->next_rip = s.rip + h.decoded.length;
@@ -594,7 +624,7 @@ u64 Engine::run_helper(u32 site) {
     reinterpret_cast<InsnHelper>(h.function)(*vcpu_, h.decoded);
   } catch (const GuestFault& fault) {
     raise(fault);
-    return dispatch();
+    return dispatch(DispatchCause::helper);
   }
   if (traps_by_new_flags) {
     if (!step_trap_) step_over_[0] = step_over_[1] = kNoRip;
@@ -607,7 +637,7 @@ u64 Engine::run_helper(u32 site) {
   if (!ends && !stop_requested_ && !dropped_ && !s.pending_dbg) {
     // Back into the block, whose whole count is off the counter.
     ctx_->set_remaining(ctx_->remaining() - static_cast<i64>(count - index));
-    return resume;
+    return resume_in(cache_.block(block_id), resume);
   }
   ctx_->set_remaining(ctx_->remaining() - 1);
   s.rip = vcpu_->next_rip;
@@ -615,7 +645,7 @@ u64 Engine::run_helper(u32 site) {
     stop_requested_ = true;
     stop_reason_ = RunStop::pause;
   }
-  return dispatch();
+  return dispatch(DispatchCause::helper);
 }
 
 u64 Engine::host_fault() {
@@ -644,7 +674,7 @@ u64 Engine::host_fault() {
       DEJA_UNREACHABLE("host exception {} at {:#x}, guest rip {:#x}", ctx_->host_fault_trap,
                        ctx_->host_fault_pc, ctx_->state.rip);
   }
-  return dispatch();
+  return dispatch(DispatchCause::host_fault);
 }
 
 // --- memory
@@ -665,7 +695,7 @@ View Engine::view_for(Rights rights) const {
 }
 
 AddressSpace& Engine::space() {
-  if (!space_) space_ = &spaces_.select(paging_key(ctx_->state));
+  if (!space_) space_ = &spaces_.select(paging_key(ctx_->state), &counters_.space_recycles);
   return *space_;
 }
 
@@ -713,7 +743,7 @@ bool Engine::misaligned(const MemSite& site, const Block& block, u64 linear) {
 }
 
 u64 Engine::mem_slow(MemSite& site, u64 address) {
-  ++counters_.mem_slow;
+  ++counters_.slow_accesses;
   const Block& b = cache_.block(site.block);
   const Block* block = &b;
   const unsigned insn = site.insn;
@@ -729,7 +759,7 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
     sync_to(*block, insn);
     set_rip(*block, insn);
     raise(f);
-    return dispatch();
+    return dispatch(DispatchCause::memory);
   };
   if (site.waits_fpu && (host_fsw() & fsw::ES)) return fail({kMF});
   const Access access = site.write ? Access::write : Access::read;
@@ -764,9 +794,16 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
   if (!translate(linear, access, view, &page, &error)) return fail(fault_pf(linear.value, error));
   // On the bounce buffer when the run has to end after this instruction.
   if (!crosses && !site.checked && !dropped_ && !stop_requested_ && cached(linear, site.write, view)) {
+    ++counters_.tlb_fills;
     ctx_->r9 = linear.value;
-    return cache_.exec_base() + site.hot;
+    return resume_in(b, site.hot);
   }
+  if (crosses)
+    ++counters_.crossings;
+  else if (!ram_.contains(page))
+    ++counters_.mmio;
+  else if (site.write && (ram_.flags(page.frame()) & GuestRam::kTracked))
+    ++counters_.tracked;
   parts_[0] = {page + linear.offset(), std::min<unsigned>(site.size, in_page)};
   part_count_ = 1;
   if (crosses) {
@@ -801,7 +838,7 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
   ctx_->set_remaining(entered);
   ctx_->r9 = reinterpret_cast<u64>(ctx_->bounce);
   ctx_->r10 = 0;
-  return cache_.exec_base() + site.special;
+  return resume_in(cache_.block(site.block), site.special);
 }
 
 bool Engine::store_may_be_suppressed() { return ~host_fcw() & kStoreSuppressing; }
@@ -813,11 +850,10 @@ u64 Engine::try_before_fault(const MemSite& site, i64 entered, const GuestFault&
   ctx_->set_remaining(entered);
   ctx_->r9 = reinterpret_cast<u64>(ctx_->bounce);
   ctx_->r10 = 0;
-  return cache_.exec_base() + site.special;
+  return resume_in(cache_.block(site.block), site.special);
 }
 
 u64 Engine::mem_commit(MemSite& site) {
-  ++counters_.commits;
   const Block& b = cache_.block(site.block);
   const i64 entered = ctx_->remaining();
   const unsigned insn = site.insn;
@@ -830,7 +866,7 @@ u64 Engine::mem_commit(MemSite& site) {
       if (site.x87_store) host_x87_load(x87_before_);
       set_rip(b, insn);
       raise(fault);
-      return dispatch();
+      return dispatch(DispatchCause::memory);
     }
   }
   if (site.write && !suppressed) {
@@ -870,15 +906,15 @@ u64 Engine::mem_commit(MemSite& site) {
         break;
     }
     ctx_->state.rip = (next - (site.after == AfterSite::branch_target ? 0 : code_base())) & mask;
-    return dispatch();
+    return dispatch(DispatchCause::memory);
   }
   ctx_->set_remaining(entered);
   if (stop) {
     // The instruction has more to do and ends its block: let the counter run out at the next block's head.
-    end_step_ -= static_cast<u64>(entered);
+    ctx_->end_step -= static_cast<u64>(entered);
     ctx_->set_remaining(0);
   }
-  return cache_.exec_base() + site.resume;
+  return resume_in(b, site.resume);
 }
 
 void Engine::write_ram(Gpa at, const void* data, u64 size, AccessCause cause) {

@@ -9,6 +9,7 @@
 
 #include "execute/address_space.h"
 #include "execute/code_cache.h"
+#include "execute/engine_counters.h"
 #include "execute/observation.h"
 #include "execute/thunks.h"
 #include "execute/vcpu.h"
@@ -26,12 +27,6 @@ struct EngineOptions {
   u64 code_cache_bytes = 128_MiB;
   TranslateOptions translate;
   EngineChaos chaos;
-};
-
-// Counters for a person tuning the engine; none of them feeds back into execution.
-struct EngineCounters {
-  u64 dispatches = 0, blocks = 0, translated_insns = 0, mem_slow = 0, commits = 0, helpers = 0, links = 0;
-  u64 expirations = 0, faults = 0, interrupts = 0, cache_flushes = 0, table_drops = 0, code_invalidations = 0;
 };
 
 enum class RunStop : u8 {
@@ -67,7 +62,7 @@ class Engine final : public Mmu, private RamObserver {
   // Whose doing device writes to memory are from now on.
   void set_device_cause(AccessCause cause) { device_cause_ = cause; }
 
-  const EngineCounters& counters() const { return counters_; }
+  EngineCounters counters() const;
   // Drops all translated code and TLBs.
   void flush_caches();
 
@@ -132,8 +127,10 @@ class Engine final : public Mmu, private RamObserver {
   static u64 enter_dispatch(ExecContext*, u64 site, u64 r9);
   static u64 enter_expired(ExecContext*, u64 site, u64 r9);
   static u64 enter_host_fault(ExecContext*, u64 site, u64 r9);
-  void arrive();         // status flags into state.rflags
-  u64 depart(u64 code);  // and back; returns `code`
+  static u64 enter_quick_done(ExecContext*, u64 site, u64 r9);
+  u64 depart(u64 code);  // status flags from state.rflags; returns `code`
+  // Goes on amid the code of a block.
+  u64 resume_in(const Block& block, u32 offset);
   u64 mem_slow(MemSite& site, u64 address);
   u64 mem_commit(MemSite& site);
   static bool misaligned(const MemSite& site, const Block& block, u64 linear);
@@ -148,7 +145,7 @@ class Engine final : public Mmu, private RamObserver {
 
   void use_tables(const AddressSpace& space);
   // The next thing to execute; 0 leaves the run. `expired`: a block's head found the counter too low for it.
-  u64 dispatch(bool expired = false);
+  u64 dispatch(DispatchCause cause);
   // Finds or translates the block at linear `pc`; kNone after a fault was delivered.
   BlockId find_block(u64 pc, BlockMode mode);
   BlockId translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page,
@@ -171,7 +168,7 @@ class Engine final : public Mmu, private RamObserver {
   i64 steps_left() const { return ctx_->remaining(); }
   // Delivers `fault` at state.rip: one step.
   void raise(const GuestFault& fault, EventKind kind = EventKind::fault);
-  void update_clock() { clock_.steps = end_step_ - static_cast<u64>(ctx_->remaining()); }
+  void update_clock() { clock_.steps = ctx_->end_step - static_cast<u64>(ctx_->remaining()); }
 
   View view_for(Rights rights) const;
   AddressSpace& space();
@@ -208,7 +205,6 @@ class Engine final : public Mmu, private RamObserver {
   ExecContext* ctx_ = nullptr;
   std::unique_ptr<Vcpu> vcpu_;
   AddressSpace* space_ = nullptr;                // of ctx_->state; nullptr: to be selected anew
-  Step end_step_ = 0;                            // the step at which the counter reaches 0
   const AddressSpaceTables* gs_base_ = nullptr;  // what the host's GS base points at
   bool running_ = false;
   bool stop_requested_ = false;

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#include "execute/quick_ops.h"
+
 namespace deja {
 namespace {
 
@@ -29,7 +31,7 @@ struct Gen {
     e.rip(r, ymm(r));
   }
 
-  void save_guest() {
+  void save_general() {
     e.mov_store(gpr(RAX), HRAX);
     e.b(0x9f);              // lahf
     e.b(0x0f, 0x90, 0xc0);  // seto al
@@ -39,13 +41,44 @@ struct Gen {
     for (const unsigned r : {HRDX, HRBX, HRSP, HRBP, HRSI, HRDI, HR12, HR13, HR14, HR15})
       e.mov_store(gpr(r), r);
     e.mov_store(at(offsetof(ExecContext, counter)), HR11);
-    for (unsigned r = 0; r < 16; ++r) vmov(0x7f, r);
-    e.b(0xc5, 0xf8, 0x77);  // vzeroupper
     e.mov_load(HRSP, at(offsetof(ExecContext, host_rsp)));
   }
 
-  void restore_guest_and_go() {
+  void compare_byte(std::size_t field, u8 value) {  // cmp byte [field], value
+    e.b(0x80), e.rip(7, at(field), 1), e.b(value);
+  }
+  void store_byte(std::size_t field, u8 value) {  // mov byte [field], value
+    e.b(0xc6), e.rip(0, at(field), 1), e.b(value);
+  }
+  // A short jump spans 127 bytes; sixteen moves are longer.
+  u8* jcc_far(unsigned condition) { return e.b(0x0f, static_cast<u8>(0x80 | condition)), e.d(0), e.p; }
+  void land_far(u8* after) {
+    const u32 displacement = static_cast<u32>(e.p - after);
+    std::memcpy(after - 4, &displacement, 4);
+  }
+
+  // Changes EFLAGS.
+  void save_vectors() {
+    compare_byte(offsetof(ExecContext, vectors_away), 0);
+    u8* const away = jcc_far(5);
+    for (unsigned r = 0; r < 16; ++r) vmov(0x7f, r);
+    e.b(0xc5, 0xf8, 0x77);  // vzeroupper
+    store_byte(offsetof(ExecContext, vectors_away), 1);
+    land_far(away);
+  }
+  void load_vectors() {
     for (unsigned r = 0; r < 16; ++r) vmov(0x6f, r);
+    store_byte(offsetof(ExecContext, vectors_away), 0);
+  }
+
+  void restore_guest_and_go() {
+    compare_byte(offsetof(ExecContext, vectors_wanted), 0);
+    u8* const unwanted = jcc_far(4);
+    compare_byte(offsetof(ExecContext, vectors_away), 0);
+    u8* const there = jcc_far(4);
+    load_vectors();
+    land_far(unwanted);
+    land_far(there);
     e.mov_load(HR11, at(offsetof(ExecContext, counter)));
     e.mov_load(HRCX, at(offsetof(ExecContext, poison)));
     e.mov_load(HR9, at(offsetof(ExecContext, r9)));
@@ -57,6 +90,14 @@ struct Gen {
     for (const unsigned r : {HRAX, HRDX, HRBX, HRSP, HRBP, HRSI, HRDI, HR12, HR13, HR14, HR15})
       e.mov_load(r, gpr(r));
     e.jmp_mem(at(offsetof(ExecContext, resume)));
+  }
+
+  // edi, esi: the context and a number.
+  void call(Handler handler, unsigned number) {
+    e.mov_imm(HRDI, static_cast<i64>(ctx));
+    e.mov32(HRSI, number);
+    e.mov_imm(HRAX, reinterpret_cast<i64>(handler));
+    e.b(0xff, 0xd0);  // call rax
   }
 };
 
@@ -91,18 +132,19 @@ Thunks emit_thunks(Emitter& e, ExecContext* context, u64 probe_base, u64 cache_e
   e.b(0x48, 0x83, 0xc4), e.b(8);  // add rsp, 8
   e.jmp(leave);
 
-  // On entry ecx = site, r9 = argument.
-  const auto call_out = [&](Handler handler) {
-    const u64 start = e.here();
-    g.save_guest();
-    e.mov_imm(HRDI, static_cast<i64>(g.ctx));
-    e.mov32(HRSI, HRCX);
-    e.mov(HRDX, HR9);
-    e.mov_imm(HRAX, reinterpret_cast<i64>(handler));
-    e.b(0xff, 0xd0);        // call rax
+  const auto go_on = [&] {  // rax: where, or 0
     e.b(0x48, 0x85, 0xc0);  // test rax, rax
     e.jcc(4, leave_frame);
     e.jmp(go);
+  };
+  // On entry ecx = site, r9 = argument.
+  const auto call_out = [&](Handler handler) {
+    const u64 start = e.here();
+    g.save_general();
+    g.save_vectors();
+    e.mov(HRDX, HR9);
+    g.call(handler, HRCX);
+    go_on();
     return start;
   };
   t.targets.mem_slow = call_out(h.mem_slow);
@@ -112,6 +154,28 @@ Thunks emit_thunks(Emitter& e, ExecContext* context, u64 probe_base, u64 cache_e
   t.targets.dispatch = call_out(h.dispatch);
   t.expired = call_out(h.expired);
   t.host_fault = call_out(h.host_fault);
+
+  t.targets.quick = e.here();
+  g.save_general();
+  e.mov32(HRBX, HRCX);
+  g.call(h.quick, HRBX);
+  e.b(0x48, 0x83, 0xf8), e.b(kQuickDispatch);  // cmp rax, kQuickDispatch
+  e.jcc(7, go);                                // above
+  u8* const declined = g.jcc_far(2);           // below
+  const auto ordinary = [&](Handler handler) {
+    g.save_vectors();
+    g.call(handler, HRBX);
+    go_on();
+  };
+  static_assert(kQuickDeclined < kQuickDispatch);
+  ordinary(h.quick_done);
+  g.land_far(declined);
+  ordinary(h.helper);
+
+  // rcx = where to go on. EFLAGS stay.
+  t.targets.load_vectors = e.here();
+  g.load_vectors();
+  e.b(0xff, 0xe1);  // jmp rcx
   return t;
 }
 

@@ -373,7 +373,7 @@ TEST_F(ObservationTest, OtherPagesKeepTheInlinePath) {
   const auto slow = [&](const ObservationSpec& spec) {
     const auto m = machine();
     run(*m, spec);
-    return m->engine().counters().mem_slow;
+    return m->engine().counters().slow_accesses;
   };
   EXPECT_EQ(slow({{}, {physical(0x90000, 64, Watchpoint::kRead | Watchpoint::kWrite)}, kNeverStep}), slow({}));
 }

@@ -62,6 +62,7 @@ std::string engine_arguments(const EngineOptions& options) {
   if (!options.translate.link) add("no-link");
   if (!options.translate.inline_tlb) add("no-inline-tlb");
   if (!options.translate.inline_jumps) add("no-inline-jumps");
+  if (!options.translate.quick) add("no-quick");
   if (options.translate.max_insns != standard.max_insns)
     add(fmt::format("max-insns={}", options.translate.max_insns));
   std::string text = options.chaos.enabled ? fmt::format("--chaos-engine {}", options.chaos.seed) : "";

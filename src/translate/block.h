@@ -7,6 +7,7 @@
 #include "decode/insn.h"
 #include "guest/fault.h"
 #include "translate/mode.h"
+#include "translate/quick.h"
 
 namespace deja {
 
@@ -25,6 +26,7 @@ struct Block {
   u16 count = 0;      // instructions
   u16 bytes = 0;      // guest bytes covered
   bool valid = true;
+  bool vectors = false;  // has instructions for which it loads the vector registers when they are away
   Gpa second_page{~u64{0}};  // when the only instruction crosses into another physical page
   u32 far_entry = 0, near_entry = 0, end = 0;  // offsets in the code cache
   std::vector<u16> insn_offset;  // from the page start; one more than count: the end
@@ -61,6 +63,7 @@ struct HelperSite {
   BlockId block;
   u16 insn;
   bool ends_block;
+  QuickOp quick = QuickOp::none;  // is tried first
   u8 raise = 0xff;   // instead of executing, raise this vector (kUD, kNM, kGP with error 0)
   u32 resume = 0;
   Insn decoded;

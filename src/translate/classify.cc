@@ -316,6 +316,20 @@ bool uses_mmx(const Insn& i) {
   return false;
 }
 
+bool uses_vectors(const Insn& i) {
+  switch (i.isa_ext) {
+    case ZYDIS_ISA_EXT_BASE:
+    case ZYDIS_ISA_EXT_LONGMODE:
+    case ZYDIS_ISA_EXT_X87:
+    case ZYDIS_ISA_EXT_MMX:
+    case ZYDIS_ISA_EXT_BMI1:
+    case ZYDIS_ISA_EXT_BMI2:
+    case ZYDIS_ISA_EXT_LZCNT:
+    case ZYDIS_ISA_EXT_MOVBE: return false;
+    default: return true;
+  }
+}
+
 u8 required_alignment(const Insn& i) {
   if (!i.has_mem) return 0;
   unsigned size = 0;

@@ -35,6 +35,8 @@ class Emitter {
     if (reg >= 8) b(0x44);
     b(0x8b), rip(reg, address);
   }
+  void movzx8_load(unsigned reg, u64 address) { b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x0f, 0xb6), rip(reg, address); }
+  void lea_rip(unsigned reg, u64 address) { b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x8d), rip(reg, address); }
   void mov_store(u64 address, unsigned reg) { b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x89), rip(reg, address); }
   void mov(unsigned to, unsigned from) {
     b(static_cast<u8>(0x48 | (from >> 3) << 2 | to >> 3), 0x89, static_cast<u8>(0xc0 | (from & 7) << 3 | (to & 7)));

@@ -7,7 +7,8 @@
 //   rcx r9 r10                            scratch
 //   r11                                   step counter: (steps left in the slice << 6) | 12
 //   EFLAGS                                guest CF PF AF ZF SF OF; DF, TF, AC are always 0 on the host
-//   x87, MXCSR, ymm0-15                   the guest's
+//   x87, MXCSR                            the guest's
+//   ymm0-15                               the guest's, always in code for CPL 3; elsewhere unless vectors_away
 // Guest r8-r11 live in state.gpr[8..11]. The low six bits of r11 are the shift count of `shrx reg, reg, r11`,
 // with which a difference of addresses is reduced to its page number without touching flags.
 #pragma once
@@ -39,6 +40,7 @@ struct ViewTables {
 };
 struct AddressSpaceTables {
   ViewTables view[kViews];
+  u32 jump_mode[kViews];  // BlockMode of the code in the jump cache
 };
 
 // A tag for slot `index` that no access hits: 0 would be hit by page 0 in slot 0 and, by wrapping around the
@@ -51,6 +53,21 @@ constexpr u64 invalid_page_tag(u64 index) {
 inline constexpr unsigned kJumpSlotShift = 4;
 constexpr u64 jump_slot(u64 pc) { return (pc + (pc >> kJumpSlotShift)) & 0xffff; }
 constexpr u64 invalid_jump_tag(u64 slot) { return slot == 0 ? u64{0} - (1 << kJumpSlotShift) : 0; }
+
+struct CodeStore;
+
+// What execute/quick_ops.cc has to know of the engine, which keeps it current.
+struct QuickContext {
+  const CodeStore* store = nullptr;
+  const AddressSpaceTables* tables = nullptr;  // of the current address space, as the host's GS base
+  u64 cache_exec = 0;
+  u64 tsc_offset = 0;             // the TSC is steps + tsc_offset…
+  bool tsc_counts_steps = false;  // …with this machine's clock
+  bool interrupt_pending = false;  // a maskable interrupt waits; changes only while C++ of the machine runs
+  bool several_vcpus = false;
+  u32 system_mode = 0;     // as system_mode() says
+  u64 calls[2] = {0, 0};  // declined; done
+};
 
 struct alignas(4096) ExecContext {
   CpuState state;
@@ -67,10 +84,23 @@ struct alignas(4096) ExecContext {
   u64 host_fault_trap = 0;  // x86 vector of the host exception
   u8 flag_of = 0;           // AL of LAHF/SETO: OF
   u8 flag_lahf = 0;         // AH: SF ZF AF PF CF
+  // The guest's vector registers are in state.fpu, not in the host's: C++ has run since they were last needed.
+  u8 vectors_away = 1;
+  u8 vectors_wanted = 0;  // C++ returns to code that takes them for granted: load them if they are away
+  u64 end_step = 0;       // the step at which the counter reaches 0
+  QuickContext quick;
   alignas(64) u8 bounce[128] = {};
 
-  i64 remaining() const { return static_cast<i64>(counter) >> kCounterShift; }
-  void set_remaining(i64 steps) { counter = static_cast<u64>(steps) << kCounterShift | kCounterLow; }
+  // What the host's EFLAGS held when C++ was called, into state.rflags; and back.
+  [[gnu::always_inline]] void arrive() {
+    state.rflags = (state.rflags & ~flag::kStatus) | (flag_lahf & 0xd5u) | (flag_of ? flag::OF : 0);
+  }
+  [[gnu::always_inline]] void depart() {
+    flag_lahf = static_cast<u8>(state.rflags & 0xd5);
+    flag_of = (state.rflags & flag::OF) != 0;
+  }
+  [[gnu::always_inline]] i64 remaining() const { return static_cast<i64>(counter) >> kCounterShift; }
+  [[gnu::always_inline]] void set_remaining(i64 steps) { counter = static_cast<u64>(steps) << kCounterShift | kCounterLow; }
 };
 
 // Slices never exceed this many steps: the guard region that the counter probe reads is sized by it.

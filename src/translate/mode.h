@@ -40,35 +40,20 @@ struct BlockMode {
   View view() const { return has(kUser) ? View::user : has(kSmapClosed) ? View::kernel_smap : View::kernel; }
 };
 
-inline BlockMode mode_of(const CpuState& s) {
-  u32 b = 0;
-  const unsigned cpl = s.cpl();
+// The bits that follow from privilege and RFLAGS.AC.
+[[gnu::always_inline]] inline u32 privilege_mode(const CpuState& s) {
   const bool ac = s.rflags & flag::AC;
-  if (cpl == 3) {
-    b |= BlockMode::kUser;
-    if (ac && (s.cr0 & cr0bit::AM)) b |= BlockMode::kAlignCheck;
-  } else if ((s.cr4 & cr4bit::SMAP) && !ac) {
-    b |= BlockMode::kSmapClosed;
-  }
-  const auto flat = [](const SegmentRegister& r) { return r.base == 0 && r.limit == 0xffffffff && r.present(); };
-  if (s.mode64()) {
-    b |= BlockMode::kCode64 | BlockMode::kFlatCode | BlockMode::kFlatData | BlockMode::kFlatFsGs | BlockMode::kStackBig;
-  } else {
-    const bool real = !s.protected_mode() || s.v8086();
-    if (s.seg[CS].big()) b |= BlockMode::kCode32;
-    if (s.seg[SS].big()) b |= BlockMode::kStackBig;
-    if (!real && s.seg[CS].big()) {
-      if (flat(s.seg[CS])) b |= BlockMode::kFlatCode;
-      bool data = s.seg[SS].big();
-      for (const Seg r : {ES, SS, DS}) data = data && flat(s.seg[r]) && s.seg[r].writable_data() && !s.seg[r].expand_down();
-      if (data) b |= BlockMode::kFlatData;
-      bool fsgs = true;
-      for (const Seg r : {FS, GS})
-        fsgs = fsgs && s.seg[r].present() && s.seg[r].limit == 0xffffffff && s.seg[r].writable_data() &&
-               !s.seg[r].expand_down();
-      if (fsgs) b |= BlockMode::kFlatFsGs;
-    }
-  }
+  if (s.cpl() == 3) return BlockMode::kUser | (ac && (s.cr0 & cr0bit::AM) ? u32{BlockMode::kAlignCheck} : 0);
+  return (s.cr4 & cr4bit::SMAP) && !ac ? u32{BlockMode::kSmapClosed} : 0;
+}
+
+// Those that say that segments have no effect.
+inline constexpr u32 kMode64 = BlockMode::kCode64 | BlockMode::kFlatCode | BlockMode::kFlatData |
+                               BlockMode::kFlatFsGs | BlockMode::kStackBig;
+
+// Those that follow from control and debug registers.
+inline u32 system_mode(const CpuState& s) {
+  u32 b = 0;
   if (s.protected_mode() && !s.v8086()) b |= BlockMode::kProtected;
   if (s.cr0 & (cr0bit::EM | cr0bit::TS)) b |= BlockMode::kNoX87;
   if ((s.cr0 & (cr0bit::MP | cr0bit::TS)) == (cr0bit::MP | cr0bit::TS)) b |= BlockMode::kWaitNm;
@@ -81,7 +66,32 @@ inline BlockMode mode_of(const CpuState& s) {
   if (s.dr7 & 0xff)
     for (unsigned i = 0; i < 4; ++i)
       if ((s.dr7 >> (2 * i) & 3) && (s.dr7 >> (16 + 4 * i) & 1)) b |= BlockMode::kSlowData;
-  return BlockMode{b};
+  return b;
+}
+
+// Those that follow from the segment registers outside 64-bit mode.
+inline u32 segment_mode(const CpuState& s) {
+  u32 b = 0;
+  const auto flat = [](const SegmentRegister& r) { return r.base == 0 && r.limit == 0xffffffff && r.present(); };
+  const bool real = !s.protected_mode() || s.v8086();
+  if (s.seg[CS].big()) b |= BlockMode::kCode32;
+  if (s.seg[SS].big()) b |= BlockMode::kStackBig;
+  if (real || !s.seg[CS].big()) return b;
+  if (flat(s.seg[CS])) b |= BlockMode::kFlatCode;
+  bool data = s.seg[SS].big();
+  for (const Seg r : {ES, SS, DS})
+    data = data && flat(s.seg[r]) && s.seg[r].writable_data() && !s.seg[r].expand_down();
+  if (data) b |= BlockMode::kFlatData;
+  bool fsgs = true;
+  for (const Seg r : {FS, GS})
+    fsgs = fsgs && s.seg[r].present() && s.seg[r].limit == 0xffffffff && s.seg[r].writable_data() &&
+           !s.seg[r].expand_down();
+  if (fsgs) b |= BlockMode::kFlatFsGs;
+  return b;
+}
+
+inline BlockMode mode_of(const CpuState& s) {
+  return BlockMode{privilege_mode(s) | system_mode(s) | (s.mode64() ? kMode64 : segment_mode(s))};
 }
 
 }  // namespace deja

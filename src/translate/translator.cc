@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::size_t kCurrentPage = offsetof(ExecContext, current_page);
 constexpr std::size_t kBranchTarget = offsetof(ExecContext, branch_target);
+constexpr std::size_t kVectorsAway = offsetof(ExecContext, vectors_away);
 constexpr std::size_t kScratch = offsetof(ExecContext, scratch);
 static_assert(offsetof(ExecContext, state) == 0 && offsetof(CpuState, gpr) == 0);
 
@@ -163,7 +164,10 @@ bool Translator::translate_insn(const Insn& i) {
     default: break;
   }
   switch (way) {
-    case Way::carry: emit_carried(i); return true;
+    case Way::carry:
+      if (uses_vectors(i)) need_vectors();
+      emit_carried(i);
+      return true;
     case Way::nothing: return true;
     case Way::lea: emit_lea(i); return true;
     case Way::moffs: emit_moffs(i); return true;
@@ -196,10 +200,25 @@ bool Translator::translate_insn(const Insn& i) {
     case Way::call: emit_call(i); return false;
     case Way::ret: emit_ret(i); return false;
     case Way::loop: emit_loop(i); return false;
-    case Way::helper: emit_helper(i, true); return false;
+    case Way::helper: {
+      emit_helper(i, true);
+      const QuickOp quick = store_.helper_sites.back().quick;
+      return quick != QuickOp::none && quick_goes_on(quick);
+    }
     case Way::helper_inline: emit_helper(i, false); return true;
   }
   DEJA_UNREACHABLE();
+}
+
+void Translator::need_vectors() {
+  // Code for CPL 3 is never entered without them.
+  if (mode_.has(BlockMode::kUser) || block_.vectors) return;
+  block_.vectors = true;
+  e_.movzx8_load(HRCX, ctx(kVectorsAway));
+  u8* const there = e_.jrcxz();
+  e_.lea_rip(HRCX, e_.here() + 7 + 5);
+  e_.jmp(targets_.load_vectors);
+  e_.land(there);
 }
 
 void Translator::emit_helper(const Insn& insn, bool ends, u8 raise) {
@@ -210,8 +229,9 @@ void Translator::emit_helper(const Insn& insn, bool ends, u8 raise) {
   h.ends_block = ends;
   h.raise = raise;
   h.decoded = insn;
+  if (raise == 0xff && options_.quick) h.quick = quick_op(insn, mode_);
   e_.mov_imm32(HRCX, site);
-  e_.jmp(targets_.helper);
+  e_.jmp(h.quick == QuickOp::none ? targets_.helper : targets_.quick);
   h.resume = offset_of(e_.p);
   store_.helper_sites.push_back(h);
 }
@@ -492,8 +512,7 @@ u32 Translator::branch_site(i32 popped) {
 
 void Translator::exit_to(i32 target, u32 branch) {
   const bool wide = mode_.code_size() == CodeSize::bits64;
-  const bool same_page = target >= 0 && target < static_cast<i32>(kPageSize);
-  if (same_page && !mode_.limit() && options_.link && mode_.has(BlockMode::kFlatCode)) {
+  if (linkable(target) && !mode_.limit() && options_.link && mode_.has(BlockMode::kFlatCode)) {
     const u32 link = static_cast<u32>(store_.link_sites.size());
     e_.b(0xe9);
     store_.link_sites.push_back({id_, offset_of(e_.p), 0, static_cast<u16>(target)});
@@ -537,7 +556,7 @@ void Translator::jcc_to(unsigned condition, i32 target) {
   e_.b(0x0f, static_cast<u8>(0x80 | condition));
   u8* const patch = e_.p;
   e_.d(0);
-  if (same_page && !mode_.limit() && options_.link) {
+  if (linkable(target) && !mode_.limit() && options_.link) {
     const u32 link = static_cast<u32>(store_.link_sites.size());
     store_.link_sites.push_back({id_, offset_of(patch), 0, static_cast<u16>(target)});
     deferred([this, link] {

@@ -23,6 +23,8 @@ struct CodeTargets {
   u64 mem_slow = 0;    // r9 = address
   u64 mem_commit = 0;  // after the copy of the instruction has run on the bounce buffer
   u64 helper = 0;
+  u64 quick = 0;         // a helper that has a quick way (translate/quick.h)
+  u64 load_vectors = 0;  // rcx = where to go on
   u64 link = 0;
   u64 dispatch = 0;    // r9 = linear PC, ecx = branch site or kNone
 };
@@ -33,6 +35,7 @@ struct TranslateOptions {
   bool inline_jumps = true;  // off: every cross-page and indirect jump goes through C++
   bool inline_tlb = true;    // off: every access goes through C++
   bool link = true;          // off: no direct links
+  bool quick = true;         // off: no quick way for system instructions
   u32 soft_flags = 0;        // FlagGroups done in C++, as the host computes other flags than the canonical ones
 };
 
@@ -64,6 +67,7 @@ class Translator {
   // Room that one block may need at most.
   static constexpr u64 kMaxBlockCode = 64 * 1024;
 
+  static constexpr unsigned kMaxInsnBytes = 15;
   static constexpr unsigned kFarEntryBytes = 14;
   static constexpr unsigned kProbeOffset = 12;  // from the near entry to the probing load
 
@@ -73,6 +77,8 @@ class Translator {
   u64 gpr_slot(unsigned g) const { return ctx(g * 8); }
   u32 offset_of(const u8* at) const { return static_cast<u32>(at - cache_write_); }
 
+  // Before an instruction of the host that touches vector registers.
+  void need_vectors();
   bool translate_insn(const Insn& insn);  // false: the block ends here (code for that is emitted)
   void emit_helper(const Insn& insn, bool ends, u8 raise = 0xff);
 
@@ -114,6 +120,11 @@ class Translator {
   // Leave the block for a PC relative to the current page. `branch`: the site of the jump that goes there, when
   // the target can lie outside the canonical addresses.
   void exit_to(i32 target, u32 branch = kNone);
+  // Whether a jump there can be linked: inside the page, and no instruction that may cross its end, since what
+  // follows in the next page depends on the address space.
+  static bool linkable(i32 target) {
+    return target >= 0 && target <= static_cast<i32>(kPageSize) - static_cast<i32>(kMaxInsnBytes);
+  }
   // Leave for the linear PC in r9.
   void exit_indirect(u32 branch);
   u32 branch_site(i32 popped = 0);

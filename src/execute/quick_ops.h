@@ -1,0 +1,22 @@
+// The quick way of system instructions (translate/quick.h says which): C++ that is called with only the general
+// registers saved. It must not touch vector registers, throw, or call anything outside its file, which is
+// compiled for general registers alone; a test checks that it needs no other symbol.
+//
+// A quick operation knows the common case. Whatever may fault, trap, be interrupted, touch a device, miss the
+// TLB or need a translation that is not there yet is left to the ordinary way, which then finds the state as
+// it was before the instruction.
+#pragma once
+
+#include "translate/block.h"
+#include "translate/exec_context.h"
+
+namespace deja {
+
+// What a quick operation asks of its caller, besides a host address to go on at.
+inline constexpr u64 kQuickDeclined = 0;  // nothing has changed: run the instruction's ordinary helper
+inline constexpr u64 kQuickDispatch = 1;  // done, RIP and counter are those after it: dispatch
+
+// A Handler (thunks.h).
+u64 run_quick(ExecContext* context, u64 site, u64);
+
+}  // namespace deja
