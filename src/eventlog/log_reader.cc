@@ -40,6 +40,7 @@ Result<LogReader> LogReader::open(const std::string& path) {
   DEJA_ASSIGN(const std::string header, read_at(fd, path, 0, kFileHeaderSize));
   DEJA_TRY(check_file_header(header, path, &reader.chain_));
   reader.offset_ = kFileHeaderSize;
+  reader.frame_ = {reader.offset_, 0, reader.chain_, {}, 0};
   return reader;
 }
 
@@ -53,6 +54,7 @@ LogReader& LogReader::operator=(LogReader&& o) noexcept {
   codec_ = o.codec_;
   raw_ = std::move(o.raw_);
   pos_ = o.pos_;
+  frame_ = o.frame_;
   peeked_ = std::move(o.peeked_);
   error_ = std::move(o.error_);
   ended_ = o.ended_;
@@ -113,6 +115,7 @@ Result<bool> LogReader::load_frame() {
   if (!raw) return damaged(offset_, raw.error().message);
   raw_ = std::move(raw).value();
   pos_ = 0;
+  frame_ = {offset_, frames_, chain_, codec_, 0};
   chain_ = header->checksum;
   offset_ += size;
   ++frames_;
@@ -152,7 +155,30 @@ Result<std::optional<LogEvent>> LogReader::next() {
   if (!event) return std::optional<LogEvent>();
   std::optional<LogEvent> taken = std::move(peeked_);
   peeked_.reset();
+  ++frame_.events;
   return taken;
+}
+
+LogReader::Cursor LogReader::cursor() const { return frame_; }
+
+Status LogReader::seek(const Cursor& to) {
+  offset_ = to.offset;
+  frames_ = to.frames;
+  chain_ = to.chain;
+  codec_ = to.codec;
+  frame_ = to;
+  frame_.events = 0;
+  raw_.clear();
+  pos_ = 0;
+  peeked_.reset();
+  error_.reset();
+  ended_ = false;
+  tail_ = Tail::open;
+  for (u32 i = 0; i < to.events; ++i) {
+    DEJA_ASSIGN(const std::optional<LogEvent> event, next());
+    if (!event) return make_error("{}: ends before byte {}, where it went on before", path_, offset_);
+  }
+  return {};
 }
 
 }  // namespace deja

@@ -24,6 +24,15 @@ class LogReader {
   // The same without taking it; nullptr at the end. Valid until the next call of a non-const function.
   Result<const LogEvent*> peek();
 
+  // A place between two events, to come back to; also in another reader of the same file.
+  struct Cursor {
+    u64 offset = 0, frames = 0, chain = 0;  // before the frame
+    CodecState codec;
+    u32 events = 0;  // of the frame that lie before
+  };
+  Cursor cursor() const;
+  Status seek(const Cursor& cursor);
+
   // How the log ends, once next() has returned nullopt.
   enum class Tail {
     ended,  // with an End event, and nothing after it
@@ -50,6 +59,7 @@ class LogReader {
   CodecState codec_;
   std::string raw_;      // the current frame's events
   std::size_t pos_ = 0;  // in raw_
+  Cursor frame_;         // before the current frame; `events` counts those taken from it
   std::optional<LogEvent> peeked_;
   std::optional<Error> error_;
   bool ended_ = false;  // End was seen

@@ -44,6 +44,8 @@ Result<std::unique_ptr<GuestRam>> GuestRam::create(u64 size) {
   ram->flags_ = static_cast<u8*>(map_anonymous(frames, PROT_READ | PROT_WRITE));
   ram->hashes_ = static_cast<u64*>(map_anonymous(frames * 8, PROT_READ | PROT_WRITE));
   if (!ram->flags_ || !ram->hashes_) return make_error("out of memory for {} page records", frames);
+  ram->unhashed_ = std::make_unique<WriteSet>(frames);
+  ram->attach(ram->unhashed_.get());
   return ram;
 }
 
@@ -93,15 +95,27 @@ u64 GuestRam::page_hash(u64 frame) const {
   return XXH3_64bits_withSeed(page, kPageSize, frame * 0x9e3779b97f4a7c15u + 1);
 }
 
-u64 GuestRam::digest() {
+void GuestRam::attach(WriteSet* set) { write_sets_.push_back(set); }
+
+void GuestRam::detach(WriteSet* set) { std::erase(write_sets_, set); }
+
+void GuestRam::collect_writes() {
   for (const u32 frame : dirty_frames_) {
-    const u64 h = page_hash(frame);
-    sum_ += h - hashes_[frame];
-    hashes_[frame] = h;
+    for (WriteSet* set : write_sets_) set->add(frame);
     flags_[frame] &= static_cast<u8>(~kDirty);
   }
   dirty_frames_.clear();
   if (observer_) observer_->dirty_marks_cleared();
+}
+
+u64 GuestRam::digest() {
+  collect_writes();
+  for (const u32 frame : unhashed_->frames()) {
+    const u64 h = page_hash(frame);
+    sum_ += h - hashes_[frame];
+    hashes_[frame] = h;
+  }
+  unhashed_->clear();
   return sum_;
 }
 

@@ -26,6 +26,28 @@ class RamObserver {
   virtual void dirty_marks_cleared() = 0;
 };
 
+// The frames written since their reader last asked. Each reader of writes has its own: GuestRam::attach.
+class WriteSet {
+ public:
+  explicit WriteSet(u64 frames) : seen_((frames + 63) / 64) {}
+  // Without duplicates, in the order in which they were first written. Current after GuestRam::collect_writes.
+  const std::vector<u32>& frames() const { return frames_; }
+  bool contains(u32 frame) const { return seen_[frame / 64] >> (frame % 64) & 1; }
+  void add(u32 frame) {
+    if (contains(frame)) return;
+    seen_[frame / 64] |= u64{1} << (frame % 64);
+    frames_.push_back(frame);
+  }
+  void clear() {
+    for (const u32 f : frames_) seen_[f / 64] = 0;
+    frames_.clear();
+  }
+
+ private:
+  std::vector<u32> frames_;
+  std::vector<u64> seen_;  // a bit a frame
+};
+
 class GuestRam {
  public:
   // size: bytes, a multiple of 4 KiB, 1 MiB..16 GiB.
@@ -54,7 +76,7 @@ class GuestRam {
 
   // Page flags, one byte a frame.
   enum : u8 {
-    kDirty = 1,         // written since the last digest
+    kDirty = 1,         // written since the writes were last collected
     kCode = 2,          // holds translated code
     kPageTable = 4,     // a leaf page table (its entries map 4 KiB pages) that cached translations derive from
     kUpperTable = 8,    // a higher-level paging structure likewise
@@ -80,14 +102,21 @@ class GuestRam {
     }
   }
 
+  // `set` (made for frames()) learns of every write from now on, at each collect_writes(). It must be detached
+  // before it dies.
+  void attach(WriteSet* set);
+  void detach(WriteSet* set);
+  // Hands the frames written since the last call to all attached sets. Afterwards the first store to each page
+  // takes a slow path again, so this is for every 10^5 steps, not for every ten.
+  void collect_writes();
+
   // Digest of the whole RAM: the sum over non-zero pages of XXH3(page, seed = frame number). A pure function of
-  // content. Rehashes only pages written since the last call, then clears the dirty marks.
+  // content. Rehashes only pages written since the last call.
   u64 digest();
   // The same computed from scratch; used by tests and by the divergence report.
   u64 digest_from_scratch() const;
   // Hash of one page as it enters the sum (0 for a zero page).
   u64 page_hash(u64 frame) const;
-  const std::vector<u32>& dirty_frames() const { return dirty_frames_; }
 
  private:
   GuestRam() = default;
@@ -97,7 +126,9 @@ class GuestRam {
   u8* flags_ = nullptr;
   u64* hashes_ = nullptr;  // per frame, as last summed
   u64 sum_ = 0;
-  std::vector<u32> dirty_frames_;
+  std::vector<u32> dirty_frames_;      // those marked kDirty
+  std::vector<WriteSet*> write_sets_;  // the first is unhashed_
+  std::unique_ptr<WriteSet> unhashed_;
   RamObserver* observer_ = nullptr;
 };
 

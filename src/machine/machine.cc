@@ -250,6 +250,54 @@ std::vector<u8> Machine::save_devices() const {
   return w.take();
 }
 
+Status Machine::restore_cpus(const std::vector<u8>& bytes) {
+  StateReader r(bytes);
+  r.field(clock_.steps);
+  r.field(clock_.warp_ns);
+  r.field(current_);
+  r.field(quantum_end_);
+  bool sound = current_ < cpus_.size();
+  for (std::size_t i = 0; i < cpus_.size(); ++i) {
+    CpuState& s = cpus_[i];
+    serialize(r, s);
+    r.field(signals_[i].nmi);
+    r.field(signals_[i].init);
+    r.field(signals_[i].sipi);
+    r.field(signals_[i].vector);
+    // What the engine takes for granted; everything else a guest could bring about.
+    sound = sound && s.index == i && s.activity <= Activity::shutdown && !(s.fpu.mxcsr & ~0xffffu);
+  }
+  if (r.ok() && r.at_end() && sound) return {};
+  current_ = 0;
+  for (unsigned i = 0; i < cpus_.size(); ++i) reset_cpu(cpus_[i], i);
+  return make_error("saved vCPUs: {} bytes that are not the state of {} vCPUs", bytes.size(), cpus_.size());
+}
+
+Status Machine::restore_devices(const std::vector<u8>& bytes) {
+  StateReader r(bytes);
+  DEJA_TRY(devices_.restore(r));
+  r.field(reset_pending_);
+  r.field(resets_);
+  r.field(end_);
+  r.field(exit_status_);
+  if (r.ok() && r.at_end() && end_ <= MachineEnd::triple_fault) return {};
+  end_ = MachineEnd::none;
+  return make_error("saved devices: byte {}: the state of the machine is cut off or damaged", r.position());
+}
+
+Status Machine::restore(const MachineState& state) {
+  // Twice: while a device takes its state it may drive its lines, and one that was restored before it is at
+  // the other end of the wire. The second time every line is where it was.
+  for (int pass = 0; pass < 2; ++pass) {
+    DEJA_TRY(restore_cpus(state.cpus));  // the clock first: devices look at it
+    DEJA_TRY(restore_devices(state.devices));
+  }
+  DEJA_TRY(restore_cpus(state.cpus));  // signals may have been raised meanwhile
+  if (save_devices() != state.devices || save_cpus() != state.cpus)
+    return make_error("saved machine: its parts contradict each other");
+  return {};
+}
+
 MachineDigest Machine::digest() {
   const auto hash = [](const std::vector<u8>& bytes) { return XXH3_64bits(bytes.data(), bytes.size()); };
   return {hash(save_cpus()), ram_->digest(), hash(save_devices())};

@@ -49,6 +49,11 @@ struct MachineDigest {
   bool operator==(const MachineDigest&) const = default;
 };
 
+// A machine at rest (Machine::run has just come to the present step), but for its RAM.
+struct MachineState {
+  std::vector<u8> cpus, devices;
+};
+
 enum class MachineStop : u8 {
   until,     // clock().steps == until
   idle,      // every vCPU waits for an interrupt, and none is due now
@@ -94,6 +99,10 @@ class Machine final : public Platform, private TimeSource {
   // Everything but RAM, as bytes (for digests, divergence reports, checkpoints).
   std::vector<u8> save_cpus() const;
   std::vector<u8> save_devices() const;
+  // Brings a machine of the same configuration into a saved state. Whatever its RAM held at that moment must
+  // be put back through ram(), before or after. An error: these are not the bytes of such a machine, which is
+  // then of no further use until another restore succeeds.
+  Status restore(const MachineState& state);
 
   GuestRam& ram() { return *ram_; }
   const CpuState& cpu(unsigned i) const { return cpus_[i]; }
@@ -130,6 +139,8 @@ class Machine final : public Platform, private TimeSource {
   // once.
   void settle(unsigned i);
   void end(MachineEnd why, u32 status = 0);
+  Status restore_cpus(const std::vector<u8>& bytes);
+  Status restore_devices(const std::vector<u8>& bytes);
 
   MachineConfig config_;
   const CpuModel& model_;

@@ -47,7 +47,28 @@ Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
   return {};
 }
 
-u64 Replayer::instructions_retired() { return deja::instructions_retired(*machine_, warps_); }
+u64 Replayer::instructions() { return instructions_retired(*machine_, warps_) - deliveries_before_; }
+
+Replayer::Point Replayer::save() {
+  bring_to_rest(*machine_);
+  return {{machine_->save_cpus(), machine_->save_devices()},
+          recording_.log.cursor(),
+          warps_,
+          deliveries_before_ + machine_->engine().counters().faults,
+          last_good_};
+}
+
+Status Replayer::restore(const Point& point) {
+  DEJA_TRY(machine_->restore(point.machine));
+  DEJA_TRY(recording_.log.seek(point.log));
+  warps_ = point.warps;
+  deliveries_before_ = point.deliveries - machine_->engine().counters().faults;
+  last_good_ = point.last_good;
+  recent_.clear();
+  text_.clear();
+  divergence_.reset();
+  return {};
+}
 
 void Replayer::show_output() {
   if (text_.empty()) return;
@@ -137,7 +158,9 @@ Result<Replayer::Stop> Replayer::run_to(Step target) {
       if (target <= last) return drive(target);
       return Stop::log_end;
     }
-    if (next->step > target) return drive(target);
+    // A sleep is the step after the one that it is stamped with.
+    const bool sleep = std::holds_alternative<event::IdleCut>(next->body);
+    if (next->step > target || (sleep && next->step == target)) return drive(target);
     if (const Stop stop = drive(next->step); stop != Stop::reached) return stop;
     DEJA_ASSIGN(const std::optional<LogEvent> event, recording_.log.next());
     if (!apply(*event)) break;

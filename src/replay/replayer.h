@@ -50,19 +50,30 @@ class Replayer {
   // Never goes back: `target` is at least step(). An error: the log is damaged.
   Result<Stop> run_to(Step target);
 
+  // Where a replay stands, but for the RAM.
+  struct Point {
+    MachineState machine;
+    LogReader::Cursor log;
+    u64 warps = 0, deliveries = 0;
+    Step last_good = 0;
+  };
+  // Brings the machine to rest first, which changes nothing.
+  Point save();
+  // RAM must be put back as well, through machine().ram(). A divergence is forgotten.
+  Status restore(const Point& point);
+
   Step step() const { return machine_->clock().steps; }
   Machine& machine() { return *machine_; }
   const RecordingManifest& manifest() const { return recording_.manifest; }
   const std::optional<Divergence>& divergence() const { return divergence_; }
   u64 digests_checked() const { return digests_checked_; }
-  u64 instructions() { return instructions_retired(); }
+  u64 instructions();
   // The last events that were applied, oldest first; checks and marks among them.
   const std::deque<LogEvent>& recent_events() const { return recent_; }
 
  private:
   explicit Replayer(Recording recording) : recording_(std::move(recording)) {}
   Status init(const EngineOptions& engine, Hooks hooks);
-  u64 instructions_retired();
   // Lets the machine run to `step`.
   Stop drive(Step step);
   bool apply(const LogEvent& event);
@@ -76,6 +87,7 @@ class Replayer {
   bool check_digests_ = true;
   std::string text_;
   u64 warps_ = 0;
+  u64 deliveries_before_ = 0;  // of exceptions and interrupts, less those that the engine has counted
   u64 digests_checked_ = 0;
   Step last_good_ = 0;
   std::deque<LogEvent> recent_;
