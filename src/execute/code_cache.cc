@@ -65,6 +65,7 @@ void CodeCache::add(BlockId id) {
   BlockId& bucket = buckets_[hash(b.pc, b.mode)];
   chain_[id] = bucket;
   bucket = id;
+  if (b.mode.has(BlockMode::kObserved)) observed_.push_back(id);
   for (const Gpa page : {b.pc.page(), b.second_page}) {
     if (page.value == ~u64{0}) continue;
     const u64 frame = page.frame();
@@ -130,9 +131,10 @@ unsigned CodeCache::invalidate(Gpa at, u64 size) {
   return static_cast<unsigned>(hit.size());
 }
 
-void CodeCache::remove_mode(u32 bit) {
-  for (BlockId id = 0; id < store_.blocks.size(); ++id)
-    if (store_.blocks[id].valid && store_.blocks[id].mode.has(bit)) remove(id);
+void CodeCache::remove_observed() {
+  for (const BlockId id : observed_)
+    if (store_.blocks[id].valid) remove(id);
+  observed_.clear();
 }
 
 void CodeCache::clear() {
@@ -144,6 +146,7 @@ void CodeCache::clear() {
   page_frames_.clear();
   std::fill(buckets_.begin(), buckets_.end(), kNone);
   chain_.clear();
+  observed_.clear();
   store_.clear();
   used_ = kept_;
 }

@@ -38,8 +38,8 @@ class CodeCache {
   void add(BlockId id);
   // Blocks with bytes in [at, at+size) become unreachable. Returns how many.
   unsigned invalidate(Gpa at, u64 size);
-  // The same for all blocks whose mode has `bit`.
-  void remove_mode(u32 bit);
+  // The same for all blocks of BlockMode::kObserved.
+  void remove_observed();
   void clear();
 
   void set_link(u32 link, BlockId target);
@@ -67,6 +67,7 @@ class CodeCache {
   CodeStore store_;
   std::vector<BlockId> buckets_;
   std::vector<BlockId> chain_;  // next in bucket, by block id
+  std::vector<BlockId> observed_;
   u32* page_index_ = nullptr;   // per frame: index into pages_ plus one
   std::vector<std::vector<BlockId>> pages_;
   std::vector<u64> page_frames_;

@@ -157,7 +157,7 @@ void Engine::observe(ObservationSpec spec) {
   const bool watchpoints_change = spec.watchpoints != old.watchpoints;
   observation_.set(std::move(spec));
   if (breakpoints_change) {
-    cache_.remove_mode(BlockMode::kObserved);
+    cache_.remove_observed();
     spaces_.flush_all_jumps();
   }
   if (watchpoints_change) spaces_.flush_all();
@@ -294,6 +294,8 @@ void Engine::raise(const GuestFault& fault, EventKind kind) {
   step_trap_ = false;
   // The instruction did not complete: what its accesses met is met again when it is restarted.
   if (kind == EventKind::fault && fault.vector != kDB) ctx_->state.pending_dbg = 0;
+  if (observation_.hit_delivery(code_base() + ctx_->state.rip, ctx_->state, clock_.steps + 1))
+    stop_requested_ = true;
   delivering_ = true;
   deliver_event(*vcpu_, kind, fault);
   delivering_ = false;
@@ -374,8 +376,7 @@ u64 Engine::dispatch(DispatchCause cause) {
     }
     const bool observed = observation_.breaks_in_page_of(pc);
     if (observed && observation_.is_cut(pc)) {
-      if (!(s.rflags & flag::RF) && observation_.hit_breakpoint(pc, s.cr3, s.index, clock_.steps))
-        return leave(RunStop::observed);
+      if (observation_.hit_breakpoint(pc, s, clock_.steps)) return leave(RunStop::observed);
       limit = 1;  // so that no block leads here but through this check
     }
     const bool trap = s.rflags & flag::TF;
@@ -789,7 +790,9 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
   const bool crosses = site.size > in_page;
   Gpa page;
   u32 error = 0;
-  sync_to(b, insn);  // the walk is this instruction's
+  // The walk is this instruction's.
+  sync_to(b, insn);
+  set_rip(b, insn);
   ctx_->set_remaining(entered);
   if (!translate(linear, access, view, &page, &error)) return fail(fault_pf(linear.value, error));
   // On the bounce buffer when the run has to end after this instruction.
@@ -870,6 +873,7 @@ u64 Engine::mem_commit(MemSite& site) {
     }
   }
   if (site.write && !suppressed) {
+    set_rip(b, insn);
     unsigned done = 0;
     for (unsigned i = 0; i < part_count_; ++i) {
       const Part& p = parts_[i];
@@ -932,10 +936,10 @@ void Engine::write_ram(Gpa at, const void* data, u64 size, AccessCause cause) {
 }
 
 void Engine::note_access(Gpa at, u64 size, bool write, AccessCause cause) {
-  std::optional<unsigned> vcpu;
-  if (running_ && cause != AccessCause::device && cause != AccessCause::loader) vcpu = ctx_->state.index;
+  const bool by_cpu = running_ && cause != AccessCause::device && cause != AccessCause::loader;
   // The run ends after the instruction in progress, whose step that is; devices act between steps.
-  if (observation_.accessed(at, size, write, cause, vcpu, clock_.steps + (running_ ? 1 : 0)))
+  const Step after = clock_.steps + (running_ ? 1 : 0);
+  if (observation_.accessed(at, size, write, cause, by_cpu ? &ctx_->state : nullptr, after))
     stop_requested_ = true;
 }
 

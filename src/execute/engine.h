@@ -62,6 +62,9 @@ class Engine final : public Mmu, private RamObserver {
   // Whose doing device writes to memory are from now on.
   void set_device_cause(AccessCause cause) { device_cause_ = cause; }
 
+  // Exceptions and interrupts delivered so far, each a step.
+  u64 deliveries() const { return counters_.faults; }
+
   EngineCounters counters() const;
   // Drops all translated code and TLBs.
   void flush_caches();

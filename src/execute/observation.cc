@@ -79,16 +79,40 @@ bool Observation::is_cut(u64 pc) const {
   return std::binary_search(cuts_.begin(), cuts_.end(), static_cast<u16>(Gva(pc).offset()));
 }
 
-bool Observation::hit_breakpoint(u64 pc, u64 cr3, unsigned vcpu, Step at) {
+bool Observation::hit_breakpoint(u64 pc, const CpuState& s, Step at) {
   if (at == spec_.skip_at) return false;
   bool hit = false;
   for (unsigned i = 0; i < spec_.breakpoints.size(); ++i) {
     const CodeBreakpoint& b = spec_.breakpoints[i];
-    if (b.pc != pc || !same_table(b.cr3, cr3)) continue;
-    hits_.push_back({Hit::Kind::breakpoint, i, vcpu, AccessCause::instruction, at, {}, {}, {}});
+    if (b.pc != pc || !same_table(b.cr3, s.cr3) || (!b.restarts && (s.rflags & flag::RF))) continue;
+    hits_.push_back(by_cpu(Hit::Kind::breakpoint, s, at));
+    hits_.back().index = i;
     hit = true;
   }
   return hit;
+}
+
+Hit Observation::by_cpu(Hit::Kind kind, const CpuState& s, Step step) {
+  Hit hit;
+  hit.kind = kind;
+  hit.vcpu = s.index;
+  hit.rip = s.rip;
+  hit.rsp = s.gpr[RSP];
+  hit.cr3 = s.cr3;
+  hit.step = step;
+  return hit;
+}
+
+bool Observation::hit_delivery(u64 pc, const CpuState& s, Step after) {
+  if (spec_.delivery_at != pc) return false;
+  hits_.push_back(by_cpu(Hit::Kind::delivery, s, after));
+  return true;
+}
+
+bool Observation::hit_turn(const CpuState& s, Step at) {
+  if (spec_.turn_of != s.index || at == spec_.skip_at) return false;
+  hits_.push_back(by_cpu(Hit::Kind::turn, s, at));
+  return true;
 }
 
 bool Observation::translated(const PagingKey& key, Gva linear, Gpa page) {
@@ -112,14 +136,20 @@ bool Observation::overlaps(Gpa at, u64 size) const {
   });
 }
 
-bool Observation::accessed(Gpa at, u64 size, bool write, AccessCause cause, std::optional<unsigned> vcpu,
-                           Step after) {
+bool Observation::accessed(Gpa at, u64 size, bool write, AccessCause cause, const CpuState* cpu, Step after) {
   bool any = false;
   for (Range& r : ranges_) {
     if (!r.at || at.value >= r.at->value + r.size || r.at->value >= at.value + size) continue;
     const u64 from = std::max(at.value, r.at->value);
     const u64 to = std::min(at.value + size, r.at->value + r.size);
-    Hit hit{write ? Hit::Kind::write : Hit::Kind::read, r.index, vcpu, cause, after, Gpa(from), {}, {}};
+    const Hit::Kind kind = write ? Hit::Kind::write : Hit::Kind::read;
+    Hit hit;
+    if (cpu) hit = by_cpu(kind, *cpu, after);
+    hit.kind = kind;
+    hit.step = after;
+    hit.index = r.index;
+    hit.cause = cause;
+    hit.at = Gpa(from);
     if (write) {
       u8* const known = r.bytes.data() + (from - r.at->value);
       const u8* const now = ram_.host(Gpa(from));

@@ -21,6 +21,7 @@ namespace deja {
 struct CodeBreakpoint {
   u64 pc = 0;
   std::optional<u64> cr3;  // only in the address space with this table (low 12 bits ignored)
+  bool restarts = false;   // whatever RF is
   bool operator==(const CodeBreakpoint&) const = default;
 };
 
@@ -41,7 +42,11 @@ struct Watchpoint {
 struct ObservationSpec {
   std::vector<CodeBreakpoint> breakpoints;
   std::vector<Watchpoint> watchpoints;
-  // Breakpoints do not stop at this step: that is where the debugger stands and goes on from.
+  // Stops after an exception or interrupt was delivered at the instruction at this linear address.
+  std::optional<u64> delivery_at;
+  // Stops when this vCPU's turn comes, or comes again: its instruction is the next.
+  std::optional<unsigned> turn_of;
+  // Nothing stops before the instruction of this step: that is where the debugger stands and goes on from.
   Step skip_at = kNeverStep;
   bool operator==(const ObservationSpec&) const = default;
 };
@@ -58,11 +63,12 @@ enum class AccessCause : u8 {
 };
 
 struct Hit {
-  enum class Kind : u8 { breakpoint, write, read } kind = Kind::breakpoint;
+  enum class Kind : u8 { breakpoint, turn, delivery, write, read } kind = Kind::breakpoint;
   unsigned index = 0;                // in ObservationSpec::breakpoints or watchpoints
   std::optional<unsigned> vcpu;      // none: a device
   AccessCause cause = AccessCause::instruction;
-  // The first step at which the state includes it; for a breakpoint the step that it stopped at.
+  u64 rip = 0, rsp = 0, cr3 = 0;     // of the instruction that was in progress, or about to run
+  // The first step at which the state includes it; for breakpoints and turns the step that it stopped at.
   Step step = 0;
   Gpa at;                            // the watched bytes that were accessed
   std::vector<u8> before, now;       // of a write: of the same length
@@ -76,6 +82,7 @@ class Observation {
   // same linear watchpoints stay where they were found to be.
   void set(ObservationSpec spec);
   const ObservationSpec& spec() const { return spec_; }
+  void skip_at(Step step) { spec_.skip_at = step; }
 
   // Hits since the last take(). The machine does not go on while there are any.
   bool pending() const { return !hits_.empty(); }
@@ -87,7 +94,10 @@ class Observation {
   const std::vector<u16>& cuts() const { return cuts_; }
   bool is_cut(u64 pc) const;
   // Notes a hit and returns true when a breakpoint stands there.
-  bool hit_breakpoint(u64 pc, u64 cr3, unsigned vcpu, Step at);
+  bool hit_breakpoint(u64 pc, const CpuState& s, Step at);
+  // The same for deliveries that are about to be, and for turns, for Machine::run.
+  bool hit_delivery(u64 pc, const CpuState& s, Step after);
+  bool hit_turn(const CpuState& s, Step at);
 
   // --- watchpoints, for those who access memory
   bool follows_linear() const { return follows_linear_; }
@@ -96,7 +106,8 @@ class Observation {
   bool translated(const PagingKey& key, Gva linear, Gpa page);
   bool overlaps(Gpa at, u64 size) const;
   // [at, at + size) was read, or has just been written. Returns whether that is a hit.
-  bool accessed(Gpa at, u64 size, bool write, AccessCause cause, std::optional<unsigned> vcpu, Step after);
+  // `cpu`: whose instruction is in progress; null: a device acts.
+  bool accessed(Gpa at, u64 size, bool write, AccessCause cause, const CpuState* cpu, Step after);
 
  private:
   // A piece of a watchpoint in physical memory; none is bound for linear addresses not accessed so far.
@@ -110,6 +121,7 @@ class Observation {
   void lay_out_ranges();
   void look_at(Range& r) const;
   void flag_pages();
+  static Hit by_cpu(Hit::Kind kind, const CpuState& s, Step step);
 
   GuestRam& ram_;
   ObservationSpec spec_;

@@ -28,6 +28,7 @@ Status Machine::init(const EngineOptions& options) {
   clock_.rate_den = config_.clock_rate_den;
   cpus_.resize(config_.vcpus);
   signals_.resize(config_.vcpus);
+  last_ran_.resize(config_.vcpus, kNeverStep);
   config_.boot.vcpu_count = config_.vcpus;
   config_.boot.pci = true;
   build_devices();
@@ -181,6 +182,7 @@ MachineStop Machine::run(Step until) {
 
     const std::optional<unsigned> next = next_vcpu();
     if (!next) return MachineStop::idle;
+    if (engine_->observation().hit_turn(cpus_[*next], clock_.steps)) return MachineStop::observed;
     const Step before = clock_.steps;
     const auto [turn, turn_end] = std::pair(current_, quantum_end_);
     if (*next != current_ || (n > 1 && clock_.steps >= quantum_end_)) {
@@ -191,6 +193,7 @@ MachineStop Machine::run(Step until) {
     Step limit = std::min(until, clock_.first_step_at(devices_.next_event()));
     if (n > 1) limit = std::min(limit, quantum_end_);
     const RunStop stop = engine_->run(cpus_[current_], limit);
+    if (clock_.steps > before) last_ran_[current_] = clock_.steps - 1;
     if (stop == RunStop::pause) quantum_end_ = clock_.steps;
     if (stop == RunStop::observed && clock_.steps == before) {
       // Nothing has happened at this step, so no turn has begun either.

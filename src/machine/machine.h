@@ -109,6 +109,8 @@ class Machine final : public Platform, private TimeSource {
   unsigned vcpu_count() const { return static_cast<unsigned>(cpus_.size()); }
   // Whose instruction comes next; nobody's while all are idle.
   std::optional<unsigned> next_vcpu() const;
+  // The last step that was this vCPU's, of those that this object has run; kNeverStep: none. History, not state.
+  Step last_ran(unsigned vcpu) const { return last_ran_[vcpu]; }
   Engine& engine() { return *engine_; }
 
   // Platform
@@ -154,6 +156,7 @@ class Machine final : public Platform, private TimeSource {
     bool nmi = false, init = false, sipi = false;
     u8 vector = 0;
   };
+  std::vector<Step> last_ran_;
   std::vector<Signals> signals_;  // from the APICs to the vCPUs, applied between instructions
 
   IoBus io_;

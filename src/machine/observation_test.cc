@@ -55,7 +55,7 @@ og_stos:
   rep stosl
   movl $0x60000, %esi
   movl $0x62000, %edi
-  movl $0x800, %ecx
+  movl $0x1800, %ecx
 og_movs:
   rep movsb
 og_read:
@@ -119,8 +119,9 @@ std::string line(const Seen& s) {
     for (const u8 b : bytes) text += fmt::format("{:02x}", b);
     return text;
   };
-  return fmt::format("kind {} of {} by {} at step {}, {:x}: {} -> {}; rip {:x}", static_cast<int>(s.hit.kind),
-                     s.hit.index, static_cast<int>(s.hit.cause), s.hit.step, s.hit.at.value, hex(s.hit.before),
+  return fmt::format("kind {} of {} by {} at step {}, {:x} from {:x}: {} -> {}; rip {:x}", static_cast<int>(s.hit.kind),
+                     s.hit.index, static_cast<int>(s.hit.cause), s.hit.step, s.hit.at.value, s.hit.rip,
+                     hex(s.hit.before),
                      hex(s.hit.now), s.rip);
 }
 
@@ -215,7 +216,7 @@ class ObservationTest : public testing::Test {
 };
 
 TEST_F(ObservationTest, BreakpointsStopBeforeTheInstructionEachTime) {
-  const auto seen = observe({{{at(og_in_loop), {}}, {at(og_rare), {}}}, {}, kNeverStep});
+  const auto seen = observe({{{at(og_in_loop), {}}, {at(og_rare), {}}}, {}});
   ASSERT_EQ(seen.size(), 11u);
   unsigned rare = 0;
   for (const Seen& s : seen) {
@@ -229,26 +230,31 @@ TEST_F(ObservationTest, BreakpointsStopBeforeTheInstructionEachTime) {
 }
 
 TEST_F(ObservationTest, BreakpointBesideAnInstructionNeverStops) {
-  EXPECT_TRUE(observe({{{at(og_in_loop) - 1, {}}, {at(og_loop) + 1, {}}}, {}, kNeverStep}).empty());
+  EXPECT_TRUE(observe({{{at(og_in_loop) - 1, {}}, {at(og_loop) + 1, {}}}, {}}).empty());
 }
 
 TEST_F(ObservationTest, BreakpointOfAnotherAddressSpaceNeverStops) {
-  EXPECT_TRUE(observe({{{at(og_in_loop), 0x71000}}, {}, kNeverStep}).empty());
-  EXPECT_EQ(observe({{{at(og_in_loop), 0x70018}}, {}, kNeverStep}).size(), 10u);
+  EXPECT_TRUE(observe({{{at(og_in_loop), 0x71000}}, {}}).empty());
+  EXPECT_EQ(observe({{{at(og_in_loop), 0x70018}}, {}}).size(), 10u);
 }
 
 TEST_F(ObservationTest, BreakpointOnARepStopsOnce) {
-  // The source's last byte is in the first page: two pieces, the second with RF.
-  const auto seen = observe({{{at(og_movs), {}}, {at(og_stos), {}}}, {}, kNeverStep});
+  // The source is in two pages: two pieces, the second with RF.
+  const auto seen = observe({{{at(og_movs), {}}, {at(og_stos), {}}}, {}});
   EXPECT_EQ(seen.size(), 2u);
+}
+
+TEST_F(ObservationTest, BreakpointForRestartsIgnoresRf) {
+  const CodeBreakpoint b{at(og_movs), {}, true};
+  EXPECT_EQ(observe({{b}, {}}).size(), 2u);
 }
 
 TEST_F(ObservationTest, NewBreakpointsReplaceTheOldOnes) {
   const auto m = machine();
-  m->engine().observe({{{at(og_in_loop), {}}}, {}, kNeverStep});
+  m->engine().observe({{{at(og_in_loop), {}}}, {}});
   ASSERT_EQ(m->run(kLongEnough), MachineStop::observed);
   m->engine().observation().take();
-  m->engine().observe({{{at(og_movs), {}}}, {}, kNeverStep});
+  m->engine().observe({{{at(og_movs), {}}}, {}});
   ASSERT_EQ(m->run(kLongEnough), MachineStop::observed);
   EXPECT_EQ(m->cpu(0).rip, at(og_movs));
   m->engine().observe({});
@@ -256,39 +262,41 @@ TEST_F(ObservationTest, NewBreakpointsReplaceTheOldOnes) {
 }
 
 TEST_F(ObservationTest, WatchpointStopsAfterTheStoreWithOldAndNewValue) {
-  const auto seen = observe({{}, {physical(0x60000, 4)}, kNeverStep});
+  const auto seen = observe({{}, {physical(0x60000, 4)}});
   ASSERT_EQ(seen.size(), 10u);
   for (unsigned i = 0; i < 10; ++i) {
     EXPECT_EQ(number(seen[i].hit.before), i);
     EXPECT_EQ(number(seen[i].hit.now), i + 1);
     EXPECT_EQ(seen[i].rip, at(og_in_loop));
+    EXPECT_EQ(seen[i].hit.rip, at(og_loop));
+    EXPECT_EQ(seen[i].hit.cr3, 0x70000u);
     EXPECT_EQ(seen[i].hit.vcpu, 0u);
   }
 }
 
 TEST_F(ObservationTest, PhysicalWatchpointSeesWritesThroughEveryMapping) {
-  const auto all = observe({{}, {physical(0x60004, 4)}, kNeverStep});
+  const auto all = observe({{}, {physical(0x60004, 4)}});
   ASSERT_EQ(all.size(), 2u);
   EXPECT_EQ(all[0].rip, at(og_same));
   EXPECT_EQ(all[1].hit.before, all[1].hit.now);
   Watchpoint changes = physical(0x60004, 4);
   changes.changes_only = true;
-  EXPECT_EQ(observe({{}, {changes}, kNeverStep}).size(), 1u);
+  EXPECT_EQ(observe({{}, {changes}}).size(), 1u);
 }
 
 TEST_F(ObservationTest, LinearWatchpointFollowsThePageTables) {
   Watchpoint w = physical(0x460004, 4);
   w.physical = false;
   // Bound by the first access through the alias, it sees the one through the other mapping too.
-  const auto seen = observe({{}, {w}, kNeverStep});
+  const auto seen = observe({{}, {w}});
   ASSERT_EQ(seen.size(), 2u);
   EXPECT_EQ(seen[0].hit.at, Gpa(0x60004));
   w.cr3 = 0x71000;
-  EXPECT_TRUE(observe({{}, {w}, kNeverStep}).empty());
+  EXPECT_TRUE(observe({{}, {w}}).empty());
 }
 
 TEST_F(ObservationTest, StoreAcrossAPageEndIsSeenInBothPages) {
-  const auto seen = observe({{}, {physical(0x60ff8, 16)}, kNeverStep});
+  const auto seen = observe({{}, {physical(0x60ff8, 16)}});
   ASSERT_EQ(seen.size(), 2u);
   EXPECT_EQ(seen[0].hit.at, Gpa(0x60ffe));
   EXPECT_EQ(seen[0].hit.now, (std::vector<u8>{0xff, 0xff}));
@@ -297,7 +305,7 @@ TEST_F(ObservationTest, StoreAcrossAPageEndIsSeenInBothPages) {
 }
 
 TEST_F(ObservationTest, StringInstructionsAreSeenPieceByPiece) {
-  const auto seen = observe({{}, {physical(0x60104, 8), physical(0x62100, 4)}, kNeverStep});
+  const auto seen = observe({{}, {physical(0x60104, 8), physical(0x62100, 4)}});
   ASSERT_EQ(seen.size(), 6u);
   EXPECT_EQ(seen[0].hit.at, Gpa(0x60104));
   EXPECT_EQ(seen[1].hit.at, Gpa(0x60108));
@@ -307,7 +315,7 @@ TEST_F(ObservationTest, StringInstructionsAreSeenPieceByPiece) {
 }
 
 TEST_F(ObservationTest, ReadsOfEverySizeAreSeen) {
-  const auto seen = observe({{}, {physical(0x60203, 32, Watchpoint::kRead)}, kNeverStep});
+  const auto seen = observe({{}, {physical(0x60203, 32, Watchpoint::kRead)}});
   std::vector<u64> rips;
   for (const Seen& s : seen)
     if (s.rip > at(og_read)) rips.push_back(s.rip);
@@ -318,7 +326,7 @@ TEST_F(ObservationTest, ReadsOfEverySizeAreSeen) {
 
 TEST_F(ObservationTest, AccessWatchpointSeesReadsAndWrites) {
   const auto seen =
-      observe({{}, {physical(0x60200, 1, Watchpoint::kRead | Watchpoint::kWrite)}, kNeverStep});
+      observe({{}, {physical(0x60200, 1, Watchpoint::kRead | Watchpoint::kWrite)}});
   ASSERT_EQ(seen.size(), 4u);  // REP MOVS, MOV, and both halves of INC
   EXPECT_EQ(seen[2].hit.kind, Hit::Kind::read);
   EXPECT_EQ(seen[3].hit.kind, Hit::Kind::write);
@@ -326,7 +334,7 @@ TEST_F(ObservationTest, AccessWatchpointSeesReadsAndWrites) {
 }
 
 TEST_F(ObservationTest, FramesOfExceptionsAreNamed) {
-  const auto seen = observe({{}, {physical(0x60300, 16)}, kNeverStep});
+  const auto seen = observe({{}, {physical(0x60300, 16)}});
   ASSERT_EQ(seen.size(), 3u);
   EXPECT_EQ(seen[0].hit.cause, AccessCause::instruction);
   EXPECT_EQ(seen[0].rip, at(og_int));
@@ -337,14 +345,14 @@ TEST_F(ObservationTest, FramesOfExceptionsAreNamed) {
 }
 
 TEST_F(ObservationTest, AccessedBitsOfDescriptorsAreNamed) {
-  const auto seen = observe({{}, {physical(at(og_gdt) + 0x18, 8)}, kNeverStep});
+  const auto seen = observe({{}, {physical(at(og_gdt) + 0x18, 8)}});
   ASSERT_EQ(seen.size(), 1u);
   EXPECT_EQ(seen[0].hit.cause, AccessCause::descriptor);
   EXPECT_EQ(seen[0].rip, at(og_directory));
 }
 
 TEST_F(ObservationTest, AccessedAndDirtyBitsOfPageTablesAreNamed) {
-  const auto seen = observe({{}, {physical(0x70004, 4)}, kNeverStep});
+  const auto seen = observe({{}, {physical(0x70004, 4)}});
   ASSERT_EQ(seen.size(), 2u);
   EXPECT_EQ(seen[0].hit.cause, AccessCause::instruction);
   EXPECT_EQ(seen[1].hit.cause, AccessCause::page_walk);
@@ -355,7 +363,7 @@ TEST_F(ObservationTest, AccessedAndDirtyBitsOfPageTablesAreNamed) {
 
 TEST_F(ObservationTest, DevicesWritesBelongToTheStepTheyCameAt) {
   const auto m = machine();
-  m->engine().observe({{}, {physical(0x60010, 8)}, kNeverStep});
+  m->engine().observe({{}, {physical(0x60010, 8)}});
   ASSERT_EQ(m->run(20), MachineStop::until);
   const u32 value = 77;
   m->ram().write(Gpa(0x60010), &value, sizeof value);
@@ -375,7 +383,7 @@ TEST_F(ObservationTest, OtherPagesKeepTheInlinePath) {
     run(*m, spec);
     return m->engine().counters().slow_accesses;
   };
-  EXPECT_EQ(slow({{}, {physical(0x90000, 64, Watchpoint::kRead | Watchpoint::kWrite)}, kNeverStep}), slow({}));
+  EXPECT_EQ(slow({{}, {physical(0x90000, 64, Watchpoint::kRead | Watchpoint::kWrite)}}), slow({}));
 }
 
 }  // namespace
