@@ -1,0 +1,79 @@
+#include <cstdio>
+
+#include "cli/engine_options.h"
+#include "cli/messages.h"
+#include "cli/verbs.h"
+#include "gdb/fd_connection.h"
+#include "gdb/launch.h"
+#include "gdb/time_target.h"
+#include "replay/position.h"
+
+namespace deja {
+namespace {
+
+struct Options {
+  EngineArguments engine;
+  std::string recording, at = "start", gdb = "gdb";
+  std::vector<std::string> symbols, arguments;
+  CLI::Option* port_option = nullptr;
+  u16 port = 0;
+  bool print_commands = false;
+};
+
+int serve(TimeTarget& target, u16 port) {
+  auto fd = accept_tcp(port, [](u16 open_port) {
+    note(fmt::format("waiting for gdb: target remote localhost:{}", open_port));
+  });
+  if (!fd) return fail(fd.error());
+  FdConnection connection(*fd);
+  GdbServer(target, connection, [](std::string_view text) { note(text); }).serve();
+  return kExitOk;
+}
+
+int debug(const Options& o) {
+  if (o.print_commands) {
+    std::fwrite(gdb_commands().data(), 1, gdb_commands().size(), stdout);
+    return kExitOk;
+  }
+  if (o.recording.empty()) return fail(make_error("debug: which recording? a name, a path, or `latest`"));
+  auto engine = o.engine.apply();
+  if (!engine) return fail(engine.error());
+  auto dir = resolve_recording(o.recording);
+  if (!dir) return fail(dir.error());
+  auto nav = Navigator::open(*dir, *engine);
+  if (!nav) return fail(nav.error());
+  auto at = parse_position(o.at, (*nav)->last());
+  if (!at) return fail(at.error());
+  TimeTarget target(**nav);
+  if (Status status = target.seek(*at); !status) return fail(status.error());
+  if (o.port_option->count()) return serve(target, o.port);
+  GdbLaunch launch;
+  launch.program = o.gdb;
+  launch.arguments = o.arguments;
+  auto status = run_gdb(target, launch);
+  return status ? *status : fail(status.error());
+}
+
+}  // namespace
+
+void add_debug(CLI::App& app, Action* action) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("debug", "Debug a recording with gdb, forward and backward");
+  verb->footer(
+      "Examples:\n"
+      "  deja debug crash                        gdb at the start; `reverse-continue` and kin work\n"
+      "  deja debug --at end crash\n"
+      "  deja debug crash -- -batch -x SCRIPT    what follows -- is for gdb\n"
+      "  deja debug -s 1234 crash                for a gdb of your own: target remote localhost:1234\n"
+      "In gdb: when, seek, checkpoint, restart, who-wrote, insn. docs/debugging.md goes through a session.");
+  verb->add_option("REC", o->recording, "name or path of a recording, or `latest`");
+  verb->add_option("--at", o->at, "where to begin: a step number, N%, start or end")->capture_default_str();
+  o->port_option = verb->add_option("-s,--serve", o->port, "serve a gdb that connects to this port of localhost");
+  verb->add_option("--gdb", o->gdb, "the gdb to start")->capture_default_str();
+  verb->add_flag("--print-commands", o->print_commands, "print the Python that a remote gdb may `source`");
+  verb->add_option("GDB-ARGUMENTS", o->arguments, "after --: what gdb is given");
+  o->engine.add_to(*verb);
+  verb->final_callback([o, action] { *action = [o] { return debug(*o); }; });
+}
+
+}  // namespace deja

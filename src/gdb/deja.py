@@ -1,0 +1,116 @@
+# What gdb knows of time on a recording: loaded by `deja debug`, and by hand for a remote gdb
+# (`deja debug --print-commands`).
+import re
+
+import gdb
+
+
+def monitor(text):
+    return gdb.execute("monitor " + text, to_string=True)
+
+
+def arrive(answer):
+    """Makes gdb look again: registers, memory, old values of watchpoints, the thread that is next."""
+    place = re.search(r"step [\d,]+ .*vCPU (\d+)", answer)
+    if not place:
+        raise gdb.GdbError(answer.strip())
+    gdb.execute("maintenance flush register-cache", to_string=True)
+    gdb.execute("maintenance flush dcache", to_string=True)
+    for point in gdb.breakpoints():
+        if point.type != gdb.BP_BREAKPOINT and point.enabled and point.is_valid():
+            point.enabled = False
+            point.enabled = True
+    gdb.execute("thread %d" % (int(place.group(1)) + 1), to_string=True)
+    gdb.write(answer)
+    gdb.execute("frame")
+
+
+class Command(gdb.Command):
+    def __init__(self):
+        super().__init__(self.name, gdb.COMMAND_RUNNING)
+        self.__class__.__doc__ = self.help
+
+    def invoke(self, argument, from_tty):
+        self.dont_repeat()
+        self.run(argument)
+
+
+class When(Command):
+    """Show where in the recording this is: its step, the guest's time, the vCPU whose turn it is."""
+    name, help = "when", __doc__
+
+    def run(self, argument):
+        gdb.write(monitor("when"))
+
+
+class Seek(Command):
+    """Go to a place in the recording: a step number, N%, start or end."""
+    name, help = "seek", __doc__
+
+    def run(self, argument):
+        arrive(monitor("seek " + argument))
+
+
+class Checkpoint(Command):
+    """Remember this place in the recording; `restart N` comes back to it."""
+    name, help = "checkpoint", __doc__
+
+    def run(self, argument):
+        gdb.write(monitor("checkpoint"))
+
+
+class InfoCheckpoints(Command):
+    """The places in the recording that were remembered."""
+    name, help = "info checkpoints", __doc__
+
+    def run(self, argument):
+        gdb.write(monitor("checkpoints"))
+
+
+class Restart(Command):
+    """Go to a place that `checkpoint` has remembered: restart N."""
+    name, help = "restart", __doc__
+
+    def run(self, argument):
+        arrive(monitor("restart " + argument))
+
+
+class WhoWrote(Command):
+    """Find the last write of an expression's bytes: who-wrote EXPRESSION, or who-wrote *ADDRESS/LENGTH.
+Whatever way it came: another mapping, another process, a device. With `all` in front: every write up to here."""
+    name, help = "who-wrote", __doc__
+
+    def run(self, argument):
+        every = argument.startswith("all ")
+        if every:
+            argument = argument[4:]
+        by_hand = re.match(r"\s*\*(.*)/(\d+)\s*$", argument)
+        if by_hand:
+            address, size = int(gdb.parse_and_eval(by_hand.group(1))), int(by_hand.group(2))
+        else:
+            value = gdb.parse_and_eval(argument)
+            if value.address is None:
+                raise gdb.GdbError("who-wrote: '%s' is not in memory" % argument)
+            address, size = int(value.address), value.type.sizeof
+        answer = monitor("who-wrote %x/%d%s" % (address & (1 << 64) - 1, size, " all" if every else ""))
+        for line in answer.splitlines():
+            gdb.write(line + "\n")
+            at = re.search(r"(?:user|kernel) (0x[0-9a-f]+) ", line)
+            if at:
+                where = gdb.execute("info symbol " + at.group(1), to_string=True)
+                source = gdb.execute("info line *" + at.group(1), to_string=True)
+                for text in (where, source):
+                    if not text.startswith("No "):
+                        gdb.write("  " + text)
+
+
+class Insn(Command):
+    """Disassemble the next N instructions in the mode that the vCPU is in (gdb takes all code for 64-bit code)."""
+    name, help = "insn", __doc__
+
+    def run(self, argument):
+        gdb.write(monitor("insn " + argument))
+
+
+for command in (When, Seek, Checkpoint, InfoCheckpoints, Restart, WhoWrote, Insn):
+    command()

@@ -1,0 +1,137 @@
+// What gdb's `monitor` passes on: the commands that know of time.
+#include <charconv>
+
+#include "gdb/time_target.h"
+#include "replay/position.h"
+
+namespace deja {
+namespace {
+
+constexpr std::string_view kHelp =
+    "when                          where this is\n"
+    "seek POSITION                 go there: a step number, N%, start, end\n"
+    "checkpoint                    remember this place\n"
+    "checkpoints                   the places remembered\n"
+    "restart N                     go to the Nth of them\n"
+    "who-wrote ADDRESS[/LENGTH] [phys] [all]\n"
+    "                              the last write of these bytes, or every one up to here\n"
+    "insn [N]                      the next N instructions, in the mode that the vCPU is in\n"
+    "interrupts hide|show          whether single steps pass over handlers of interrupts and faults (hide)\n"
+    "(After seek and restart gdb's own idea of registers is old; deja's gdb commands see to that.)\n";
+
+std::vector<std::string> split(const std::string& text) {
+  std::vector<std::string> words;
+  std::string word;
+  for (const char c : text + ' ') {
+    if (c != ' ' && c != '\t' && c != '\n') {
+      word.push_back(c);
+    } else if (!word.empty()) {
+      words.push_back(std::move(word));
+      word.clear();
+    }
+  }
+  return words;
+}
+
+}  // namespace
+
+std::string TimeTarget::when() {
+  const CpuState& s = machine().cpu(current_);
+  const Step at = nav_.position(), last = nav_.last();
+  const u64 ns = machine().now();
+  const double percent = last ? 100.0 * static_cast<double>(at) / static_cast<double>(last) : 100.0;
+  return fmt::format("step {} ({:.2f}%), {}.{:09} s of guest time, vCPU {} {} at {:#x}\n", format_count(at), percent,
+                     ns / 1'000'000'000, ns % 1'000'000'000, current_, s.cpl() == 3 ? "user" : "kernel",
+                     linear_pc(s));
+}
+
+Result<std::string> TimeTarget::instructions(unsigned vcpu, std::string_view count) {
+  unsigned n = 1;
+  if (!count.empty()) {
+    const auto [end, error] = std::from_chars(count.data(), count.data() + count.size(), n);
+    if (error != std::errc() || end != count.data() + count.size() || n < 1 || n > 1000)
+      return make_error("insn {}: how many? 1 to 1000", count);
+  }
+  std::string text;
+  u64 pc = linear_pc(machine().cpu(vcpu));
+  for (unsigned i = 0; i < n; ++i) {
+    const GuestInsn insn = instruction_at(machine(), vcpu, pc);
+    if (!insn.ok) return text + fmt::format("{:#x}: no instruction\n", pc);
+    text += fmt::format("{:#x}: {}\n", pc, insn.text);
+    pc += insn.insn.length;
+  }
+  return text;
+}
+
+Result<std::string> TimeTarget::who_wrote_command(std::vector<std::string> words, unsigned vcpu,
+                                                  const std::function<bool()>& interrupted) {
+  WhoWrote request;
+  bool physical = false;
+  std::string where;
+  for (std::size_t i = 1; i < words.size(); ++i) {
+    if (words[i] == "all") request.all = true;
+    else if (words[i] == "phys") physical = true;
+    else if (where.empty()) where = words[i];
+    else return make_error("who-wrote: '{}' is not understood; see monitor help", words[i]);
+  }
+  DEJA_ASSIGN(const MemoryRange range, parse_memory_range(where));
+  if (physical) {
+    DEJA_ASSIGN(request.pieces, locate_physical(machine(), range.address, range.size));
+  } else {
+    DEJA_ASSIGN(request.pieces, locate_linear(machine(), vcpu, {}, range.address, range.size));
+  }
+  const Step here = nav_.position();
+  request.at = here;
+  request.interrupted = interrupted;
+  const unsigned was = current_;
+  auto writes = who_wrote(nav_, request);
+  DEJA_TRY(seek(here));
+  current_ = was;
+  if (!writes) return writes.error();
+  std::string text;
+  for (const Write& w : *writes) text += describe(w) + "\n";
+  if (writes->empty()) text = "nobody since power-on\n";
+  return text;
+}
+
+Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
+                                        const std::function<bool()>& interrupted) {
+  const std::vector<std::string> words = split(text);
+  if (words.empty() || words[0] == "help") return std::string(kHelp);
+  const std::string& verb = words[0];
+  const std::string argument = words.size() > 1 ? words[1] : "";
+  if (verb == "when") return when();
+  if (verb == "seek") {
+    if (words.size() < 2) return make_error("seek: where to? a step number, N%, start or end");
+    DEJA_ASSIGN(const Step to, parse_position(text.substr(text.find(argument, verb.size())), nav_.last()));
+    DEJA_TRY(seek(to));
+    return when();
+  }
+  if (verb == "checkpoint") {
+    bookmarks_.push_back(nav_.position());
+    return fmt::format("checkpoint {}: {}", bookmarks_.size(), when());
+  }
+  if (verb == "checkpoints") {
+    std::string list;
+    for (std::size_t i = 0; i < bookmarks_.size(); ++i)
+      list += fmt::format("{}: step {}\n", i + 1, format_count(bookmarks_[i]));
+    return list.empty() ? "no checkpoints; `checkpoint` makes one\n" : list;
+  }
+  if (verb == "restart") {
+    u64 n = 0;
+    const auto [end, error] = std::from_chars(argument.data(), argument.data() + argument.size(), n);
+    if (error != std::errc() || end != argument.data() + argument.size() || n < 1 || n > bookmarks_.size())
+      return make_error("restart: there is no checkpoint '{}'; `monitor checkpoints` lists them", argument);
+    DEJA_TRY(seek(bookmarks_[n - 1]));
+    return when();
+  }
+  if (verb == "who-wrote") return who_wrote_command(words, vcpu, interrupted);
+  if (verb == "insn") return instructions(vcpu, argument);
+  if (verb == "interrupts" && (argument == "hide" || argument == "show")) {
+    hide_interrupts_ = argument == "hide";
+    return std::string();
+  }
+  return make_error("'{}' is not a command of deja's; monitor help lists them", text);
+}
+
+}  // namespace deja

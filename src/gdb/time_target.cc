@@ -1,0 +1,355 @@
+#include "gdb/time_target.h"
+
+#include <algorithm>
+
+#include "gdb/agent_expression.h"
+#include "replay/position.h"
+
+namespace deja {
+namespace {
+
+constexpr Step kSlice = 4'000'000;               // between two looks for Ctrl-C
+constexpr Step kLongestInterruption = 300'000'000;  // an interrupted instruction gets on within this
+
+bool is_kernel_half(u64 address) { return address >> 47; }
+
+// The context that an interruption gives back: where it goes on, on which stack, in which address space.
+bool same_context(const CpuState& a, const CpuState& b) {
+  return a.rip == b.rip && a.gpr[RSP] == b.gpr[RSP] && a.cr3 == b.cr3 && a.seg[CS].selector == b.seg[CS].selector;
+}
+
+bool is_iret(const GuestInsn& i) {
+  return i.ok && (i.insn.mnemonic == ZYDIS_MNEMONIC_IRETQ || i.insn.mnemonic == ZYDIS_MNEMONIC_IRETD ||
+                  i.insn.mnemonic == ZYDIS_MNEMONIC_IRET);
+}
+
+Error lost(Step step) {
+  return make_error("the replay does not go on as recorded after step {}: deja verify tells more",
+                    format_count(step));
+}
+
+}  // namespace
+
+GdbCpu TimeTarget::cpu(unsigned vcpu) { return {machine().cpu(vcpu), machine().cr8_read(vcpu), nav_.position()}; }
+
+std::string TimeTarget::describe_vcpu(unsigned vcpu) {
+  const CpuState& s = machine().cpu(vcpu);
+  if (s.activity == Activity::halted) return "halted";
+  if (s.activity == Activity::wait_for_sipi) return "not started";
+  if (s.activity == Activity::shutdown) return "shut down";
+  const unsigned bits = s.mode64() ? 64 : s.seg[CS].big() ? 32 : 16;
+  return fmt::format("CPL {}, {}-bit code{}", s.cpl(), bits, machine().next_vcpu() == vcpu ? ", its turn" : "");
+}
+
+void TimeTarget::arrive() { current_ = machine().next_vcpu().value_or(current_); }
+
+Status TimeTarget::seek(Step to) {
+  machine().engine().observe({});
+  DEJA_TRY(nav_.seek(to));
+  arrive();
+  return {};
+}
+
+GdbStop TimeTarget::stop(GdbStop::Why why, unsigned vcpu) {
+  current_ = vcpu;
+  GdbStop s;
+  s.why = why;
+  s.vcpu = vcpu;
+  return s;
+}
+
+std::size_t TimeTarget::read_memory(unsigned vcpu, bool physical, u64 address, void* out, std::size_t size) {
+  GuestRam& ram = machine().ram();
+  const PagingKey key = paging_key(machine().cpu(vcpu));
+  u8* to = static_cast<u8*>(out);
+  // A watched address means the same memory as long as it is watched.
+  const auto pinned = [&](u64 linear) -> std::optional<Gpa> {
+    for (const Pin& p : pins_) {
+      u64 offset = linear - p.watchpoint.address;
+      if (p.watchpoint.physical || is_kernel_half(linear) || offset >= p.watchpoint.size) continue;
+      for (const MemoryPiece& piece : p.pieces) {
+        if (offset < piece.size) return piece.at + offset;
+        offset -= piece.size;
+      }
+    }
+    return std::nullopt;
+  };
+  std::size_t done = 0;
+  while (done < size) {
+    const Gva linear(address + done);
+    std::size_t n = static_cast<std::size_t>(std::min<u64>(size - done, kPageSize - linear.offset()));
+    std::optional<Gpa> at = Gpa(linear.value);
+    if (!physical) {
+      at = peek_translation(ram, key, linear);
+      if (!pins_.empty() && !is_kernel_half(linear.value)) {
+        n = 1;  // where a watched range begins and ends is anywhere
+        if (const auto fixed = pinned(linear.value)) at = fixed;
+      }
+    }
+    if (!at || !ram.read(*at, to + done, n)) break;
+    done += n;
+  }
+  return done;
+}
+
+// --- what to look for
+
+void TimeTarget::pin(const GdbResume& r) {
+  std::erase_if(pins_, [&](const Pin& p) {
+    return std::find(r.watchpoints.begin(), r.watchpoints.end(), p.watchpoint) == r.watchpoints.end();
+  });
+  for (const GdbWatchpoint& w : r.watchpoints) {
+    const bool known = std::any_of(pins_.begin(), pins_.end(), [&](const Pin& p) { return p.watchpoint == w; });
+    if (known) continue;
+    Pin p{w, {}, machine().cpu(r.watch_vcpu).cr3};
+    auto pieces = w.physical ? locate_physical(machine(), w.address, w.size)
+                             : locate_linear(machine(), r.watch_vcpu, {}, w.address, w.size);
+    if (pieces) p.pieces = std::move(pieces).value();
+    pins_.push_back(std::move(p));
+  }
+}
+
+TimeTarget::Wanted TimeTarget::wanted(const GdbResume& r) const {
+  Wanted out{{}, &r, {}};
+  for (const GdbBreakpoint& b : r.breakpoints) out.spec.breakpoints.push_back({b.pc, {}, false});
+  for (std::size_t i = 0; i < r.watchpoints.size(); ++i) {
+    const GdbWatchpoint& w = r.watchpoints[i];
+    const auto pin = std::find_if(pins_.begin(), pins_.end(), [&](const Pin& p) { return p.watchpoint == w; });
+    Watchpoint base;
+    base.kinds = w.kind == GdbWatchpoint::Kind::write  ? Watchpoint::kWrite
+                 : w.kind == GdbWatchpoint::Kind::read ? Watchpoint::kRead
+                                                       : Watchpoint::kRead | Watchpoint::kWrite;
+    base.changes_only = w.kind == GdbWatchpoint::Kind::write;
+    const auto add = [&](bool physical, u64 address, u64 size) {
+      base.physical = physical;
+      base.address = address;
+      base.size = size;
+      out.spec.watchpoints.push_back(base);
+      out.watch_of.push_back(i);
+    };
+    for (const MemoryPiece& piece : pin->pieces) add(true, piece.at.value, piece.size);
+    if (pin->pieces.empty()) {
+      if (!is_kernel_half(w.address)) base.cr3 = pin->cr3;
+      add(false, w.address, w.size);
+    }
+  }
+  return out;
+}
+
+bool TimeTarget::condition_holds(const GdbBreakpoint& b, unsigned vcpu) {
+  if (b.conditions.empty()) return true;
+  AgentContext context;
+  context.reg = [&](u64 n, u64* value) { return gdb_register_value(cpu(vcpu), n, value); };
+  context.memory = [&](u64 address, void* out, unsigned size) {
+    return read_memory(vcpu, false, address, out, size) == size;
+  };
+  // What cannot be evaluated is for gdb to look at.
+  return std::any_of(b.conditions.begin(), b.conditions.end(), [&](const std::string& code) {
+    return evaluate_agent_expression(code, context).value_or(1) != 0;
+  });
+}
+
+std::optional<GdbStop> TimeTarget::judge(const Wanted& w, const Hit& hit) {
+  if (hit.kind == Hit::Kind::breakpoint) {
+    if (hit.index >= w.request->breakpoints.size()) return std::nullopt;
+    const GdbBreakpoint& b = w.request->breakpoints[hit.index];
+    if (!condition_holds(b, *hit.vcpu)) return std::nullopt;
+    GdbStop s = stop(GdbStop::Why::breakpoint, *hit.vcpu);
+    s.hardware = b.hardware;
+    return s;
+  }
+  if (hit.kind == Hit::Kind::turn) return std::nullopt;
+  GdbStop s = stop(GdbStop::Why::watchpoint, hit.vcpu.value_or(current_));
+  s.watchpoint = w.request->watchpoints[w.watch_of[hit.index]];
+  return s;
+}
+
+// --- forward
+
+Result<std::optional<GdbStop>> TimeTarget::run(const Wanted& w, Step limit, const Judge& judge) {
+  Engine& engine = machine().engine();
+  engine.observe(w.spec);
+  while (true) {
+    engine.observation().skip_at(nav_.position());
+    DEJA_ASSIGN(const Replayer::Stop why, nav_.run_to(std::min(limit, nav_.position() + kSlice)));
+    if (why == Replayer::Stop::diverged || why == Replayer::Stop::log_end) return lost(nav_.position());
+    for (const Hit& hit : engine.observation().take())
+      if (std::optional<GdbStop> s = judge(hit)) return s;
+    if (why == Replayer::Stop::reached && nav_.position() >= limit) return std::optional<GdbStop>();
+    if (w.request->interrupted()) {
+      arrive();
+      return std::optional(stop(GdbStop::Why::interrupted, current_));
+    }
+  }
+}
+
+Result<std::optional<GdbStop>> TimeTarget::run(const Wanted& w, Step limit) {
+  return run(w, limit, [&](const Hit& hit) { return judge(w, hit); });
+}
+
+Result<GdbStop> TimeTarget::go(const Wanted& w) {
+  DEJA_ASSIGN(const std::optional<GdbStop> s, run(w, nav_.last()));
+  if (s) return *s;
+  arrive();
+  return stop(GdbStop::Why::history_ends, current_);
+}
+
+Result<std::optional<GdbStop>> TimeTarget::step(const Wanted& w, unsigned vcpu) {
+  while (true) {
+    if (nav_.position() >= nav_.last()) return std::optional(stop(GdbStop::Why::history_ends, vcpu));
+    const std::optional<unsigned> next = machine().next_vcpu();
+    if (next && *next != vcpu) {
+      Wanted turn = w;
+      turn.spec.turn_of = vcpu;
+      bool came = false;
+      DEJA_ASSIGN(const std::optional<GdbStop> s, run(turn, nav_.last(), [&](const Hit& hit) {
+        came |= hit.kind == Hit::Kind::turn;
+        return came ? std::optional(stop(GdbStop::Why::stepped, vcpu)) : judge(w, hit);
+      }));
+      if (s && !came) return s;
+      continue;
+    }
+    const CpuState before = machine().cpu(vcpu);
+    const u64 deliveries = machine().engine().deliveries();
+    DEJA_ASSIGN(const std::optional<GdbStop> s, run(w, nav_.position() + 1));
+    if (s) return s;
+    if (!next) continue;  // all were asleep
+    current_ = vcpu;
+    if (machine().engine().deliveries() == deliveries || !hide_interrupts_) return std::optional<GdbStop>();
+    DEJA_ASSIGN(const std::optional<GdbStop> other, return_from_handler(w, vcpu, before));
+    if (other) return other;
+  }
+}
+
+Result<std::optional<GdbStop>> TimeTarget::return_from_handler(const Wanted& w, unsigned vcpu,
+                                                               const CpuState& interrupted) {
+  const Step delivered = nav_.position();
+  Wanted with_return = w;
+  with_return.spec.breakpoints.push_back({linear_pc(interrupted), interrupted.cr3, true});
+  bool back = false;
+  DEJA_ASSIGN(const std::optional<GdbStop> s,
+              run(with_return, std::min(nav_.last(), delivered + kLongestInterruption), [&](const Hit& hit) {
+                // A breakpoint on the interrupted instruction is the one that it was stepped from.
+                back |= hit.kind == Hit::Kind::breakpoint && hit.vcpu == vcpu &&
+                        same_context(machine().cpu(vcpu), interrupted);
+                return back ? std::optional(stop(GdbStop::Why::stepped, vcpu)) : judge(w, hit);
+              }));
+  if (back) return std::optional<GdbStop>();
+  if (s) return s;
+  // It does not come back soon, as after a fatal fault: then its handler is what is to be seen.
+  DEJA_TRY(seek(delivered));
+  return std::optional(stop(GdbStop::Why::stepped, vcpu));
+}
+
+Result<GdbStop> TimeTarget::step_range(const Wanted& w) {
+  const GdbResume& r = *w.request;
+  u64 pc = 0;
+  do {
+    DEJA_ASSIGN(const std::optional<GdbStop> s, step(w, r.vcpu));
+    if (s) return *s;
+    if (r.interrupted()) return stop(GdbStop::Why::interrupted, r.vcpu);
+    pc = linear_pc(machine().cpu(r.vcpu));
+  } while (r.how == GdbResume::How::range && pc >= r.from && pc < r.to);
+  return stop(GdbStop::Why::stepped, r.vcpu);
+}
+
+// --- backward
+
+Result<GdbStop> TimeTarget::go_back(const Wanted& w) {
+  BackwardSearch search;
+  search.spec = w.spec;
+  search.before = nav_.position();
+  search.interrupted = w.request->interrupted;
+  search.accept = [&](const Hit& hit) { return judge(w, hit).has_value(); };
+  const unsigned was = current_;
+  DEJA_ASSIGN(const BackwardResult result, search_backward(nav_, search));
+  current_ = was;
+  switch (result.outcome) {
+    case BackwardResult::Outcome::found: {
+      DEJA_TRY(seek(result.at));
+      // Conditions held when it was accepted.
+      GdbStop s = stop(GdbStop::Why::breakpoint, result.hits[0].vcpu.value_or(current_));
+      if (result.hits[0].kind == Hit::Kind::breakpoint) {
+        s.hardware = w.request->breakpoints[result.hits[0].index].hardware;
+      } else {
+        s.why = GdbStop::Why::watchpoint;
+        s.watchpoint = w.request->watchpoints[w.watch_of[result.hits[0].index]];
+      }
+      return s;
+    }
+    case BackwardResult::Outcome::interrupted:
+      DEJA_TRY(seek(result.searched_to));
+      return stop(GdbStop::Why::interrupted, current_);
+    case BackwardResult::Outcome::nothing:
+      break;
+  }
+  DEJA_TRY(seek(0));
+  return stop(GdbStop::Why::history_begins, current_);
+}
+
+Result<std::optional<Step>> TimeTarget::last_step_of(unsigned vcpu, Step before,
+                                                     const std::function<bool()>& interrupted) {
+  for (Step to = before; to > 0 && !interrupted();) {
+    const Step from = nav_.segment_start(to - 1);
+    DEJA_TRY(seek(from));
+    DEJA_ASSIGN(const Replayer::Stop why, nav_.run_to(to));
+    if (why != Replayer::Stop::reached) return lost(nav_.position());
+    const Step ran = machine().last_ran(vcpu);
+    if (ran >= from && ran < to) return std::optional(ran);
+    to = from;
+  }
+  return std::optional<Step>();
+}
+
+Result<std::optional<Step>> TimeTarget::interruption_before(const Wanted& w, unsigned vcpu,
+                                                            const CpuState& resumed, Step iret) {
+  BackwardSearch search;
+  search.spec.delivery_at = linear_pc(resumed);
+  search.before = iret;
+  search.floor = iret > kLongestInterruption ? iret - kLongestInterruption : 0;
+  search.interrupted = w.request->interrupted;
+  search.accept = [&](const Hit& hit) {
+    // Right after the delivery, which changes no general register but RSP.
+    CpuState then = machine().cpu(vcpu);
+    then.gpr[RSP] = hit.rsp;
+    return hit.vcpu == vcpu && hit.rip == resumed.rip && hit.cr3 == resumed.cr3 &&
+           std::equal(std::begin(then.gpr), std::end(then.gpr), std::begin(resumed.gpr));
+  };
+  DEJA_ASSIGN(const BackwardResult result, search_backward(nav_, search));
+  if (result.outcome != BackwardResult::Outcome::found) return std::optional<Step>();
+  return std::optional(result.at);
+}
+
+Result<GdbStop> TimeTarget::step_back(const Wanted& w, unsigned vcpu) {
+  while (nav_.position() > 0) {
+    const Step from = nav_.position();
+    const CpuState resumed = machine().cpu(vcpu);
+    DEJA_TRY(seek(from - 1));
+    if (machine().next_vcpu() != vcpu) {
+      DEJA_ASSIGN(const std::optional<Step> last, last_step_of(vcpu, from - 1, w.request->interrupted));
+      if (!last && w.request->interrupted()) return stop(GdbStop::Why::interrupted, vcpu);
+      DEJA_TRY(seek(last.value_or(0)));
+      if (!last) break;
+    }
+    if (!hide_interrupts_ || !is_iret(instruction_at(machine(), vcpu, linear_pc(machine().cpu(vcpu)))))
+      return stop(GdbStop::Why::stepped, vcpu);
+    // Back over the whole handler, if that is what has returned here, to the moment at which it was called.
+    const Step iret = nav_.position();
+    DEJA_ASSIGN(const std::optional<Step> delivery, interruption_before(w, vcpu, resumed, iret));
+    DEJA_TRY(seek(delivery.value_or(iret)));
+    if (!delivery) return stop(GdbStop::Why::stepped, vcpu);
+  }
+  return stop(GdbStop::Why::history_begins, vcpu);
+}
+
+Result<GdbStop> TimeTarget::resume(const GdbResume& r) {
+  pin(r);
+  const Wanted w = wanted(r);
+  if (r.backward) {
+    if (nav_.position() == 0) return stop(GdbStop::Why::history_begins, current_);
+    return r.how == GdbResume::How::go ? go_back(w) : step_back(w, r.vcpu);
+  }
+  return r.how == GdbResume::How::go ? go(w) : step_range(w);
+}
+
+}  // namespace deja

@@ -1,0 +1,76 @@
+// A recording as gdb's target: its machine, brought to any step by a Navigator.
+#pragma once
+
+#include "gdb/target.h"
+#include "timeline/navigator.h"
+#include "timeline/who_wrote.h"
+
+namespace deja {
+
+class TimeTarget final : public DebugTarget {
+ public:
+  explicit TimeTarget(Navigator& nav) : nav_(nav) { arrive(); }
+
+  unsigned vcpu_count() override { return machine().vcpu_count(); }
+  unsigned current_vcpu() override { return current_; }
+  GdbCpu cpu(unsigned vcpu) override;
+  std::string describe_vcpu(unsigned vcpu) override;
+  std::size_t read_memory(unsigned vcpu, bool physical, u64 address, void* out, std::size_t size) override;
+  Result<GdbStop> resume(const GdbResume& request) override;
+  Result<std::string> command(const std::string& text, unsigned vcpu,
+                              const std::function<bool()>& interrupted) override;
+
+  Status seek(Step to);
+
+ private:
+  // What resume() looks for, in the engine's words.
+  struct Wanted {
+    ObservationSpec spec;
+    const GdbResume* request;
+    std::vector<std::size_t> watch_of;  // by index in spec.watchpoints: in request->watchpoints
+  };
+  // A watchpoint is on the memory that stood behind its address when it was set, in whatever address space the
+  // vCPUs are later.
+  struct Pin {
+    GdbWatchpoint watchpoint;
+    std::vector<MemoryPiece> pieces;  // none: the address was not mapped
+    u64 cr3 = 0;
+  };
+  using Judge = std::function<std::optional<GdbStop>(const Hit&)>;
+
+  Machine& machine() { return nav_.machine(); }
+  void arrive();  // somewhere else than before: whose turn is it?
+  void pin(const GdbResume& request);
+  Wanted wanted(const GdbResume& request) const;
+  // The stop that a hit is, if its conditions hold.
+  std::optional<GdbStop> judge(const Wanted& w, const Hit& hit);
+  bool condition_holds(const GdbBreakpoint& b, unsigned vcpu);
+
+  // Forward to `limit`, nothing, or to the first hit that `judge` makes a stop of.
+  Result<std::optional<GdbStop>> run(const Wanted& w, Step limit, const Judge& judge);
+  Result<std::optional<GdbStop>> run(const Wanted& w, Step limit);
+  Result<GdbStop> go(const Wanted& w);
+  // One instruction of `vcpu`; a stop: something else was first.
+  Result<std::optional<GdbStop>> step(const Wanted& w, unsigned vcpu);
+  Result<std::optional<GdbStop>> return_from_handler(const Wanted& w, unsigned vcpu, const CpuState& interrupted);
+  Result<GdbStop> step_range(const Wanted& w);
+  Result<GdbStop> go_back(const Wanted& w);
+  Result<GdbStop> step_back(const Wanted& w, unsigned vcpu);
+  Result<std::optional<Step>> last_step_of(unsigned vcpu, Step before, const std::function<bool()>& interrupted);
+  Result<std::optional<Step>> interruption_before(const Wanted& w, unsigned vcpu, const CpuState& resumed,
+                                                  Step iret);
+  GdbStop stop(GdbStop::Why why, unsigned vcpu);
+
+  std::string when();
+  Result<std::string> instructions(unsigned vcpu, std::string_view count);
+  Result<std::string> who_wrote_command(std::vector<std::string> words, unsigned vcpu,
+                                        const std::function<bool()>& interrupted);
+
+  Navigator& nav_;
+  unsigned current_ = 0;
+  std::vector<Pin> pins_;
+  bool hide_interrupts_ = true;
+  std::vector<Step> bookmarks_;
+};
+
+}  // namespace deja
