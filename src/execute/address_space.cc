@@ -28,13 +28,13 @@ void reset_slot(ViewTables& t, u64 slot) {
 
 AddressSpaces::AddressSpaces(GuestRam& ram) : ram_(ram), frames_(ram.frames()) {
   table_index_ = map_zeroed<u32>(frames_ * 4);
-  write_entry_ = map_zeroed<u32>(frames_ * 4);
+  writers_ = map_zeroed<Writers>(frames_ * sizeof(Writers));
 }
 
 AddressSpaces::~AddressSpaces() {
   for (auto& s : spaces_) munmap(s->tables, sizeof(AddressSpaceTables));
   munmap(table_index_, frames_ * 4);
-  munmap(write_entry_, frames_ * 4);
+  munmap(writers_, frames_ * sizeof(Writers));
 }
 
 AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
@@ -136,9 +136,7 @@ void AddressSpaces::install(AddressSpace& space, View view, Gva linear, const Wa
   ram_.mark_dirty(frame);
   t.write_tag[slot] = tag;
   v.writes.push_back(static_cast<u16>(slot));
-  const u32 packed = (space.index << 20 | vi << 16 | static_cast<u32>(slot)) + 1;
-  if (write_entry_[frame] == 0 || !(ram_.flags(frame) & GuestRam::kWriteCached)) write_entry_[frame] = packed;
-  else if (write_entry_[frame] != packed) write_entry_[frame] = kSeveral;
+  note_writer(frame, (space.index << 20 | vi << 16 | static_cast<u32>(slot)) + 1);
   ram_.flags(frame) |= GuestRam::kWriteCached;
 }
 
@@ -229,15 +227,44 @@ bool AddressSpaces::table_write(Gpa at, const void* data, u64 size) {
   return dropped;
 }
 
+u64& AddressSpaces::write_tag(u32 writer) {
+  const u32 packed = writer - 1;
+  return spaces_[packed >> 20]->tables->view[packed >> 16 & 15].write_tag[packed & 0xffff];
+}
+
+void AddressSpaces::note_writer(u64 frame, u32 writer) {
+  Writers& w = writers_[frame];
+  if (!(ram_.flags(frame) & GuestRam::kWriteCached)) w = {};
+  if (w.entry[0] == kSeveral) return;
+  const u64 host = reinterpret_cast<u64>(ram_.host(Gpa(frame << kPageShift)));
+  u32* place = nullptr;
+  for (u32& entry : w.entry) {
+    if (entry == writer) return;
+    if (place) continue;
+    if (entry == 0) {
+      place = &entry;
+    } else {
+      // Out of date when the slot has gone to another page.
+      const u32 packed = entry - 1;
+      const ViewTables& t = spaces_[packed >> 20]->tables->view[packed >> 16 & 15];
+      const u64 tag = t.write_tag[packed & 0xffff];
+      if (tag == invalid_page_tag(packed & 0xffff) || t.addend[packed & 0xffff] - tag != host) place = &entry;
+    }
+  }
+  if (place)
+    *place = writer;
+  else
+    w.entry[0] = kSeveral;
+}
+
 void AddressSpaces::drop_writable(u64 frame) {
-  const u32 entry = write_entry_[frame];
+  const Writers writers = writers_[frame];
   ram_.flags(frame) &= static_cast<u8>(~GuestRam::kWriteCached);
-  write_entry_[frame] = 0;
-  if (entry == 0) return;
-  if (entry != kSeveral) {
-    const u32 packed = entry - 1;
-    const u64 slot = packed & 0xffff;
-    spaces_[packed >> 20]->tables->view[packed >> 16 & 15].write_tag[slot] = invalid_page_tag(slot);
+  writers_[frame] = {};
+  if (writers.entry[0] != kSeveral) {
+    // One that is out of date costs another page a TLB miss.
+    for (const u32 writer : writers.entry)
+      if (writer) write_tag(writer) = invalid_page_tag((writer - 1) & 0xffff);
     return;
   }
   const u64 host = reinterpret_cast<u64>(ram_.host(Gpa(frame << kPageShift)));
@@ -259,7 +286,7 @@ void AddressSpaces::drop_all_writable() {
           const u64 host = t.addend[slot] - t.write_tag[slot];
           const u64 frame = (host - reinterpret_cast<u64>(ram_.base())) >> kPageShift;
           ram_.flags(frame) &= static_cast<u8>(~GuestRam::kWriteCached);
-          write_entry_[frame] = 0;
+          writers_[frame] = {};
           t.write_tag[slot] = invalid_page_tag(slot);
         }
       }

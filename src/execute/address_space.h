@@ -89,6 +89,8 @@ class AddressSpaces {
   void release_if_unused(Table& t);
   void track(const Walk& walk, Record record);
   void drop(const Record& r);
+  u64& write_tag(u32 writer);  // of an entry of Writers
+  void note_writer(u64 frame, u32 writer);
   void flush(AddressSpace& space);
   void flush_jumps(AddressSpace& space, unsigned view);
 
@@ -96,8 +98,14 @@ class AddressSpaces {
   std::vector<std::unique_ptr<AddressSpace>> spaces_;
   u64 clock_ = 0;
   u32* table_index_ = nullptr;  // per frame: index into tables_ plus one
-  // Per frame: 0 none, ~0 several, else the one write entry as space << 20 | view << 16 | slot, plus one.
-  u32* write_entry_ = nullptr;
+  // Where the frame may be write-cached.
+  static constexpr unsigned kWriters = 4;  // user, kernel, and the other side of a fork
+  struct Writers {
+    // 0: free; else space << 20 | view << 16 | slot, plus one, which may be out of date. The first is kSeveral when
+    // there were more.
+    u32 entry[kWriters];
+  };
+  Writers* writers_ = nullptr;  // per frame
   u64 frames_ = 0;
   std::vector<Table> tables_;
   std::vector<u32> free_tables_;

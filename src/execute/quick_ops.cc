@@ -5,8 +5,6 @@
 namespace deja {
 namespace {
 
-constexpr u64 kNotNow = flag::TF | flag::RF;  // single-stepping belongs to the dispatcher
-
 struct Quick {
   ExecContext& context;
   CpuState& s;
@@ -57,7 +55,7 @@ DEJA_INLINE u64 leave_to(const Quick& q, u64 rip) {
   CpuState& s = q.s;
   q.context.set_remaining(q.context.remaining() + uncounted(q) - 1);
   s.rip = rip;
-  if (q.context.remaining() <= 0 || (s.rflags & kNotNow) || (s.dr7 & 0xff) || s.nmi_pending) return kQuickDispatch;
+  if (q.context.remaining() <= 0 || (s.rflags & flag::TF) || (s.dr7 & 0xff) || s.nmi_pending) return kQuickDispatch;
   if ((s.rflags & flag::IF) && q.context.quick.interrupt_pending) return kQuickDispatch;
   if (!s.mode64()) return kQuickDispatch;
   const u32 mode = q.context.quick.system_mode | kMode64 | privilege_mode(s);
@@ -65,6 +63,8 @@ DEJA_INLINE u64 leave_to(const Quick& q, u64 rip) {
   const AddressSpaceTables& tables = *q.context.quick.tables;
   const u64 slot = jump_slot(rip);
   if (tables.view[view].jump_tag[slot] + rip != 0 || tables.jump_mode[view] != mode) return kQuickDispatch;
+  // With breakpoints off and a step left, RF has no effect on the next instruction, and goes with it.
+  s.rflags &= ~flag::RF;
   q.context.r9 = rip;
   q.context.vectors_wanted = s.cpl() == 3;
   return tables.view[view].jump_code[slot];
@@ -194,7 +194,7 @@ DEJA_INLINE u64 syscall(const Quick& q) {
 DEJA_INLINE u64 sysret(const Quick& q) {
   CpuState& s = q.s;
   const u64 flags = (s.gpr[R11] & 0x3c7fd7) | flag::kReserved1;
-  if (!(s.efer & eferbit::SCE) || s.cpl() != 0 || !canonical(s.gpr[RCX]) || (flags & kNotNow)) return kQuickDeclined;
+  if (!(s.efer & eferbit::SCE) || s.cpl() != 0 || !canonical(s.gpr[RCX]) || (flags & flag::TF)) return kQuickDeclined;
   const u16 selector = static_cast<u16>(s.msr.star >> 48);
   s.seg[CS] = flat(static_cast<u16>((selector + 16) | 3), kCode64, 3);
   s.seg[SS] = flat(static_cast<u16>((selector + 8) | 3), kData, 3);
@@ -233,7 +233,7 @@ DEJA_INLINE u64 iret(const Quick& q) {
   if (!frame) return kQuickDeclined;
   const u64 rip = load64(frame), flags = load64(frame + 16), rsp = load64(frame + 24);
   const u16 cs_selector = static_cast<u16>(load64(frame + 8)), ss_selector = static_cast<u16>(load64(frame + 32));
-  if ((flags & kNotNow) || !canonical(rip)) return kQuickDeclined;
+  if ((flags & flag::TF) || !canonical(rip)) return kQuickDeclined;
   const unsigned cpl = cs_selector & 3;
   const SegmentRegister cs = segment(cs_selector, descriptor(q, cs_selector));
   // 64-bit code, not conforming.
@@ -382,7 +382,8 @@ DEJA_INLINE u64 movs(const Quick& q) {
 
 DEJA_INLINE u64 run(const Quick& q) {
   CpuState& s = q.s;
-  if ((s.rflags & kNotNow) || s.pending_dbg) return kQuickDeclined;
+  // Single-stepping and breakpoints belong to the dispatcher.
+  if ((s.rflags & (flag::TF | flag::RF)) || s.pending_dbg) return kQuickDeclined;
   switch (q.site.quick) {
     case QuickOp::none: return kQuickDeclined;
     case QuickOp::cli:
