@@ -1,0 +1,122 @@
+#include <nlohmann/json.hpp>
+
+#include <charconv>
+
+#include "cli/engine_options.h"
+#include "cli/messages.h"
+#include "cli/verbs.h"
+#include "replay/position.h"
+#include "timeline/who_wrote.h"
+
+namespace deja {
+namespace {
+
+struct Options {
+  EngineArguments engine;
+  std::string recording, where, at = "end", as;
+  bool all = false, json = false;
+};
+
+constexpr std::string_view kCr3 = "cr3:";
+
+// Whose addresses: where the bytes of `range` stand at the present position.
+Result<std::vector<MemoryPiece>> locate(Machine& machine, const std::string& as, const MemoryRange& range) {
+  if (as == "phys") return locate_physical(machine, range.address, range.size);
+  const unsigned vcpu = machine.next_vcpu().value_or(0);
+  if (as.empty()) return locate_linear(machine, vcpu, {}, range.address, range.size);
+  if (as == "kernel") {
+    if (!(range.address >> 47))
+      return make_error("--as kernel: {:#x} is in the half of the address space that processes have", range.address);
+    return locate_linear(machine, vcpu, {}, range.address, range.size);
+  }
+  if (as.starts_with(kCr3)) {
+    std::string_view digits = std::string_view(as).substr(kCr3.size());
+    if (digits.starts_with("0x")) digits.remove_prefix(2);
+    u64 cr3 = 0;
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), cr3, 16);
+    if (error == std::errc() && end == digits.data() + digits.size())
+      return locate_linear(machine, vcpu, cr3, range.address, range.size);
+  }
+  return make_error("--as {}: there are kernel, phys, and cr3:HEX for the address space with that page table", as);
+}
+
+std::string hex(const std::vector<u8>& bytes) {
+  std::string s;
+  for (const u8 b : bytes) s += fmt::format("{:02x}", b);
+  return s;
+}
+
+nlohmann::ordered_json to_json(const Write& w) {
+  nlohmann::ordered_json j;
+  j["before"] = w.before;
+  j["after"] = w.after;
+  j["vcpu"] = w.vcpu ? nlohmann::ordered_json(*w.vcpu) : nlohmann::ordered_json(nullptr);
+  j["cause"] = cause_text(w.cause);
+  j["offset"] = w.offset;
+  j["physical"] = w.at.value;
+  j["old"] = hex(w.old_bytes);
+  j["new"] = hex(w.new_bytes);
+  if (!w.vcpu) return j;
+  j["rip"] = w.rip;
+  j["cr3"] = w.cr3;
+  j["cpl"] = w.cpl;
+  j["instruction"] = w.instruction;
+  return j;
+}
+
+int who_wrote_verb(const Options& o) {
+  auto engine = o.engine.apply();
+  if (!engine) return fail(engine.error());
+  auto range = parse_memory_range(o.where);
+  if (!range) return fail(range.error());
+  auto dir = resolve_recording(o.recording);
+  if (!dir) return fail(dir.error());
+  auto nav = Navigator::open(*dir, *engine);
+  if (!nav) return fail(nav.error());
+  auto at = parse_position(o.at, (*nav)->last());
+  if (!at) return fail(at.error());
+  if (Status status = (*nav)->seek(*at); !status) return fail(status.error());
+  auto pieces = locate((*nav)->machine(), o.as, *range);
+  if (!pieces) return fail(pieces.error());
+  WhoWrote request;
+  request.pieces = *pieces;
+  request.at = *at;
+  request.all = o.all;
+  auto writes = who_wrote(**nav, request);
+  if (!writes) return fail(writes.error());
+  if (o.json) {
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (const Write& w : *writes) list.push_back(to_json(w));
+    fmt::print("{}\n", list.dump(2));
+    return kExitOk;
+  }
+  for (const Write& w : *writes) fmt::print("{}\n", describe(w));
+  if (writes->empty()) fmt::print("nobody between power-on and step {}\n", format_count(*at));
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_who_wrote(CLI::App& app, Action* action) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("who-wrote", "Find who wrote these bytes of memory last");
+  verb->footer(
+      "Examples:\n"
+      "  deja who-wrote crash ffff888003a51c40              the last write of these 8 bytes before the end\n"
+      "  deja who-wrote crash ffffffff82a11004/4 --at 50%\n"
+      "  deja who-wrote crash 3a51c40/64 --as phys --all    every write there was\n"
+      "A write counts whichever way it came: through another mapping, by another process, by a device, or by\n"
+      "the processor itself (accessed bits, stack frames of interrupts). The step printed is the last one at\n"
+      "which the write had not happened: `deja debug --at STEP` stands right before the instruction.");
+  verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
+  verb->add_option("ADDRESS[/LENGTH]", o->where, "in hexadecimal; 8 bytes when no length is given")->required();
+  verb->add_option("--at", o->at, "before this moment: a step number, N%, start or end")->capture_default_str();
+  verb->add_option("--as", o->as,
+                   "whose address it is: kernel, phys, or cr3:HEX; default: of what runs at that moment");
+  verb->add_flag("--all", o->all, "every write up to then, the oldest first");
+  verb->add_flag("--json", o->json, "for programs");
+  o->engine.add_to(*verb);
+  verb->final_callback([o, action] { *action = [o] { return who_wrote_verb(*o); }; });
+}
+
+}  // namespace deja

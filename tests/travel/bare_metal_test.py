@@ -1,0 +1,101 @@
+"""Bugs planted in bare-metal guests, found by going backward from where they show."""
+import json
+import re
+import subprocess
+import unittest
+
+from gdb_session import GUESTS, TravelTest, deja
+
+
+class BareMetal(TravelTest):
+    def test_interrupt_handler_that_clobbers_a_register(self):
+        self.assertIn("count is wrong", self.record("clobbered_register"))
+        output = self.gdb(f"""
+            file {GUESTS}/clobbered_register.elf
+            seek end
+            break complain
+            reverse-continue
+            info registers rbx
+            watch $rbx
+            reverse-continue
+            reverse-continue
+            backtrace 1
+            """)
+        self.assert_shown(output, r"Breakpoint 1, complain", r"^rbx .*\b60$", r"Watchpoint 2: \$rbx", r"Old value = 60$",
+                          r"add +\$3, %rbx", r"Old value = 57$", r"lea +7\(%rax\), %ebx +// the bug")
+
+    def test_race_between_two_vcpus(self):
+        self.assertIn("the letter is gone", self.record("race", "--smp", 2))
+        output = self.gdb(f"""
+            file {GUESTS}/race.elf
+            seek end
+            break put_string if s[0] == 't'
+            reverse-continue
+            backtrace 2
+            watch mailbox
+            reverse-continue
+            info threads
+            backtrace 1
+            """)
+        self.assert_shown(output, r"put_string \(s=.*the letter is gone", r"read_letter \(", r"hit Hardware watchpoint 2",
+                          r"Old value = \(struct Letter \* volatile\) 0x0", r"New value = .*0x[1-9a-f]",
+                          r"mailbox = 0;  // the bug", r"^\* 2 .*vCPU 1", r"collect \(\)")
+
+    def test_who_wrote_names_the_vcpu_the_instruction_and_the_values(self):
+        self.record("race", "--smp", 2)
+        symbols = subprocess.run(["nm", GUESTS / "race.elf"], capture_output=True, text=True, check=True).stdout
+        mailbox = re.search(r"(\w+) B mailbox", symbols).group(1)
+        (last,) = json.loads(deja("who-wrote", "--json", self.recording, mailbox + "/8").stdout)
+        self.assertEqual((last["vcpu"], last["cpl"], last["cause"], last["new"]), (1, 0, "instruction", "00" * 8))
+        self.assertEqual(last["before"] + 1, last["after"])
+        self.assertRegex(last["instruction"], r"^mov qword ptr .*, 0x0")
+        # All of them: each letter in turn, the first one into an empty box.
+        writes = json.loads(deja("who-wrote", "--all", "--json", self.recording, mailbox).stdout)
+        self.assertEqual(writes[-1], last)
+        self.assertEqual([w["vcpu"] for w in writes], [0] * (len(writes) - 1) + [1])
+        self.assertEqual(writes[0]["old"], "00" * 8)
+        for earlier, later in zip(writes, writes[1:]):
+            self.assertEqual(earlier["new"], later["old"])
+        # Before the last write it was the one before it.
+        (before,) = json.loads(deja("who-wrote", "--json", "--at", last["before"], self.recording, mailbox).stdout)
+        self.assertEqual(before, writes[-2])
+        text = deja("who-wrote", self.recording, mailbox, "--as", "phys").stdout
+        self.assertRegex(text, r"^step [\d,]+: vCPU 1 kernel 0x\w+  mov qword ptr .* -> 0x0000000000000000$")
+
+    def test_who_wrote_says_what_is_wrong(self):
+        self.record("race", "--smp", 2)
+        for arguments, message in ((["xyz"], "not an address"), (["1000/0"], "the length is 1 to"),
+                                   (["ffff800000000000"], "is not mapped at step"), (["1000", "--as", "me"], "--as me"),
+                                   (["1000", "--at", "99999999999"], "behind the end"),
+                                   (["fffffffff000", "--as", "phys"], "is not RAM")):
+            done = deja("who-wrote", self.recording, *arguments)
+            self.assertEqual(done.returncode, 1, done.stdout)
+            self.assertIn(message, done.stderr)
+
+    def test_reverse_stepi_is_undone_by_stepi(self):
+        self.record("clobbered_register")
+        # Across many interrupts, which single steps pass over both ways or show both ways.
+        for mode in ("hide", "show"):
+            output = self.gdb(f"""
+                monitor interrupts {mode}
+                seek 50%
+                python
+def state():
+    return gdb.execute("info all-registers", to_string=True)
+back = [state()]
+for i in range(1000):
+    gdb.execute("reverse-stepi", to_string=True)
+    back.append(state())
+print("different states", len(set(back)))
+for i in range(1000, 0, -1):
+    assert state() == back[i], (i, state(), back[i])
+    gdb.execute("stepi", to_string=True)
+assert state() == back[0], (state(), back[0])
+print("all equal")
+end
+                """)
+            self.assert_shown(output, r"different states 1001", r"all equal")
+
+
+if __name__ == "__main__":
+    unittest.main()
