@@ -24,6 +24,34 @@ APPLETS = """sh mount umount mkdir mknod mkfifo rm cp mv ln dd df du ps top kill
     setsid stty tty poweroff reboot halt sync yes time usleep which""".split()
 
 
+# What --devices adds: more applets, and the modules for the machine's devices in the order in which they are loaded.
+# What a kernel has built in is passed over.
+DEVICE_APPLETS = "insmod lsmod ip udhcpc nc wget ping blockdev cmp".split()
+MODULES = """virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci rng-core virtio-rng virtio_blk
+    failover net_failover virtio_net virtio_console crc32c_generic crc16 mbcache jbd2 ext4""".split()
+LOAD_DRIVERS = b"""#!/bin/sh
+# Loads the drivers of the machine's devices.
+for module in /usr/lib/drivers/*.ko; do insmod "$module"; done
+"""
+DHCP_SCRIPT = b"""#!/bin/sh
+# What udhcpc calls with the address it got.
+[ "$1" = bound ] || exit 0
+ip addr add "$ip/24" dev "$interface"
+ip route add default via "$router"
+"""
+
+
+def add_drivers(image: Image, flavour: str) -> None:
+    (package,) = fetch([concrete_kernel(f"linux-image-{flavour}")])
+    wanted = {f"{name}.ko": name for name in MODULES}
+    found = contents(package, lambda path: posixpath.basename(path) in wanted and "/modules/" in path)
+    by_name = {wanted[posixpath.basename(path)]: node.data for path, node in found.items()}
+    for number, name in enumerate(name for name in MODULES if name in by_name):
+        image.write(f"usr/lib/drivers/{number:02}-{name}.ko", by_name[name])
+    image.write("usr/bin/drivers", LOAD_DRIVERS, 0o755)
+    image.write("etc/udhcpc/default.script", DHCP_SCRIPT, 0o755)
+
+
 def kernel(flavour: str) -> Path:
     """The bzImage of linux-image-FLAVOUR."""
     (package,) = fetch([concrete_kernel(f"linux-image-{flavour}")])
@@ -39,25 +67,27 @@ def add_busybox(image: Image, applets: list[str]) -> None:
         image.folder(folder)
 
 
-def initrd() -> Path:
+def initrd(flavour: str, devices: bool) -> Path:
     image = Image(PACKAGES)
     image.add(*PROGRAMS)
-    add_busybox(image, APPLETS)
+    add_busybox(image, APPLETS + DEVICE_APPLETS * devices)
+    if devices:
+        add_drivers(image, flavour)
     for source in sorted((ROOT / "demo").iterdir()):
         place = {"init": "init", "inputrc": "etc/inputrc"}.get(source.name, f"usr/bin/{source.name}")
         image.write(place, source.read_bytes(), 0o755)
-    return put("guest", "demo", ".cpio.zst", image.initramfs())
+    return put("guest", "devices" if devices else "demo", ".cpio.zst", image.initramfs())
 
 
-def demo_guest(flavour: str, refresh: bool) -> dict[str, str]:
+def demo_guest(flavour: str, refresh: bool, devices: bool = False) -> dict[str, str]:
     tools = [ROOT / "tools" / name for name in ("debian.py", "image.py", "guest.py")]
     sources = [*(ROOT / "demo").iterdir(), *tools]
-    recipe = Recipe(f"demo-{flavour}", sources, [flavour])
+    recipe = Recipe(f"{'devices' if devices else 'demo'}-{flavour}", sources, [flavour])
     with locked():
         made = None if refresh else recipe.made()
         if made is None:
             say(f"guest: making the demo guest (Debian's {flavour} kernel, initramfs of Debian programs)")
-            made = recipe.remember({"kernel": kernel(flavour), "initrd": initrd()})
+            made = recipe.remember({"kernel": kernel(flavour), "initrd": initrd(flavour, devices)})
     return made
 
 
@@ -67,8 +97,10 @@ def main() -> None:
     parser.add_argument("--kernel", choices=["cloud-amd64", "amd64"], default="cloud-amd64",
                         help="which of Debian's kernels (default: %(default)s)")
     parser.add_argument("--refresh", action="store_true", help="ask apt for newer packages")
+    parser.add_argument("--devices", action="store_true",
+                        help="with the drivers of the machine's devices in the initramfs, loaded by `drivers`")
     options = parser.parse_args()
-    for name, path in demo_guest(options.kernel, options.refresh).items():
+    for name, path in demo_guest(options.kernel, options.refresh, options.devices).items():
         print(f"{name}={path}")
 
 

@@ -32,6 +32,8 @@ constexpr std::array kSpellings = {
     Spelling{"initrd", Use::value},
     Spelling{"append", Use::value},
     Spelling{"serial", Use::value},
+    Spelling{"drive", Use::value},
+    Spelling{"nic", Use::value},
     Spelling{"monitor", Use::value},
     Spelling{"no-reboot", Use::flag},
     Spelling{"nographic", Use::ignore_flag},
@@ -51,9 +53,9 @@ const Spelling* find(std::string_view name) {
 }
 
 // Our own options with values that QEMU does not have: what follows them is no option.
-constexpr std::array<std::string_view, 11> kOwnWithValue = {
-    "-o",         "--output",  "--log",  "--engine", "--chaos-engine", "--rtc",
-    "--rng-seed", "--quantum", "--boot", "--to",     "--kind"};
+constexpr std::array<std::string_view, 12> kOwnWithValue = {
+    "--console", "-o",         "--output",  "--log",  "--engine", "--chaos-engine",
+    "--rtc",     "--rng-seed", "--quantum", "--boot", "--to",     "--kind"};
 
 }  // namespace
 

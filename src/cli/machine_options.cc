@@ -1,5 +1,7 @@
 #include "cli/machine_options.h"
 
+#include "cli/drive_option.h"
+
 #include <algorithm>
 #include <charconv>
 
@@ -75,6 +77,16 @@ void MachineOptions::add_to(CLI::App& app) {
       ->group(group);
   app.add_option("--serial", serial, "COM1: stdio, none, file:PATH, unix:PATH[,server[,nowait]] [stdio]")
       ->group(group);
+  app.add_option(
+         "--drive", drive,
+         "virtio disk: file=PATH[,format=raw|qcow2][,readonly][,serial=TEXT]; the image is never written, "
+         "what the guest writes belongs to the run")
+      ->group(group);
+  app.add_option("--nic", nic,
+                 "virtio network card: none, or "
+                 "user[,hostfwd=tcp::HOSTPORT-:GUESTPORT]…[,restrict=on][,mac=…] [none]")
+      ->group(group);
+  app.add_option("--console", console, "a virtio console (hvc0), with a value as for --serial")->group(group);
   app.add_option("--monitor", monitor, "listen for monitor commands on this unix socket")->group(group);
   app.add_flag("--no-reboot", no_reboot, "end when the guest resets the machine")->group(group);
   app.add_option("--rtc", rtc, "date of the guest's clock at power-on: now, or seconds since 1970 UTC [now]")
@@ -126,6 +138,21 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
   for (const std::string& line : lines) {
     DEJA_ASSIGN(SerialConfig parsed, parse_serial(line));
     request->serial.push_back(std::move(parsed));
+  }
+  if (!console.empty()) {
+    DEJA_ASSIGN(SerialConfig parsed, parse_serial(console));
+    request->serial.push_back(std::move(parsed));
+    spec.console = true;
+  }
+  for (const std::string& text : drive) {
+    DEJA_ASSIGN(DriveOption parsed, parse_drive(text, spec.drives.size()));
+    request->drives.push_back(std::move(parsed.file));
+    spec.drives.push_back(std::move(parsed.spec));
+  }
+  if (nic.size() > 1) return make_error("--nic {}: the machine has one network card", nic[1]);
+  if (!nic.empty()) {
+    DEJA_ASSIGN(request->nic, parse_nic(nic[0]));
+    spec.nic_mac = request->nic.mac;
   }
   // QEMU's -monitor none, and stdio, where Ctrl-A c is always there.
   if (!monitor.empty() && monitor != "none" && monitor != "stdio" && monitor != "/dev/null") {

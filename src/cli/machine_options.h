@@ -17,6 +17,9 @@ struct MachineOptions {
   std::string kernel, initrd, append;
   std::string boot = "vmlinux";
   std::vector<std::string> serial;
+  std::string console;
+  std::vector<std::string> drive;
+  std::vector<std::string> nic;
   std::string monitor;
   std::string rtc = "now";
   std::string rng_seed;

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "cli/arguments.h"
+#include "cli/drive_option.h"
 #include "cli/engine_options.h"
 #include "cli/machine_options.h"
 #include "cli/messages.h"
@@ -26,6 +27,20 @@ TEST(Arguments, QemuSpellings) {
   EXPECT_THAT(
       rewritten({"run", "-nographic", "-display", "none", "-machine", "q35", "-M", "pc", "-kernel", "k"}, 2),
       ElementsAre("run", "--kernel=k"));
+}
+
+TEST(Drive, AsInQemu) {
+  const DriveOption plain = parse_drive("file=a.img", 2).value();
+  EXPECT_EQ(plain.file.path, "a.img");
+  EXPECT_EQ(plain.file.format, "");
+  EXPECT_EQ(plain.spec, (DriveSpec{"", false, "deja2"}));
+  const DriveOption full = parse_drive("if=virtio,format=qcow2,file=/a,,b=c,readonly,serial=disk", 0).value();
+  EXPECT_EQ(full.file.path, "/a,b=c");
+  EXPECT_EQ(full.file.format, "qcow2");
+  EXPECT_EQ(full.spec, (DriveSpec{"", true, "disk"}));
+  EXPECT_FALSE(parse_drive("file=a,readonly=off", 0).value().spec.read_only);
+  for (const char* text : {"", "a.img", "file=", "file=a,if=ide", "file=a,werror=stop", "format=raw"})
+    EXPECT_THAT(parse_drive(text, 0).error().message, testing::HasSubstr("--drive")) << text;
 }
 
 TEST(Arguments, ValuesAreLeftAlone) {

@@ -50,6 +50,10 @@ int report_session(const SessionReport& report, bool stats) {
                        report.recording.string()));
       status = kExitError;
     } else {
+      if (report.image_error) {
+        note(fmt::format("{}: this recording cannot be replayed", report.image_error->message));
+        status = kExitError;
+      }
       note(fmt::format("recorded in {}: log of {}, {} digests", report.recording.string(),
                        bytes(report.log_bytes), report.digests));
     }

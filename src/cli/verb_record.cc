@@ -16,6 +16,8 @@ void add_record(CLI::App& app, Action* action) {
       "Examples:\n"
       "  deja record -m 512M --kernel vmlinuz --initrd initrd.img --append console=ttyS0\n"
       "  deja record -o crash -kernel bzImage -append \"console=ttyS0 panic=-1\" -nographic -no-reboot\n"
+      "  deja record --kernel vmlinuz --initrd initrd.img --append \"console=ttyS0 root=/dev/vda\" \\\n"
+      "    --drive file=debian.qcow2 --nic user,hostfwd=tcp::2222-:22\n"
       "Ctrl-A x ends the recording, Ctrl-A c opens the monitor, Ctrl-A h lists the keys.\n"
       "Then: deja replay latest");
   verb->add_option(

@@ -63,6 +63,8 @@ class DeviceBench {
   virtual Device& device() = 0;
   // Something a guest or the outside can do to it, chosen by `random`.
   virtual void poke(std::mt19937_64& random) = 0;
+  // Takes over what belongs to the machine and not to the device, such as RAM, from a bench of the same kind.
+  virtual void copy_surroundings(DeviceBench& from) {}
 
   FakeTime time;
   IoBus bus;
@@ -132,6 +134,7 @@ inline void check_save_restore(MakeBench make, u64 seed) {
 
     auto copy = make();
     copy->time.now_ = original->time.now_;
+    copy->copy_surroundings(*original);
     StateReader r(bytes);
     ASSERT_TRUE(copy->device().restore(r)) << original->device().name() << " refuses its own state";
     ASSERT_TRUE(r.at_end());

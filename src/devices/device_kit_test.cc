@@ -16,6 +16,11 @@
 #include "devices/pci_bus.h"
 #include "devices/reset_control.h"
 #include "devices/uart16550.h"
+#include "devices/virtio_blk.h"
+#include "devices/virtio_console.h"
+#include "devices/virtio_driver_for_test.h"
+#include "devices/virtio_net.h"
+#include "devices/virtio_rng.h"
 
 namespace deja {
 namespace {
@@ -185,7 +190,7 @@ struct I8042Bench : DeviceBench {
 
 struct ResetControlBench : DeviceBench {
   ResetControl control{[this] { seen.push_back(1); }};
-  PciHost host{control};
+  PciHost host{control, [](unsigned, bool) {}};
   ResetControlBench() { control.attach(bus), host.attach(bus); }
   Device& device() override { return control; }
   void poke(std::mt19937_64& random) override { poke_port(random, {0x92, 0xcf9}); }
@@ -197,7 +202,7 @@ struct PciHostBench : DeviceBench {
     u32 port_read(u16, unsigned) override { return 0x5a; }
     void port_write(u16, u32, unsigned) override {}
   } behind;
-  PciHost host{behind};
+  PciHost host{behind, [](unsigned, bool) {}};
   PciHostBridge bridge;
   PciHostBench() { host.attach(bus), host.add(0, 0, &bridge); }
   Device& device() override { return host; }
@@ -228,6 +233,99 @@ struct PciFunctionBench : DeviceBench {
   }
 };
 
+// A driver that sets the device up and offers good requests most of the time, and something else at times.
+struct VirtioBench : DeviceBench {
+  std::unique_ptr<GuestRam> ram = GuestRam::create(1_MiB).value();
+  virtual VirtioPci& virtio() = 0;
+  virtual unsigned queues() const { return 1; }
+  Device& device() override { return virtio(); }
+  void copy_surroundings(DeviceBench& from) override {
+    std::vector<u8> bytes(ram->size());
+    ASSERT_TRUE(static_cast<VirtioBench&>(from).ram->read(Gpa(0), bytes.data(), bytes.size()));
+    ASSERT_TRUE(ram->write(Gpa(0), bytes.data(), bytes.size()));
+  }
+  VirtioWiring wiring() {
+    return {*ram, time, [this](u64 address, u32 data) { seen.push_back(address ^ data); }};
+  }
+  void poke(std::mt19937_64& random) override {
+    VirtioDriver driver(virtio(), *ram);
+    const unsigned q = static_cast<unsigned>(random() % queues());
+    switch (random() % 16) {
+      case 0:
+        for (u64 at = VirtioDriver::kRings; at < VirtioDriver::kRings + 2 * VirtioDriver::kRingSpace; at += 8)
+          driver.put(at, u64{0});
+        driver.start(queues());
+        break;
+      case 1:
+        virtio().config_write(static_cast<unsigned>(random() % 63) * 4, static_cast<u32>(random()), 4);
+        break;
+      case 2:
+        virtio().bar_write(random() % 2 ? 4 : 1, random() % 0x40 * 4, random(), 4);
+        break;
+      case 3:
+        seen.push_back(virtio().bar_read(4, random() % 0x3000, 1u << random() % 4));
+        break;
+      case 4:
+        driver.offer_head(q, static_cast<u16>(random() % 9));
+        driver.notify(q);
+        break;
+      case 5:
+        from_outside(random);
+        break;
+      default: {
+        driver.put(0x40000, static_cast<u32>(random() % 3));  // read, write or unknown
+        driver.put(0x40008, random() % 40);
+        const bool writable = random() % 2;
+        driver.offer(q, static_cast<u16>(random() % 3),
+                     {{0x40000, 16, false},
+                      {0x50000, static_cast<u32>(1 + random() % 4) * 512, writable},
+                      {0x60000, 1, true}});
+        driver.notify(q);
+        break;
+      }
+    }
+  }
+  virtual void from_outside(std::mt19937_64&) {}
+};
+
+struct VirtioBlkBench : VirtioBench {
+  struct Zeros : BlockImage {
+    u64 size() const override { return 16_KiB; }
+    Status read(u64, std::span<u8> out) override {
+      std::fill(out.begin(), out.end(), u8{0});
+      return {};
+    }
+  } zeros;
+  DiskOverlay overlay{zeros};
+  VirtioBlk disk{"virtio_blk0", {"serial", false}, overlay, wiring(), [](const Error&) {}};
+  VirtioPci& virtio() override { return disk; }
+  void copy_surroundings(DeviceBench& from) override {
+    VirtioBench::copy_surroundings(from);
+    overlay.restore(static_cast<VirtioBlkBench&>(from).overlay.snapshot());
+  }
+};
+
+struct VirtioRngBench : VirtioBench {
+  const std::array<u8, 3> seed{1, 2, 3};
+  VirtioRng rng{seed, wiring()};
+  VirtioPci& virtio() override { return rng; }
+};
+
+struct VirtioConsoleBench : VirtioBench {
+  VirtioConsole console{wiring(), [this](u8 b) { seen.push_back(b); }};
+  VirtioPci& virtio() override { return console; }
+  unsigned queues() const override { return 2; }
+  void from_outside(std::mt19937_64& random) override { console.receive(static_cast<u8>(random())); }
+};
+
+struct VirtioNetBench : VirtioBench {
+  VirtioNet nic{
+      "virtio_net", {2, 0, 0, 0, 0, 1}, wiring(), [this](std::string_view f) { seen.push_back(f.size()); }};
+  VirtioPci& virtio() override { return nic; }
+  unsigned queues() const override { return 2; }
+  void from_outside(std::mt19937_64& random) override { nic.receive(std::string(60 + random() % 1000, 'x')); }
+};
+
 // Random runs take their seed from DEJA_SEED; a failure prints it.
 u64 seed_from_environment() {
   const char* s = std::getenv("DEJA_SEED");
@@ -248,7 +346,9 @@ INSTANTIATE_TEST_SUITE_P(All, DeviceKit,
                          testing::Values(make<LocalApicBench>, make<IoApicBench>, make<I8259Bench>,
                                          make<I8254Bench>, make<Mc146818Bench>, make<Uart16550Bench>,
                                          make<AcpiPmBench>, make<I8042Bench>, make<ResetControlBench>,
-                                         make<PciHostBench>, make<PciFunctionBench>),
+                                         make<PciHostBench>, make<PciFunctionBench>, make<VirtioBlkBench>,
+                                         make<VirtioRngBench>, make<VirtioConsoleBench>,
+                                         make<VirtioNetBench>),
                          [](const auto& info) { return std::string(info.param()->device().name()); });
 
 }  // namespace

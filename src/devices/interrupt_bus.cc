@@ -42,6 +42,17 @@ bool InterruptBus::send_ipi(const InterruptMessage& message, Shorthand shorthand
   return taken;
 }
 
+void InterruptBus::send_msi(u64 address, u32 data) {
+  if (address >> 20 != 0xfee) return log_info("devices", "interrupt message to {:#x} dropped", address);
+  InterruptMessage m;
+  m.mode = static_cast<DeliveryMode>(data >> 8 & 7);
+  m.vector = static_cast<u8>(data);
+  m.level = (data >> 14 & 3) == 3;  // level-triggered, and asserted
+  m.logical = address >> 2 & 1;
+  m.destination = address >> 12 & 0xff;
+  send(m);
+}
+
 void InterruptBus::end_of_interrupt(u8 vector) {
   if (ioapic_) ioapic_->end_of_interrupt(vector);
 }
@@ -58,6 +69,10 @@ void InterruptBus::pulse_nmi() {
     a->set_lint1(true);
     a->set_lint1(false);
   }
+}
+
+void InterruptBus::set_gsi(unsigned gsi, bool level) {
+  if (ioapic_) ioapic_->set_pin(gsi, level);
 }
 
 IrqLine InterruptBus::isa_irq(unsigned irq) {

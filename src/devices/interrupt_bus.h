@@ -48,6 +48,10 @@ class InterruptBus {
   bool send(const InterruptMessage& message);
   bool send_ipi(const InterruptMessage& message, Shorthand shorthand, LocalApic* sender);
 
+  // A message signalled interrupt: a write of `data` to `address` (SDM vol. 3A 10.11). Addresses that are no
+  // local APIC's are dropped.
+  void send_msi(u64 address, u32 data);
+
   // EOI message of a local APIC for a level-triggered vector.
   void end_of_interrupt(u8 vector);
   // INTA cycle answered by the 8259.
@@ -60,6 +64,8 @@ class InterruptBus {
   // The wire of ISA interrupt `irq` (0..15, not 2): an input of the 8259 pair and of the I/O APIC, where IRQ
   // 0 arrives at pin 2, as the MADT's interrupt source override says.
   IrqLine isa_irq(unsigned irq);
+  // An input of the I/O APIC alone.
+  void set_gsi(unsigned gsi, bool level);
 
  private:
   std::vector<LocalApic*> apics_;

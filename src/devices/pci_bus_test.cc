@@ -38,7 +38,7 @@ class PciTest : public testing::Test {
   IoBus io;
   int resets = 0;
   ResetControl control{[this] { resets++; }};
-  PciHost host{control};
+  PciHost host{control, [](unsigned, bool) {}};
   PciHostBridge bridge;
   Nic nic;
 };
@@ -72,6 +72,56 @@ TEST_F(PciTest, BarSizesAndMapping) {
   write(3, 4, 1, 1);
   EXPECT_EQ(nic.moves, (std::vector<std::pair<unsigned, u64>>{{1, PciFunction::kUnmapped},
                                                               {4, PciFunction::kUnmapped}}));
+}
+
+// The same registers through memory; accesses of any size and alignment are put together from aligned ones.
+TEST_F(PciTest, MemoryMappedConfiguration) {
+  host.attach_ecam(io, 0xe0000000);
+  EXPECT_EQ(io.mmio_read(Gpa(0xe0000000), 4), 0x12378086u);
+  EXPECT_EQ(io.mmio_read(Gpa(0xe0018000), 8), 0x1041'1af4u | u64{read(3, 4, 4)} << 32);
+  EXPECT_EQ(io.mmio_read(Gpa(0xe0018001), 2), 0x411au);
+  EXPECT_EQ(io.mmio_read(Gpa(0xe0008000), 4), 0xffffffffu) << "nothing in slot 1";
+  EXPECT_EQ(io.mmio_read(Gpa(0xe0018100), 4), 0u) << "no extended capabilities";
+  io.mmio_write(Gpa(0xe0018014), 0xd0000000, 4);
+  EXPECT_EQ(read(3, 0x14, 4), 0xd0000000u);
+  io.mmio_write(Gpa(0xe0018ffe), 0xffff, 2);
+}
+
+TEST_F(PciTest, BarsAreDecodedInTheirWindowWhereTheyStand) {
+  struct Card : PciFunction {
+    Card() : PciFunction("card", {1, 2, 0}) { add_bar(0, BarKind::memory32, 4096); }
+    u64 bar_read(unsigned, u64 offset, unsigned) override { return offset; }
+    void bar_write(unsigned, u64 offset, u64 value, unsigned) override { written = {offset, value}; }
+    std::pair<u64, u64> written;
+  } card;
+  host.add(5, 0, &card);
+  host.attach_window(io, 0xc0000000, 0x1000000);
+  host.assign_bars(0xc0000000, 0xc1000000);
+  const u64 at = read(5, 0x10, 4);
+  EXPECT_EQ(at, 0xc0008000u) << "behind those of slot 3, at a multiple of its size";
+  EXPECT_EQ(io.mmio_read(Gpa(at + 8), 4), 0xffffffffu) << "memory decoding is off";
+  write(5, 4, 2, 2);
+  EXPECT_EQ(io.mmio_read(Gpa(at + 8), 4), 8u);
+  io.mmio_write(Gpa(at + 0xffc), 7, 4);
+  EXPECT_EQ(card.written, (std::pair<u64, u64>{0xffc, 7}));
+  EXPECT_EQ(io.mmio_read(Gpa(at + 0xffe), 4), 0xffffffffu) << "an access that runs over its end";
+  write(5, 0x10, 0xc0400000, 4);
+  EXPECT_EQ(io.mmio_read(Gpa(at + 8), 4), 0xffffffffu);
+  EXPECT_EQ(io.mmio_read(Gpa(0xc0400010), 4), 0x10u);
+}
+
+TEST(PciInterrupts, SlotsShareWires) {
+  struct Card : PciFunction {
+    explicit Card(std::string name) : PciFunction(std::move(name), {1, 2, 0}) {}
+    void drive(bool level) { drive_intx(level); }
+  } a("a"), b("b");
+  std::vector<std::pair<unsigned, bool>> wires;
+  IoBus io;
+  ResetControl control{[] {}};
+  PciHost host{control, [&](unsigned wire, bool level) { wires.emplace_back(wire, level); }};
+  host.add(1, 0, &a), host.add(5, 0, &b);
+  a.drive(true), b.drive(true), a.drive(false), b.drive(false);
+  EXPECT_EQ(wires, (std::vector<std::pair<unsigned, bool>>{{1, true}, {1, false}}));
 }
 
 TEST_F(PciTest, ReadOnlyBits) {

@@ -20,6 +20,7 @@ enum class Kind : u8 {
   idle_cut = 11,
   digest = 12,
   end = 13,
+  frame = 14,
 };
 
 // Signed numbers of small magnitude become small unsigned ones: 0, -1, 1, -2… to 0, 1, 2, 3…
@@ -45,6 +46,11 @@ struct Encoder {
     out += static_cast<char>(e.port);
     put_text(out, e.bytes);
     return Kind::serial;
+  }
+  Kind operator()(const input::NetFrame& e) {
+    out += static_cast<char>(e.nic);
+    put_text(out, e.bytes);
+    return Kind::frame;
   }
   Kind operator()(const input::SerialBreak& e) {
     out += static_cast<char>(e.port);
@@ -169,6 +175,11 @@ Result<LogEvent> decode_event(std::string_view& in, CodecState& state) {
     case Kind::serial: {
       const u8 port = d.byte();
       event.body = input::SerialBytes{port, d.text()};
+      break;
+    }
+    case Kind::frame: {
+      const u8 nic = d.byte();
+      event.body = input::NetFrame{nic, d.text()};
       break;
     }
     case Kind::serial_break:

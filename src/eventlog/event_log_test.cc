@@ -32,6 +32,7 @@ std::vector<LogEvent> one_of_each() {
       {11, input::Pause{}},
       {11, input::Resume{}},
       {12, input::Mark{"here \"it\" is\n"}},
+      {12, input::NetFrame{0, std::string("\0\1 a frame of bytes\xff", 20)}},
       {13, event::WallClock{-5}},
       {5'000'000'000, event::Progress{1'000'000'007}},
       {5'000'000'000, event::Progress{1'000'000'007}},
@@ -248,7 +249,7 @@ TEST(EventLog, NewerVersionIsRefused) {
   chain = XXH3_64bits_withSeed(header.data(), 16, 0);
   std::memcpy(header.data() + 16, &chain, 8);
   spew(dir.path / "log", header);
-  EXPECT_THAT(read_all(dir.path / "log").error, HasSubstr("newer DejaVM (event log version 2"));
+  EXPECT_THAT(read_all(dir.path / "log").error, HasSubstr("newer DejaVM (event log version 3"));
 }
 
 TEST(EventLog, InputIsFlushedWithinItsTime) {

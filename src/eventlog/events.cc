@@ -15,7 +15,7 @@ struct Overloaded : Fs... {
 
 constexpr std::array<std::string_view, kEventKinds> kKindNames = {
     "serial", "break",     "power",    "nmi",      "reset",  "pause", "resume",
-    "mark",   "wallclock", "progress", "idle-cut", "digest", "end"};
+    "mark",   "wallclock", "progress", "idle-cut", "digest", "end",   "frame"};
 
 constexpr std::array<std::string_view, event::kEndReasons> kEndReasonNames = {
     "power-off", "debug-exit", "quit", "signal", "shutdown", "step-limit", "host-error", "reset"};
@@ -52,6 +52,19 @@ std::string quoted(std::string_view bytes) {
   return out + '"';
 }
 
+// "98 bytes from 52:55:0a:00:02:02 to 52:54:00:12:34:56 type 0800".
+std::string frame_summary(std::string_view frame) {
+  if (frame.size() < 14) return fmt::format("{} bytes", frame.size());
+  const auto mac = [&](std::size_t at) {
+    std::string text;
+    for (std::size_t i = 0; i < 6; ++i)
+      text += fmt::format("{}{:02x}", i ? ":" : "", static_cast<u8>(frame[at + i]));
+    return text;
+  };
+  return fmt::format("{} bytes from {} to {} type {:02x}{:02x}", frame.size(), mac(6), mac(0),
+                     static_cast<u8>(frame[12]), static_cast<u8>(frame[13]));
+}
+
 std::string seconds(u64 ns) { return fmt::format("{}.{:09}", ns / 1'000'000'000, ns % 1'000'000'000); }
 
 }  // namespace
@@ -75,6 +88,7 @@ bool reaches_machine(const EventBody& body) {
                         [](const input::PowerButton&) { return true; },
                         [](const input::NmiButton&) { return true; },
                         [](const input::ResetButton&) { return true; },
+                        [](const input::NetFrame&) { return true; },
                         [](const event::IdleCut&) { return true; },
                         [](const auto&) { return false; },
                     },
@@ -100,6 +114,7 @@ std::string describe(const EventBody& body) {
       Overloaded{
           [](const input::SerialBytes& e) { return fmt::format(" port={} {}", e.port, quoted(e.bytes)); },
           [](const input::SerialBreak& e) { return fmt::format(" port={}", e.port); },
+          [](const input::NetFrame& e) { return fmt::format(" nic={} {}", e.nic, frame_summary(e.bytes)); },
           [](const input::Mark& e) { return " " + quoted(e.text); },
           [](const event::WallClock& e) { return fmt::format(" unix_ns={}", e.unix_ns); },
           [](const event::Progress& e) { return fmt::format(" host={}s", seconds(e.host_ns)); },

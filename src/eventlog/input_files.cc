@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "disk/image_hash.h"
 #include "eventlog/recording_dir.h"
 
 namespace deja {
@@ -173,7 +174,48 @@ Result<RecordedFile> add_input(const fs::path& recording, std::string role, cons
   return file;
 }
 
+namespace {
+
+// Disk images are large and never copied: hashed once, and known by what the file system says from then on.
+Result<fs::path> find_drive(const RecordedFile& input) {
+  auto file = HostFile::open(input.original_path);
+  if (!file)
+    return make_error("{} of this recording is missing: {}. Put the same file there again", input.role,
+                      file.error().message);
+  DEJA_ASSIGN(const std::string identity, file->identity());
+  if (input.sha256.empty()) {
+    if (identity == input.identity) return fs::path(input.original_path);
+    return make_error(
+        "disk image '{}': has been changed or replaced since it was recorded, and the recorder was ended "
+        "before it "
+        "knew its SHA-256. Put the original file there again, by renaming, not by copying",
+        input.original_path);
+  }
+  DEJA_ASSIGN(const std::string sha256, image_sha256(*file));
+  if (sha256 != input.sha256)
+    return make_error(
+        "disk image '{}': is not the one that was recorded: its SHA-256 is {}, recorded was {}. Put the "
+        "original "
+        "file there again",
+        input.original_path, sha256, input.sha256);
+  return fs::path(input.original_path);
+}
+
+}  // namespace
+
+RecordedFile add_drive(std::string role, const DiskImage& image) {
+  RecordedFile file;
+  file.role = std::move(role);
+  std::error_code ec;
+  file.original_path = fs::absolute(image.path, ec).lexically_normal().string();
+  file.size = image.file_size;
+  file.identity = image.identity;
+  file.sha256 = cached_image_sha256(image.identity).value_or("");
+  return file;
+}
+
 Result<fs::path> find_input(const fs::path& recording, const RecordedFile& input) {
+  if (!input.identity.empty()) return find_drive(input);
   const fs::path path =
       input.stored.empty() ? fs::path(input.original_path) : recording / kInputsDir / input.stored;
   Fd in;

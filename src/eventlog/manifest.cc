@@ -94,6 +94,12 @@ class Fields {
     }
     return j->get<i64>();
   }
+  bool flag(const char* name) {
+    const Json* j = find(name);
+    if (!j) return false;
+    if (!j->is_boolean()) fail(name, "must be true or false");
+    return j->is_boolean() && j->get<bool>();
+  }
   std::string text(const char* name) {
     const Json* j = find(name);
     return j ? text_of(*j, name) : std::string();
@@ -210,14 +216,19 @@ std::string format_date(i64 unix_ns) {
 std::string to_json(const RecordingManifest& m) {
   Json inputs = Json::array();
   for (const auto& f : m.inputs) {
-    inputs.push_back({{"role", f.role},
-                      {"original_path", text_json(f.original_path)},
-                      {"sha256", f.sha256},
-                      {"size", f.size},
-                      {"stored", f.stored}});
+    Json j = {{"role", f.role},
+              {"original_path", text_json(f.original_path)},
+              {"sha256", f.sha256},
+              {"size", f.size},
+              {"stored", f.stored}};
+    if (!f.identity.empty()) j["identity"] = f.identity;
+    inputs.push_back(std::move(j));
   }
   Json serial = Json::array();
   for (const auto& s : m.machine.serial) serial.push_back(text_json(s));
+  Json drives = Json::array();
+  for (const DriveSpec& d : m.machine.drives)
+    drives.push_back({{"format", d.format}, {"read_only", d.read_only}, {"serial", text_json(d.serial)}});
   Json options = Json::object();
   for (const auto& [name, value] : m.machine.options) options[name] = text_json(value);
 
@@ -238,6 +249,9 @@ std::string to_json(const RecordingManifest& m) {
         {"boot_mode", m.machine.boot_mode},
         {"cmdline", text_json(m.machine.cmdline)},
         {"serial", serial},
+        {"drives", drives},
+        {"nic", m.machine.nic_mac},
+        {"console", m.machine.console},
         {"options", options}}},
       {"inputs", inputs},
       {"rtc_base_unix_seconds", m.rtc_base_unix_seconds},
@@ -295,6 +309,24 @@ Result<RecordingManifest> parse_manifest(std::string_view text, const std::strin
     if (!serial->is_array()) machine.fail("serial", "must be an array");
     for (const auto& s : *serial) m.machine.serial.push_back(machine.text_of(s, "serial"));
   }
+  // Format 1 had no virtio devices.
+  if (const Json* drives = machine.member("drives", m.format_version > 1)) {
+    if (!drives->is_array()) machine.fail("drives", "must be an array");
+    std::size_t i = 0;
+    for (const auto& item : *drives) {
+      Fields f(item, fmt::format("machine.drives[{}]", i++), error, where);
+      DriveSpec drive;
+      drive.format = f.text("format");
+      drive.read_only = f.flag("read_only");
+      drive.serial = f.text("serial");
+      f.refuse_others();
+      m.machine.drives.push_back(std::move(drive));
+    }
+  }
+  if (m.format_version > 1) {
+    m.machine.nic_mac = machine.text("nic");
+    m.machine.console = machine.flag("console");
+  }
   if (const Json* options = machine.member("options")) {
     if (!options->is_object()) {
       machine.fail("options", "must be an object");
@@ -316,7 +348,10 @@ Result<RecordingManifest> parse_manifest(std::string_view text, const std::strin
       file.sha256 = f.text("sha256");
       file.size = f.number("size");
       file.stored = f.text("stored");
-      if (!is_sha256(file.sha256)) f.fail("sha256", "must be 64 lower-case hexadecimal digits");
+      if (const Json* identity = f.member("identity", false))
+        file.identity = f.text_of(*identity, "identity");
+      if (!is_sha256(file.sha256) && (file.identity.empty() || !file.sha256.empty()))
+        f.fail("sha256", "must be 64 lower-case hexadecimal digits");
       if (!file.stored.empty() && file.stored != "sha256-" + file.sha256)
         f.fail("stored", "must be empty or \"sha256-\" and the digest");
       f.refuse_others();

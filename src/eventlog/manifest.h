@@ -12,16 +12,25 @@
 
 namespace deja {
 
-inline constexpr u32 kRecordingFormatVersion = 1;
+inline constexpr u32 kRecordingFormatVersion = 2;
 
 // A file that the machine was built from.
 struct RecordedFile {
-  std::string role;           // "kernel", "initrd"…
+  std::string role;           // "kernel", "initrd", "drive0"…
   std::string original_path;  // absolute, as it was when recorded; for people, and for references
-  std::string sha256;         // 64 lower-case hexadecimal digits
+  std::string sha256;         // 64 lower-case hexadecimal digits; of a drive empty until it is known
   u64 size = 0;               // bytes
   std::string stored;         // "sha256-<hex>" under inputs/; empty: only referenced by original_path
+  std::string identity;       // of a drive: HostFile::identity() when recorded; of others empty
   bool operator==(const RecordedFile&) const = default;
+};
+
+// A virtio disk; what it holds is the input with the role "drive" and its number.
+struct DriveSpec {
+  std::string format;  // "raw", "qcow2"
+  bool read_only = false;
+  std::string serial;
+  bool operator==(const DriveSpec&) const = default;
 };
 
 // The machine's configuration, all of it guest-visible.
@@ -34,7 +43,10 @@ struct MachineSpec {
   u64 quantum_steps = 0;  // steps that a vCPU runs before the next one's turn
   std::string boot_mode;  // "vmlinux", "bzimage", "multiboot"…
   std::string cmdline;
-  std::vector<std::string> serial;             // by port, canonical --serial spelling
+  std::vector<std::string> serial;  // by port, canonical --serial spelling; the console's is last
+  std::vector<DriveSpec> drives;
+  std::string nic_mac;                         // of the virtio network card; empty: there is none
+  bool console = false;                        // there is a virtio console
   std::map<std::string, std::string> options;  // further ones by name, e.g. "isa-debug-exit" = "0xf4"
   bool operator==(const MachineSpec&) const = default;
 };

@@ -35,6 +35,12 @@ RecordingWriter::~RecordingWriter() {
 
 Status RecordingWriter::write_manifest() { return replace_file(dir_ / kManifestFile, to_json(manifest_)); }
 
+Status RecordingWriter::set_input_hash(std::string_view role, const std::string& sha256) {
+  for (RecordedFile& f : manifest_.inputs)
+    if (f.role == role) f.sha256 = sha256;
+  return write_manifest();
+}
+
 Status RecordingWriter::finish(EndInfo info) {
   if (!end_appended_) {
     end_appended_ = true;  // the writer keeps the event also when the disk refuses it

@@ -35,6 +35,9 @@ class RecordingWriter {
   Status tick() { return log_->tick(); }
   Status flush() { return log_->flush(); }
 
+  // Writes the manifest anew with the hash of an input that was not known when the recording began.
+  Status set_input_hash(std::string_view role, const std::string& sha256);
+
   // Appends the End event, closes the log and replaces the manifest by the final one. On an error (disk full)
   // may be called again.
   Status finish(EndInfo info);

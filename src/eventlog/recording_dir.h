@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "disk/disk_image.h"
 #include "eventlog/manifest.h"
 
 namespace deja {
@@ -72,6 +73,8 @@ Result<RecordedFile> add_input(const std::filesystem::path& recording, std::stri
 Result<RecordedFile> add_input(const std::filesystem::path& recording, std::string role,
                                const std::filesystem::path& path, std::span<const u8> content,
                                InputStorage storage);
+// A disk image: only referred to, and its hash is left empty when it is not known already.
+RecordedFile add_drive(std::string role, const DiskImage& image);
 // Where to read an input from; checks that it is there and has the recorded size and SHA-256.
 Result<std::filesystem::path> find_input(const std::filesystem::path& recording, const RecordedFile& input);
 Result<std::string> sha256_of_file(const std::filesystem::path& path);

@@ -33,9 +33,13 @@ RecordingManifest sample_manifest() {
                .boot_mode = "vmlinux",
                .cmdline = "console=ttyS0 \"quoted\" \xff\x80 bytes",
                .serial = {"stdio", "file:/tmp/\xc3\xa4"},
+               .drives = {{"qcow2", true, "disk \xff"}, {"raw", false, ""}},
+               .nic_mac = "52:54:00:12:34:56",
+               .console = true,
                .options = {{"isa-debug-exit", "0xf4"}}};
-  m.inputs = {{"kernel", "/boot/vmlinuz", std::string(64, 'a'), 12345, "sha256-" + std::string(64, 'a')},
-              {"initrd", "/tmp/initrd", std::string(64, 'b'), 1, ""}};
+  m.inputs = {{"kernel", "/boot/vmlinuz", std::string(64, 'a'), 12345, "sha256-" + std::string(64, 'a'), ""},
+              {"initrd", "/tmp/initrd", std::string(64, 'b'), 1, "", ""},
+              {"drive0", "/tmp/disk", "", 7, "", "1-2-3-7"}};
   m.rtc_base_unix_seconds = -1;
   m.rng_seed = std::string("\0\1\xff", 3);
   return m;
@@ -89,9 +93,9 @@ TEST(Manifest, ErrorsNameTheMember) {
   const auto error = [&](const std::string& from, const std::string& to) {
     return parse_manifest(with_checksum(replaced(good, from, to)), "/r/manifest.json").error().message;
   };
-  EXPECT_THAT(error("\"format_version\": 1", "\"format_version\": 2"),
-              HasSubstr("/r/manifest.json: format_version: the recording has format 2, and this program "
-                        "knows formats up to 1"));
+  EXPECT_THAT(error("\"format_version\": 2", "\"format_version\": 3"),
+              HasSubstr("/r/manifest.json: format_version: the recording has format 3, and this program "
+                        "knows formats up to 2"));
   EXPECT_THAT(error("\"ram_bytes\": 536870912", "\"ram_bytes\": \"x\""),
               HasSubstr("machine.ram_bytes: must be an integer"));
   EXPECT_THAT(error("\"ram_bytes\": 536870912", "\"ram_bytes\": 1.5"),

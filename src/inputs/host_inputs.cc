@@ -11,6 +11,7 @@
 #include "inputs/monitor.h"
 #include "inputs/serial_backend.h"
 #include "inputs/signals.h"
+#include "inputs/slirp_net.h"
 
 namespace deja {
 namespace {
@@ -38,6 +39,9 @@ Result<std::unique_ptr<HostInputs>> HostInputs::create(HostInputsConfig config, 
   if (config.monitor_socket) {
     DEJA_ASSIGN(h->monitor_, MonitorSocket::create(*config.monitor_socket));
   }
+  if (config.nic.kind == NicConfig::Kind::user) {
+    DEJA_ASSIGN(h->net_, SlirpNet::create(config.nic, clock));
+  }
   // The terminal goes raw last, when nothing can fail any more.
   for (const SerialConfig& c : config.serial) {
     std::unique_ptr<SerialBackend> backend;
@@ -61,6 +65,7 @@ void HostInputs::service(u64 timeout_ns) {
   if (signals_) set.add(signals_->fd(), POLLIN);
   if (monitor_) monitor_->add_to(set);
   for (const auto& backend : serial_) backend->add_to(set);
+  if (net_) timeout_ns = std::min(timeout_ns, net_->add_to(set));
   set.wait(timeout_ns);
 
   if (signals_ && set.readable(signals_->fd())) {
@@ -68,6 +73,7 @@ void HostInputs::service(u64 timeout_ns) {
   }
   if (monitor_) monitor_->service(set);
   for (const auto& backend : serial_) backend->service(set);
+  if (net_) net_->service(set);
 }
 
 void HostInputs::take_signal(int signal) {
@@ -85,24 +91,28 @@ void HostInputs::take_signal(int signal) {
   }
 }
 
-bool HostInputs::input_waiting(SerialRoom room) const {
+bool HostInputs::input_waiting(InputRoom room) const {
   if (!quit_.empty() || (monitor_ && monitor_->has_line())) return true;
   for (std::size_t port = 0; port < serial_.size(); ++port)
-    if (serial_[port]->input_waiting(port < room.size() ? room[port] : 0)) return true;
-  return false;
+    if (serial_[port]->input_waiting(port < room.serial.size() ? room.serial[port] : 0)) return true;
+  return net_ && net_->waiting() && room.frames > 0;
 }
 
-std::vector<HostInput> HostInputs::poll(SerialRoom room) {
+std::vector<HostInput> HostInputs::poll(InputRoom room) {
   service(0);
   std::vector<HostInput> out(quit_.begin(), quit_.end());
   quit_.clear();
   for (std::size_t port = 0; port < serial_.size(); ++port)
-    serial_[port]->take_input(static_cast<u8>(port), port < room.size() ? room[port] : 0, status_, out);
+    serial_[port]->take_input(static_cast<u8>(port), port < room.serial.size() ? room.serial[port] : 0,
+                              status_, out);
+  if (net_)
+    for (std::size_t n = 0; n < room.frames && net_->waiting(); ++n)
+      out.push_back(input::NetFrame{0, net_->take()});
   if (monitor_) monitor_->run(status_, out);
   return out;
 }
 
-bool HostInputs::wait_until(u64 deadline_ns, SerialRoom room) {
+bool HostInputs::wait_until(u64 deadline_ns, InputRoom room) {
   const bool was_backlogged = backlogged();
   while (true) {
     if (input_waiting(room) || (was_backlogged && !backlogged())) return true;
@@ -130,6 +140,10 @@ Status HostInputs::drain(u64 timeout_ns) {
       return make_error("serial port {}: {}", port, s.error().message);
   }
   return {};
+}
+
+void HostInputs::send_frame(std::string_view frame) {
+  if (net_) net_->send(frame);
 }
 
 void HostInputs::set_status_provider(StatusProvider provider) { status_ = std::move(provider); }

@@ -8,17 +8,20 @@
 #include <vector>
 
 #include "inputs/input_source.h"
+#include "inputs/nic_config.h"
 #include "inputs/serial_config.h"
 
 namespace deja {
 
 class MonitorSocket;
+class SlirpNet;
 class SerialBackend;
 class Signals;
 
 struct HostInputsConfig {
   std::vector<SerialConfig> serial;           // by port, COM1 first
   std::optional<std::string> monitor_socket;  // path of a unix socket to listen on
+  NicConfig nic;                              // what the network card is connected to
   bool catch_signals = true;                  // SIGINT, SIGTERM, SIGHUP, SIGQUIT become Quit; see signals.h
   int stdin_fd = 0;                           // the two ends of `stdio`
   int stdout_fd = 1;
@@ -33,12 +36,13 @@ class HostInputs : public InputSource, public SerialOutput {
   ~HostInputs() override;
   HostInputs(const HostInputs&) = delete;
 
-  std::vector<HostInput> poll(SerialRoom room) override;
-  bool wait_until(u64 deadline_ns, SerialRoom room) override;
+  std::vector<HostInput> poll(InputRoom room) override;
+  bool wait_until(u64 deadline_ns, InputRoom room) override;
 
   void write(u8 port, std::string_view bytes) override;
   bool backlogged() const override;
   Status drain(u64 timeout_ns) override;
+  void send_frame(std::string_view frame) override;
 
   // What the monitor's `status` prints; called from within poll().
   void set_status_provider(std::function<std::string()> provider);
@@ -50,14 +54,15 @@ class HostInputs : public InputSource, public SerialOutput {
   explicit HostInputs(HostClock& clock);
   void service(u64 timeout_ns);
   void take_signal(int signal);
-  bool input_waiting(SerialRoom room) const;
+  bool input_waiting(InputRoom room) const;
 
   HostClock& clock_;
   std::function<std::string()> status_;
   std::unique_ptr<Signals> signals_;
   std::unique_ptr<MonitorSocket> monitor_;
   std::vector<std::unique_ptr<SerialBackend>> serial_;  // by port
-  std::vector<input::Quit> quit_;                       // from signals
+  std::unique_ptr<SlirpNet> net_;
+  std::vector<input::Quit> quit_;  // from signals
 };
 
 }  // namespace deja

@@ -61,7 +61,7 @@ class HostInputsTest : public testing::Test {
     ASSERT_EQ(::write(in_[1], bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
   }
   // Polls until nothing more comes.
-  std::vector<HostInput> all(SerialRoom room = kRoom) {
+  std::vector<HostInput> all(InputRoom room = kRoom) {
     std::vector<HostInput> got;
     for (int quiet = 0; quiet < 3;) {
       auto some = hub_->poll(room);

@@ -10,11 +10,18 @@
 
 namespace deja::input {
 
-// Bytes arriving on the receive line of serial port `port` (0 = COM1).
+// Bytes arriving on the receive line of serial port `port` (0 = COM1, 1 = the virtio console).
 struct SerialBytes {
   u8 port = 0;
   std::string bytes;
   bool operator==(const SerialBytes&) const = default;
+};
+
+// A frame arriving at network card `nic` (0 is the only one), without its frame check sequence.
+struct NetFrame {
+  u8 nic = 0;
+  std::string bytes;
+  bool operator==(const NetFrame&) const = default;
 };
 
 // A BREAK condition on the line; Linux takes it as the start of a magic SysRq sequence.
@@ -59,7 +66,8 @@ struct Quit {
 
 namespace deja {
 
-using HostInput = std::variant<input::SerialBytes, input::SerialBreak, input::PowerButton, input::NmiButton,
-                               input::ResetButton, input::Pause, input::Resume, input::Mark, input::Quit>;
+using HostInput =
+    std::variant<input::SerialBytes, input::SerialBreak, input::PowerButton, input::NmiButton,
+                 input::ResetButton, input::Pause, input::Resume, input::Mark, input::NetFrame, input::Quit>;
 
 }  // namespace deja

@@ -2,6 +2,7 @@
 // HostInputs (host_inputs.h) is the real one, ScriptedInputs below the fake one for tests.
 #pragma once
 
+#include <concepts>
 #include <deque>
 #include <span>
 #include <string_view>
@@ -13,9 +14,18 @@
 
 namespace deja {
 
-// How many bytes each serial port (by index) can take now; ports beyond the end can take none. Bytes for
-// which there is no room stay at the host, and from there the sender is held back.
-using SerialRoom = std::span<const std::size_t>;
+// What the machine can take now. What there is no room for stays at the host, and from there the sender is
+// held back.
+struct InputRoom {
+  InputRoom() = default;
+  template <class Sizes>
+  requires std::convertible_to<const Sizes&, std::span<const std::size_t>> InputRoom(
+      const Sizes& bytes, std::size_t net_frames = 0)
+      : serial(bytes), frames(net_frames) {}
+
+  std::span<const std::size_t> serial;  // bytes, by port; ports beyond the end can take none
+  std::size_t frames = 0;               // network frames
+};
 
 class InputSource {
  public:
@@ -23,12 +33,12 @@ class InputSource {
 
   // Everything that is waiting, in order of arrival, without blocking. Cheap (one system call when nothing is
   // there), meant to be called about once a millisecond. Also moves buffered output on.
-  virtual std::vector<HostInput> poll(SerialRoom room) = 0;
+  virtual std::vector<HostInput> poll(InputRoom room) = 0;
 
   // Sleeps until poll(room) would return something (true), or until host time HostClock::monotonic_ns()
   // reaches `deadline_ns` (false; kNeverNs: no deadline). May return true for nothing. Output goes on
   // meanwhile.
-  virtual bool wait_until(u64 deadline_ns, SerialRoom room) = 0;
+  virtual bool wait_until(u64 deadline_ns, InputRoom room) = 0;
 };
 
 // Where the bytes go that a guest sends over its serial lines. The machine never waits for the host in a way
@@ -45,6 +55,8 @@ class SerialOutput {
   // a full disk is kept, and the next drain() tries again; output to a closed pipe or a terminal that hung up
   // is dropped from then on.
   virtual Status drain(u64 timeout_ns) = 0;
+  // A frame that the guest sends over its network card. Never held back: a wire loses what nobody takes.
+  virtual void send_frame(std::string_view) {}
 };
 
 // Discards everything (`replay --quiet`, verify).
@@ -75,8 +87,8 @@ class ScriptedInputs : public InputSource {
   // `at_ns` (monotonic) must not decrease from call to call.
   void add(u64 at_ns, HostInput input) { script_.push_back({at_ns, std::move(input)}); }
 
-  std::vector<HostInput> poll(SerialRoom room) override;
-  bool wait_until(u64 deadline_ns, SerialRoom room) override;
+  std::vector<HostInput> poll(InputRoom room) override;
+  bool wait_until(u64 deadline_ns, InputRoom room) override;
 
  private:
   struct Item {

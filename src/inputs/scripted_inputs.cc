@@ -4,9 +4,10 @@
 
 namespace deja {
 
-std::vector<HostInput> ScriptedInputs::poll(SerialRoom room) {
+std::vector<HostInput> ScriptedInputs::poll(InputRoom room) {
   std::vector<HostInput> out;
-  std::vector<std::size_t> left(room.begin(), room.end());
+  std::size_t frames = room.frames;
+  std::vector<std::size_t> left(room.serial.begin(), room.serial.end());
   for (auto it = script_.begin(); it != script_.end() && it->at_ns <= clock_.monotonic_ns();) {
     auto* serial = std::get_if<input::SerialBytes>(&it->input);
     if (serial) {
@@ -21,7 +22,11 @@ std::vector<HostInput> ScriptedInputs::poll(SerialRoom room) {
         continue;
       }
       left[serial->port] -= n;
+    } else if (std::holds_alternative<input::NetFrame>(it->input) && frames == 0) {
+      ++it;
+      continue;
     } else {
+      if (std::holds_alternative<input::NetFrame>(it->input)) --frames;
       out.push_back(std::move(it->input));
     }
     it = script_.erase(it);
@@ -29,10 +34,11 @@ std::vector<HostInput> ScriptedInputs::poll(SerialRoom room) {
   return out;
 }
 
-bool ScriptedInputs::wait_until(u64 deadline_ns, SerialRoom room) {
+bool ScriptedInputs::wait_until(u64 deadline_ns, InputRoom room) {
   for (const Item& item : script_) {
     const auto* serial = std::get_if<input::SerialBytes>(&item.input);
-    if (serial && (serial->port >= room.size() || room[serial->port] == 0)) continue;
+    if (serial && (serial->port >= room.serial.size() || room.serial[serial->port] == 0)) continue;
+    if (std::holds_alternative<input::NetFrame>(item.input) && room.frames == 0) continue;
     if (item.at_ns > deadline_ns) break;
     clock_.sleep_until(item.at_ns);
     return true;

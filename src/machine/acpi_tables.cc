@@ -187,6 +187,18 @@ Bytes make_madt(const AcpiConfig& config) {
   return t.finish();
 }
 
+// Where the memory-mapped configuration space is (PCI Firmware Specification 3.2, section 4.1.2).
+Bytes make_mcfg() {
+  Table t("MCFG", 1);
+  t.add_zeros(8);
+  t.add(kEcamBase);
+  t.add(u16{0});  // segment
+  t.add(u8{0});   // first and last bus
+  t.add(u8{0});
+  t.add_zeros(4);
+  return t.finish();
+}
+
 Bytes pci_root() {
   using namespace aml;
   // Every slot's four pins go straight to IOAPIC inputs, level-triggered (a source of 0 means a GSI).
@@ -195,17 +207,18 @@ Bytes pci_root() {
     for (u32 pin = 0; pin < 4; ++pin)
       routes.push_back(package(
           {integer(slot << 16 | 0xffff), integer(pin), integer(0), integer(kPciGsiBase + (slot + pin) % 4)}));
-  return device("PCI0",
-                concat({name("_HID", eisa_id("PNP0A03")), name("_UID", integer(0)), name("_BBN", integer(0)),
-                        name("_CRS", resource_template({
-                                         bus_numbers(0, 0xff),
-                                         io_port(kPciConfigAddressPort, 8),
-                                         io_window(0, kPciConfigAddressPort - 1),
-                                         io_window(kPciConfigAddressPort + 8, 0xffff),
-                                         memory_window(kVideoStart, 0xbffff),
-                                         memory_window(kPciMmioStart, kPciMmioEnd - 1),
-                                     })),
-                        name("_PRT", package(routes))}));
+  return device("PCI0", concat({name("_HID", eisa_id("PNP0A08")), name("_CID", eisa_id("PNP0A03")),
+                                name("_UID", integer(0)), name("_BBN", integer(0)),
+                                name("_CRS", resource_template({
+                                                 bus_numbers(0, 0),
+                                                 io_port(kPciConfigAddressPort, 8),
+                                                 io_window(0, kPciConfigAddressPort - 1),
+                                                 io_window(kPciConfigAddressPort + 8, 0xffff),
+                                                 memory_window(kVideoStart, 0xbffff),
+                                                 memory_window(kPciMmioStart, kEcamBase - 1),
+                                                 memory_window(kEcamEnd, kPciMmioEnd - 1),
+                                             })),
+                                name("_PRT", package(routes))}));
 }
 
 Bytes isa_device(std::string_view path, std::string_view id, std::initializer_list<aml::Bytes> resources) {
@@ -224,10 +237,11 @@ Bytes make_dsdt(const AcpiConfig& config) {
       concat({
           config.pci ? pci_root() : aml::Bytes{},
           // Motherboard resources: what no other driver may take.
-          isa_device("MBRD", "PNP0C02",
-                     {io_port(kDebugExitPort, 1), io_port(kResetPort, 1),
-                      io_port(kPm1aEventPort, kPmPortsEnd - kPm1aEventPort),
-                      fixed_memory(kIoapicBase, kIoapicSize), fixed_memory(kLapicBase, kLapicSize)}),
+          isa_device(
+              "MBRD", "PNP0C02",
+              {io_port(kDebugExitPort, 1), io_port(kResetPort, 1),
+               io_port(kPm1aEventPort, kPmPortsEnd - kPm1aEventPort), fixed_memory(kEcamBase, kEcamSize),
+               fixed_memory(kIoapicBase, kIoapicSize), fixed_memory(kLapicBase, kLapicSize)}),
           isa_device("PIC_", "PNP0000",
                      {io_port(kPicMasterPort, 2), io_port(kPicSlavePort, 2), io_port(kElcrPort, 2), irq(2)}),
           isa_device("TIMR", "PNP0100", {io_port(kPitPort, 4), irq(kPitIrq)}),
@@ -261,6 +275,7 @@ void write_acpi_tables(GuestRam& ram, const AcpiConfig& config) {
   Table xsdt("XSDT", 1);
   xsdt.add(fadt);
   xsdt.add(madt);
+  if (config.pci) xsdt.add(place(make_mcfg()));
   const u64 xsdt_address = place(xsdt.finish());
 
   Bytes rsdp;  // 5.2.5.3

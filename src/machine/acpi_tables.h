@@ -1,4 +1,4 @@
-// The ACPI tables of the machine (ACPI 6.4 chapter 5): RSDP, XSDT, FADT, FACS, MADT and DSDT.
+// The ACPI tables of the machine (ACPI 6.4 chapter 5): RSDP, XSDT, FADT, FACS, MADT, MCFG and DSDT.
 #pragma once
 
 #include "guest/ram.h"

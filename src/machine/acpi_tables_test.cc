@@ -220,6 +220,17 @@ void check_terms(const Bytes& d, u64 at, u64 end, std::vector<std::string>& devi
   EXPECT_EQ(at, end);
 }
 
+TEST(AcpiTables, McfgNamesTheConfigurationSpaceOfBus0) {
+  const auto ram = make_ram(32_MiB);
+  write_acpi_tables(*ram, {1, true});
+  const Bytes mcfg = walk(*ram).at("MCFG");
+  ASSERT_EQ(mcfg.size(), 60u);
+  EXPECT_EQ(get<u64>(mcfg, 44), kEcamBase);
+  EXPECT_EQ(get<u32>(mcfg, 52), 0u);  // segment 0, buses 0 to 0
+  write_acpi_tables(*ram, {1, false});
+  EXPECT_FALSE(walk(*ram).contains("MCFG"));
+}
+
 TEST(AcpiTables, DsdtStructure) {
   const auto ram = make_ram(32_MiB);
   const auto devices = [&](bool pci) {

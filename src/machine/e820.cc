@@ -16,6 +16,7 @@ E820Map::E820Map(u64 low_ram, u64 high_ram) {
       {kExtendedStart, acpi_tables_ - kExtendedStart, E820Type::ram},
       {acpi_tables_, kAcpiTablesSize, E820Type::acpi_reclaimable},
       {acpi_nvs(), kAcpiNvsSize, E820Type::acpi_nvs},
+      {kEcamBase, kEcamSize, E820Type::reserved},
   };
   if (high_ram) entries_.push_back({kHighRamStart, high_ram, E820Type::ram});
 }

@@ -17,6 +17,7 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, co
   if (!model) return make_error("--cpu {}: no such CPU model; there are: {}", config.cpu, cpu_model_names());
   if (config.vcpus < 1 || config.vcpus > 16)
     return make_error("--smp {}: 1 to 16 vCPUs are possible", config.vcpus);
+  if (config.drives.size() > kMaxDrives) return make_error("at most {} drives are possible", kMaxDrives);
   std::unique_ptr<Machine> machine(new Machine(config, *model));
   DEJA_TRY(machine->init(engine));
   return machine;
@@ -75,14 +76,12 @@ void Machine::build_devices() {
   reset_control_->attach(io_);
   debug_exit_ = std::make_unique<DebugExit>([this](u32 status) { end(MachineEnd::debug_exit, status); });
   debug_exit_->attach(io_, kDebugExitPort);
-  pci_host_ = std::make_unique<PciHost>(*reset_control_);
-  pci_host_->attach(io_);
-  host_bridge_ = std::make_unique<PciHostBridge>();
-  pci_host_->add(0, 0, host_bridge_.get());
-  for (Device* d : std::initializer_list<Device*>{ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(),
-                                                  uart_.get(), acpi_pm_.get(), i8042_.get(),
-                                                  reset_control_.get(), pci_host_.get(), host_bridge_.get()})
-    devices_.add(d);
+  build_pci_devices();
+  for (Device* d : std::initializer_list<Device*>{
+           ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(), uart_.get(), acpi_pm_.get(), i8042_.get(),
+           reset_control_.get(), pci_host_.get(), host_bridge_.get(), rng_.get(), console_.get(), nic_.get()})
+    if (d) devices_.add(d);
+  for (const auto& d : drives_) devices_.add(d.get());
 }
 
 Status Machine::power_on() {
@@ -92,6 +91,7 @@ Status Machine::power_on() {
   }
   std::fill(signals_.begin(), signals_.end(), Signals{});
   devices_.reset();
+  pci_host_->assign_bars(kEcamEnd, kPciMmioEnd);
   if (resets_ == 0) rtc_->set_time_base(config_.rtc_unix_seconds);
   rtc_->set_memory_size(ram_->low_size(), ram_->high_size());
   DEJA_ASSIGN(const BootLayout layout, load_guest(*ram_, cpus_[0], config_.boot));
@@ -170,7 +170,9 @@ std::optional<unsigned> Machine::next_vcpu() const {
 MachineStop Machine::run(Step until) {
   const unsigned n = static_cast<unsigned>(cpus_.size());
   while (true) {
+    trouble_.reset();
     devices_.advance(clock_.now());
+    if (trouble_) return MachineStop::trouble;
     if (reset_pending_) do_reset();
     // What is due at this step is taken before anybody looks: the state at a step must not depend on whether
     // a slice ends there.
@@ -288,7 +290,16 @@ Status Machine::restore_devices(const std::vector<u8>& bytes) {
   return make_error("saved devices: byte {}: the state of the machine is cut off or damaged", r.position());
 }
 
+std::vector<DiskOverlay::Snapshot> Machine::save_disks() {
+  std::vector<DiskOverlay::Snapshot> disks;
+  for (const auto& overlay : overlays_) disks.push_back(overlay->snapshot());
+  return disks;
+}
+
 Status Machine::restore(const MachineState& state) {
+  if (state.disks.size() != overlays_.size())
+    return make_error("saved machine: has {} disks, this one has {}", state.disks.size(), overlays_.size());
+  for (std::size_t i = 0; i < overlays_.size(); ++i) overlays_[i]->restore(state.disks[i]);
   // Twice: while a device takes its state it may drive its lines, and one that was restored before it is at
   // the other end of the wire. The second time every line is where it was.
   for (int pass = 0; pass < 2; ++pass) {
@@ -303,7 +314,10 @@ Status Machine::restore(const MachineState& state) {
 
 MachineDigest Machine::digest() {
   const auto hash = [](const std::vector<u8>& bytes) { return XXH3_64bits(bytes.data(), bytes.size()); };
-  return {hash(save_cpus()), ram_->digest(), hash(save_devices())};
+  u64 devices = hash(save_devices());
+  for (std::size_t i = 0; i < overlays_.size(); ++i)
+    devices += overlays_[i]->digest() * (2 * i + 1);  // odd: no two disks may be exchanged
+  return {hash(save_cpus()), ram_->digest(), devices};
 }
 
 }  // namespace deja

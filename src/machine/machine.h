@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "devices/acpi_pm.h"
+#include "devices/block_image.h"
 #include "devices/debug_exit.h"
 #include "devices/device_set.h"
+#include "devices/disk_overlay.h"
 #include "devices/i8042.h"
 #include "devices/i8254.h"
 #include "devices/i8259.h"
@@ -23,13 +25,23 @@
 #include "devices/pci_bus.h"
 #include "devices/reset_control.h"
 #include "devices/uart16550.h"
+#include "devices/virtio_blk.h"
+#include "devices/virtio_console.h"
+#include "devices/virtio_net.h"
+#include "devices/virtio_rng.h"
 #include "execute/engine.h"
 #include "machine/boot.h"
 
 namespace deja {
 
 // Bumped by every change that a guest can see; written to manifests.
-inline constexpr u32 kMachineBehaviour = 2;
+inline constexpr u32 kMachineBehaviour = 3;
+
+struct DriveConfig {
+  std::shared_ptr<BlockImage> image;  // what the disk holds at power-on
+  bool read_only = false;
+  std::string serial;  // its name for the guest, at most 20 bytes
+};
 
 struct MachineConfig {
   u64 ram_bytes = 512_MiB;
@@ -38,8 +50,11 @@ struct MachineConfig {
   u32 clock_rate_num = 1, clock_rate_den = 1;  // nanoseconds per step
   u64 quantum = 200'000;                       // steps a vCPU runs before the next one gets its turn
   i64 rtc_unix_seconds = 0;
-  bool reboot = true;  // a reset starts the guest again; false: it ends the run
-  BootConfig boot;     // refers to bytes that must outlive the machine
+  std::vector<DriveConfig> drives;  // virtio disks, at most kMaxDrives
+  std::optional<MacAddress> nic;    // a virtio network card
+  bool console = false;             // a virtio console
+  bool reboot = true;               // a reset starts the guest again; false: it ends the run
+  BootConfig boot;                  // refers to bytes that must outlive the machine
 };
 
 enum class MachineEnd : u8 { none, power_off, reset, debug_exit, triple_fault };
@@ -52,13 +67,16 @@ struct MachineDigest {
 // A machine at rest (Machine::run has just come to the present step), but for its RAM.
 struct MachineState {
   std::vector<u8> cpus, devices;
+  std::vector<DiskOverlay::Snapshot> disks;  // by drive
 };
 
 enum class MachineStop : u8 {
   until,     // clock().steps == until
   idle,      // every vCPU waits for an interrupt, and none is due now
-  observed,  // something that Engine::observe asked for: before it goes on, take it from Engine::observation()
+  observed,  // something that Engine::observe asked for: before it goes on, take it from
+             // Engine::observation()
   ended,
+  trouble,  // the host cannot give what a disk image holds: see trouble(); run() tries again
 };
 
 class Machine final : public Platform, private TimeSource {
@@ -86,8 +104,26 @@ class Machine final : public Platform, private TimeSource {
   void nmi_button() { bus_.pulse_nmi(); }
   void reset_button() { reset_pending_ = true; }
 
-  // Called with every byte that the guest transmits. Must not touch the machine.
+  std::size_t console_room() const { return console_ ? console_->room() : 0; }
+  void console_receive(u8 byte) {
+    if (console_) console_->receive(byte);
+  }
+  std::size_t frame_room() const { return nic_ ? nic_->room() : 0; }
+  void frame_receive(std::string_view frame) {
+    if (nic_) nic_->receive(frame);
+  }
+
+  // Called with every byte, or frame, that the guest transmits. Must not touch the machine.
   void on_serial(std::function<void(u8)> f) { serial_out_ = std::move(f); }
+  void on_console(std::function<void(u8)> f) { console_out_ = std::move(f); }
+  void on_frame(std::function<void(std::string_view)> f) { frame_out_ = std::move(f); }
+
+  // What made run() return `trouble`. The state is as it was before the request that needs the host.
+  const std::optional<Error>& trouble() const { return trouble_; }
+
+  // What was written to the disks: state like RAM, not part of save_devices().
+  unsigned drive_count() const { return static_cast<unsigned>(overlays_.size()); }
+  DiskOverlay& drive(unsigned i) { return *overlays_[i]; }
 
   MachineEnd end() const { return end_; }
   u32 exit_status() const { return exit_status_; }  // debug_exit: (value << 1) | 1
@@ -99,6 +135,7 @@ class Machine final : public Platform, private TimeSource {
   // Everything but RAM, as bytes (for digests, divergence reports, checkpoints).
   std::vector<u8> save_cpus() const;
   std::vector<u8> save_devices() const;
+  std::vector<DiskOverlay::Snapshot> save_disks();
   // Brings a machine of the same configuration into a saved state. Whatever its RAM held at that moment must
   // be put back through ram(), before or after. An error: these are not the bytes of such a machine, which is
   // then of no further use until another restore succeeds.
@@ -136,6 +173,7 @@ class Machine final : public Platform, private TimeSource {
   Status init(const EngineOptions& engine);
   Status power_on();
   void build_devices();
+  void build_pci_devices();
   void do_reset();
   // Hands vCPU `i` the signals that wait for it, and wakes it if something is due. Doing it twice is doing it
   // once.
@@ -175,7 +213,15 @@ class Machine final : public Platform, private TimeSource {
   std::unique_ptr<PciHost> pci_host_;
   std::unique_ptr<PciHostBridge> host_bridge_;
 
-  std::function<void(u8)> serial_out_;
+  std::unique_ptr<VirtioRng> rng_;
+  std::unique_ptr<VirtioConsole> console_;
+  std::unique_ptr<VirtioNet> nic_;
+  std::vector<std::unique_ptr<DiskOverlay>> overlays_;
+  std::vector<std::unique_ptr<VirtioBlk>> drives_;
+
+  std::function<void(u8)> serial_out_, console_out_;
+  std::function<void(std::string_view)> frame_out_;
+  std::optional<Error> trouble_;
   bool reset_pending_ = false;
   u64 resets_ = 0;
   MachineEnd end_ = MachineEnd::none;

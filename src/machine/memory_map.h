@@ -29,8 +29,11 @@ inline constexpr u64 kAcpiTablesSize = 124_KiB;
 inline constexpr u64 kAcpiNvsSize = 4_KiB;
 
 // --- Windows between 3 and 4 GiB.
-inline constexpr u64 kPciMmioStart = kMaxLowRam;  // BARs
+inline constexpr u64 kPciMmioStart = kMaxLowRam;  // BARs, but for the window of configuration space
 inline constexpr u64 kPciMmioEnd = 0xfec00000;    // exclusive
+inline constexpr u64 kEcamBase = 0xe0000000;      // PCI Express configuration space of bus 0
+inline constexpr u64 kEcamSize = 1_MiB;
+inline constexpr u64 kEcamEnd = kEcamBase + kEcamSize;
 inline constexpr u64 kIoapicBase = 0xfec00000;
 inline constexpr u64 kIoapicSize = 4_KiB;
 inline constexpr u64 kLapicBase = 0xfee00000;  // reset value of IA32_APIC_BASE
@@ -61,6 +64,11 @@ inline constexpr unsigned kSciIrq = 9;  // level-triggered, active high
 inline constexpr unsigned kIoapicInputs = 24;
 inline constexpr unsigned kPciGsiBase =
     16;  // INTA..INTD of slot 0; slot s, pin p is on kPciGsiBase + (s + p) % 4
+
+// --- PCI slots.
+inline constexpr unsigned kHostBridgeSlot = 0, kRngSlot = 1, kConsoleSlot = 2, kNicSlot = 3,
+                          kFirstDriveSlot = 4;
+inline constexpr unsigned kMaxDrives = 16;
 
 // SLP_TYP value in PM1a_CNT that means S5, soft off.
 inline constexpr u8 kSleepTypeS5 = 5;

@@ -5,13 +5,20 @@
 namespace deja {
 namespace {
 
+constexpr u8 kConsolePort = 1;
+
 struct Apply {
   Machine& machine;
 
   void operator()(const input::SerialBytes& x) const {
-    if (!has_port(x.port)) return;
-    for (const char c : x.bytes) machine.serial_receive(static_cast<u8>(c));
+    for (const char c : x.bytes) {
+      if (x.port == kConsolePort)
+        machine.console_receive(static_cast<u8>(c));
+      else if (has_port(x.port))
+        machine.serial_receive(static_cast<u8>(c));
+    }
   }
+  void operator()(const input::NetFrame& x) const { machine.frame_receive(x.bytes); }
   void operator()(const input::SerialBreak& x) const {
     if (has_port(x.port)) machine.serial_break();
   }

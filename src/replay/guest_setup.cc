@@ -1,20 +1,38 @@
 #include "replay/guest_setup.h"
 
+#include <charconv>
+
 namespace deja {
 namespace {
 
 // No guest has more RAM than this, so no file that is to be loaded into it can be larger.
 constexpr u64 kMaxFile = 16_GiB;
 
+Result<MacAddress> parse_mac(std::string_view text) {
+  MacAddress mac{};
+  bool ok = text.size() == 17;
+  for (std::size_t i = 0; ok && i < mac.size(); ++i) {
+    const char* at = text.data() + 3 * i;
+    ok = std::from_chars(at, at + 2, mac[i], 16).ptr == at + 2 && (i == 5 || at[2] == ':');
+  }
+  if (!ok || (mac[0] & 1)) return make_error("'{}' is not the address of a network card", text);
+  return mac;
+}
+
 BootFile boot_file(const LoadedFile& file) { return {file.path, file.bytes}; }
 
 }  // namespace
 
-Result<GuestFiles> read_guest_files(const std::string& kernel, const std::string& initrd) {
+Result<GuestFiles> read_guest_files(const std::string& kernel, const std::string& initrd,
+                                    const std::vector<DriveFile>& drives) {
   GuestFiles files;
   DEJA_ASSIGN(files.kernel, read_input_file("kernel", kernel, kMaxFile));
   if (!initrd.empty()) {
     DEJA_ASSIGN(files.initrd, read_input_file("initrd", initrd, kMaxFile));
+  }
+  for (const DriveFile& drive : drives) {
+    DEJA_ASSIGN(DiskImage image, open_disk_image(drive.path, drive.format));
+    files.drives.push_back(std::move(image));
   }
   return files;
 }
@@ -34,6 +52,15 @@ Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& 
       return make_error("machine option {}={} is not known to this version of deja", name, value);
     config.reboot = false;
   }
+  if (spec.drives.size() != files.drives.size())
+    return make_error("{} drives are described, and {} images are there", spec.drives.size(),
+                      files.drives.size());
+  for (std::size_t i = 0; i < spec.drives.size(); ++i)
+    config.drives.push_back({files.drives[i].content, spec.drives[i].read_only, spec.drives[i].serial});
+  if (!spec.nic_mac.empty()) {
+    DEJA_ASSIGN(config.nic, parse_mac(spec.nic_mac));
+  }
+  config.console = spec.console;
   if (spec.boot_mode == "bzimage")
     config.boot.mode = BootMode::bzimage;
   else if (spec.boot_mode != "vmlinux")

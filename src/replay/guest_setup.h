@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "disk/disk_image.h"
 #include "eventlog/manifest.h"
 #include "machine/input_files.h"
 #include "machine/machine.h"
@@ -15,10 +16,18 @@ namespace deja {
 struct GuestFiles {
   LoadedFile kernel;
   std::optional<LoadedFile> initrd;
+  std::vector<DiskImage> drives;
 };
 
-// Reads what the user named. `initrd` empty: none.
-Result<GuestFiles> read_guest_files(const std::string& kernel, const std::string& initrd);
+// A disk image as it is asked for.
+struct DriveFile {
+  std::string path;
+  std::string format;  // empty: found by looking
+};
+
+// Reads and opens what the user named. `initrd` empty: none.
+Result<GuestFiles> read_guest_files(const std::string& kernel, const std::string& initrd,
+                                    const std::vector<DriveFile>& drives);
 
 // Everything that makes the machine what it is, besides the files.
 struct GuestSetup {

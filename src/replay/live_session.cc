@@ -32,7 +32,9 @@ LiveSession::LiveSession(Machine& machine, InputSource& inputs, SerialOutput& ou
       sink_(sink),
       notify_(std::move(notify)),
       options_(options) {
-  machine_.on_serial([this](u8 byte) { text_.push_back(static_cast<char>(byte)); });
+  machine_.on_serial([this](u8 byte) { text_[0].push_back(static_cast<char>(byte)); });
+  machine_.on_console([this](u8 byte) { text_[1].push_back(static_cast<char>(byte)); });
+  machine_.on_frame([this](std::string_view frame) { output_.send_frame(frame); });
 }
 
 event::End LiveSession::run() {
@@ -57,7 +59,8 @@ event::End LiveSession::run() {
   }
 
   show_output();
-  if (sink_ && machine_.clock().steps > 0) take_digest();
+  // A machine that waits for the host is between two states.
+  if (sink_ && machine_.clock().steps > 0 && !machine_.trouble()) take_digest();
   return *end_;
 }
 
@@ -79,6 +82,7 @@ void LiveSession::run_slice() {
     // Halfway there each time: one slow slice (translation, a busy host) should not make the next ones tiny.
     slice_ = std::clamp((slice_ + fitting) / 2, kMinSlice, kMaxSlice);
   }
+  if (stop == MachineStop::trouble) return trouble(*machine_.trouble());
   if (machine_.clock().steps == next_digest_) {
     take_digest();
     next_digest_ += options_.digest_interval;
@@ -99,8 +103,7 @@ void LiveSession::idle() {
 
   const u64 deadline_host =
       timed ? static_cast<u64>(pace_ns_ - lead_aside_ns_ + static_cast<i64>(deadline)) : kNeverNs;
-  const std::array<std::size_t, 1> room{machine_.serial_room()};
-  const bool woken = inputs_.wait_until(std::min(deadline_host, next_progress_ns_), room);
+  const bool woken = inputs_.wait_until(std::min(deadline_host, next_progress_ns_), room());
   // A deadline that has come goes before an input that came with it.
   if (timed && deadline <= paced_now()) return warp(machine_.warp_to_deadline());
   if (woken) take_inputs();
@@ -135,9 +138,7 @@ void LiveSession::cut_idle() {
 
 void LiveSession::take_inputs() {
   next_poll_ns_ = clock_.monotonic_ns() + kMillisecond;
-  // While the machine stands still nothing reaches its serial ports; what is typed waits at the host.
-  const std::array<std::size_t, 1> room{standing_still() ? 0 : machine_.serial_room()};
-  for (const HostInput& input : inputs_.poll(room)) {
+  for (const HostInput& input : inputs_.poll(room())) {
     handle(input);
     if (end_) return;
   }
@@ -160,9 +161,20 @@ void LiveSession::handle(const HostInput& input) {
   if (reaches_machine(body)) {
     if (idle_ && !standing_still()) cut_idle();
     idle_ = false;
+    bring_to_rest(machine_);
+    if (machine_.trouble()) {
+      held_.push_back(input);
+      return trouble(*machine_.trouble());
+    }
   }
   log(body);
   apply_event(machine_, body);
+}
+
+InputRoom LiveSession::room() {
+  if (standing_still()) return {};
+  room_ = {machine_.serial_room(), machine_.console_room()};
+  return {room_, machine_.frame_room()};
 }
 
 // Host time that passes while the machine stands still is not made up for.
@@ -188,15 +200,16 @@ void LiveSession::hold() {
   if (end_) return;
   if (in_trouble_ && now >= next_retry_ns_) {
     next_retry_ns_ = now + kRetryNs;
-    if ((!sink_ || sink_->flush()) && output_.drain(0) && !output_.backlogged()) {
+    bring_to_rest(machine_);
+    if ((!sink_ || sink_->flush()) && output_.drain(0) && !output_.backlogged() && !machine_.trouble()) {
       in_trouble_ = false;
-      notify_("the host takes what is written again; the machine goes on");
+      notify_("the host does what is asked of it again; the machine goes on");
       go_on();
+      for (const HostInput& input : std::exchange(held_, {})) handle(input);
       return;
     }
   }
-  const std::array<std::size_t, 1> no_room{0};
-  inputs_.wait_until(wake, no_room);
+  inputs_.wait_until(wake, {});
   next_poll_ns_ = 0;
 }
 
@@ -215,9 +228,11 @@ void LiveSession::trouble(const Error& error) {
 }
 
 void LiveSession::show_output() {
-  if (text_.empty()) return;
-  output_.write(0, text_);
-  text_.clear();
+  for (u8 port = 0; port < text_.size(); ++port) {
+    if (text_[port].empty()) continue;
+    output_.write(port, text_[port]);
+    text_[port].clear();
+  }
 }
 
 void LiveSession::housekeeping() {
@@ -286,7 +301,7 @@ void LiveSession::watch_resets() {
 std::string LiveSession::status() {
   const Clock& clock = machine_.clock();
   const char* state = paused_       ? "paused"
-                      : in_trouble_ ? "paused: the host refuses to write"
+                      : in_trouble_ ? "paused: the host refuses to read or write"
                       : idle_       ? "idle"
                                     : "running";
   std::string text =

@@ -6,6 +6,7 @@
 // (or sleep longer) until both agree again.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <optional>
 #include <string>
@@ -70,6 +71,8 @@ class LiveSession {
   void warp(u64 ns);
   void take_inputs();
   void handle(const HostInput& input);
+  // While the machine stands still nothing reaches it; what is typed waits at the host.
+  InputRoom room();
   bool standing_still() const { return paused_ || in_trouble_; }
   void go_on();
   void watch_resets();
@@ -106,8 +109,10 @@ class LiveSession {
   i64 wall_minus_monotonic_ = 0;
   Step slice_ = 1000;  // steps that take about a millisecond; finds its size soon
   Step next_digest_ = kNeverStep;
-  std::string text_;   // from the guest, port 0, not yet handed on
-  bool idle_ = false;  // the machine said so, and neither input nor time has reached it since
+  std::array<std::string, 2> text_;  // from the guest, by port, not yet handed on
+  std::array<std::size_t, 2> room_{};
+  std::vector<HostInput> held_;  // came while the machine waited for the host to read a disk image
+  bool idle_ = false;            // the machine said so, and neither input nor time has reached it since
   u64 warps_ = 0;
   u64 digests_ = 0;
   u64 seen_resets_ = 0, stillborn_ = 0;

@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "base/log.h"
+#include "disk/image_hash.h"
 #include "inputs/host_inputs.h"
 #include "replay/build_info.h"
 
@@ -16,15 +17,57 @@ class RecordingSink final : public EventSink {
  public:
   explicit RecordingSink(RecordingWriter& writer) : writer_(writer) {}
   Status append(const LogEvent& event) override { return writer_.append(event); }
-  Status tick() override { return writer_.tick(); }
+  Status tick() override {
+    DEJA_TRY(writer_.tick());
+    for (Hash& h : hashes_)
+      if (h.running && h.running->done()) DEJA_TRY(take(h));
+    return {};
+  }
   Status flush() override { return writer_.flush(); }
   std::string describe() const override {
     return fmt::format("{}, log of {} bytes", writer_.dir().string(), writer_.log_bytes());
   }
 
+  // Starts to hash the images whose content is not known yet. From here on there are threads.
+  void hash_images() {
+    for (const RecordedFile& f : writer_.manifest().inputs)
+      if (f.sha256.empty()) hashes_.push_back({f.role, std::make_unique<BackgroundHash>(f.original_path)});
+  }
+  // Waits for them; an error says which image was changed meanwhile.
+  Status finish_hashes() {
+    for (Hash& h : hashes_)
+      if (h.running) DEJA_TRY(take(h));
+    return image_status_;
+  }
+
  private:
+  struct Hash {
+    std::string role;
+    std::unique_ptr<BackgroundHash> running;
+  };
+  Status take(Hash& h) {
+    Result<std::string> sha256 = h.running->take();
+    h.running.reset();
+    if (sha256) return writer_.set_input_hash(h.role, *sha256);
+    image_status_ = sha256.error();
+    return {};
+  }
+
   RecordingWriter& writer_;
+  std::vector<Hash> hashes_;
+  Status image_status_;
 };
+
+// Has nobody touched the images since they were opened?
+Status check_unchanged(const std::vector<DiskImage>& drives) {
+  for (const DiskImage& image : drives) {
+    DEJA_ASSIGN(const HostFile file, HostFile::open(image.path));
+    DEJA_ASSIGN(const std::string identity, file.identity());
+    if (identity != image.identity)
+      return make_error("disk image '{}': was changed or replaced while it was in use", image.path);
+  }
+  return {};
+}
 
 Result<std::unique_ptr<RecordingWriter>> start_recording(const std::filesystem::path& dir,
                                                          const SessionRequest& request,
@@ -45,6 +88,8 @@ Result<std::unique_ptr<RecordingWriter>> start_recording(const std::filesystem::
                 add_input(dir, "initrd", files.initrd->path, files.initrd->bytes, storage));
     manifest.inputs.push_back(std::move(initrd));
   }
+  for (std::size_t i = 0; i < files.drives.size(); ++i)
+    manifest.inputs.push_back(add_drive(fmt::format("drive{}", i), files.drives[i]));
   return RecordingWriter::create(dir, std::move(manifest), clock);
 }
 
@@ -64,9 +109,11 @@ class UnlessStarted {
 
 }  // namespace
 
-Result<SessionReport> run_session(const SessionRequest& request, HostClock& clock) {
+Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   // First everything that a wrong option or file makes fail, so that nothing is left behind then.
-  DEJA_ASSIGN(const GuestFiles files, read_guest_files(request.kernel, request.initrd));
+  DEJA_ASSIGN(const GuestFiles files, read_guest_files(request.kernel, request.initrd, request.drives));
+  for (std::size_t i = 0; i < files.drives.size(); ++i)
+    request.setup.spec.drives[i].format = files.drives[i].format;
   DEJA_ASSIGN(const MachineConfig config, machine_config(request.setup, files));
   DEJA_ASSIGN(const std::unique_ptr<Machine> machine, Machine::create(config, request.engine));
 
@@ -80,6 +127,7 @@ Result<SessionReport> run_session(const SessionRequest& request, HostClock& cloc
   HostInputsConfig inputs_config;
   inputs_config.serial = request.serial;
   inputs_config.monitor_socket = request.monitor_socket;
+  inputs_config.nic = request.nic;
   if (request.recording) {
     DEJA_ASSIGN(writer, start_recording(dir, request, files, clock));
     sink.emplace(*writer);
@@ -87,6 +135,7 @@ Result<SessionReport> run_session(const SessionRequest& request, HostClock& cloc
   }
   DEJA_ASSIGN(const std::unique_ptr<HostInputs> inputs, HostInputs::create(std::move(inputs_config), clock));
   cleanup.started();
+  if (sink) sink->hash_images();
 
   const bool stdio = std::any_of(request.serial.begin(), request.serial.end(),
                                  [](const SerialConfig& s) { return s.kind == SerialConfig::Kind::stdio; });
@@ -107,6 +156,9 @@ Result<SessionReport> run_session(const SessionRequest& request, HostClock& cloc
   report.counters = machine->engine().counters();
   report.recording = dir;
   if (writer) {
+    Status images = sink->finish_hashes();
+    if (images) images = check_unchanged(files.drives);
+    if (!images) report.image_error = images.error();
     EndInfo info;
     info.end = report.end;
     info.final_step = report.steps;

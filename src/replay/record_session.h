@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "eventlog/recording.h"
+#include "inputs/nic_config.h"
 #include "inputs/serial_config.h"
 #include "replay/guest_setup.h"
 #include "replay/live_session.h"
@@ -22,8 +23,11 @@ struct RecordingRequest {
 struct SessionRequest {
   GuestSetup setup;
   std::string kernel, initrd;  // paths; no initrd: empty
+  // The drives' images, in order; their formats go into setup.spec once they are known.
+  std::vector<DriveFile> drives;
+  NicConfig nic;
   EngineOptions engine;
-  std::vector<SerialConfig> serial;           // by port
+  std::vector<SerialConfig> serial;           // by port; the virtio console, if there is one, is the last
   std::optional<std::string> monitor_socket;  // a recording has one of its own besides
   std::optional<RecordingRequest> recording;  // absent: the run is not recorded
 };
@@ -39,9 +43,11 @@ struct SessionReport {
   std::filesystem::path recording;  // empty: none
   // The session ended, but the recording could not be closed: it is as complete as its last flush.
   std::optional<Error> recording_error;
+  // A disk image was changed while it was in use: the recording cannot be replayed.
+  std::optional<Error> image_error;
 };
 
 // Runs until the guest or the user ends it. An error means that nothing ran.
-Result<SessionReport> run_session(const SessionRequest& request, HostClock& clock);
+Result<SessionReport> run_session(SessionRequest request, HostClock& clock);
 
 }  // namespace deja

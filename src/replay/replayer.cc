@@ -32,18 +32,30 @@ Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
         recording_.dir.string(), m.machine_version, kMachineBehaviour, m.build);
   }
   std::string kernel, initrd;
+  std::vector<DriveFile> drives;
   for (const RecordedFile& input : m.inputs) {
     DEJA_ASSIGN(const std::filesystem::path path, find_input(recording_.dir, input));
     if (input.role == "kernel") kernel = path.string();
     if (input.role == "initrd") initrd = path.string();
+    if (input.role == fmt::format("drive{}", drives.size()) && drives.size() < m.machine.drives.size())
+      drives.push_back({path.string(), m.machine.drives[drives.size()].format});
   }
   if (kernel.empty()) return make_error("{}: the manifest names no kernel", recording_.dir.string());
-  DEJA_ASSIGN(files_, read_guest_files(kernel, initrd));
+  DEJA_ASSIGN(files_, read_guest_files(kernel, initrd, drives));
   const GuestSetup setup{m.machine, m.rtc_base_unix_seconds, m.rng_seed};
   DEJA_ASSIGN(const MachineConfig config, machine_config(setup, files_));
   DEJA_ASSIGN(machine_, Machine::create(config, engine));
   hooks_ = std::move(hooks);
-  if (hooks_.output) machine_->on_serial([this](u8 byte) { text_.push_back(static_cast<char>(byte)); });
+  if (hooks_.output) {
+    const auto keep = [this](u8 byte) { text_.push_back(static_cast<char>(byte)); };
+    // Where the recorded session had its terminal.
+    const auto& serial = m.machine.serial;
+    if (m.machine.console && serial.size() > 1 && serial[1] == "stdio")
+      machine_->on_console(keep);
+    else
+      machine_->on_serial(keep);
+  }
+  if (hooks_.frame) machine_->on_frame(hooks_.frame);
   return {};
 }
 
@@ -51,7 +63,7 @@ u64 Replayer::instructions() { return instructions_retired(*machine_, warps_) - 
 
 Replayer::Point Replayer::save() {
   bring_to_rest(*machine_);
-  return {{machine_->save_cpus(), machine_->save_devices()},
+  return {{machine_->save_cpus(), machine_->save_devices(), machine_->save_disks()},
           recording_.log.cursor(),
           warps_,
           deliveries_before_ + machine_->engine().counters().faults,
@@ -87,6 +99,7 @@ Replayer::Stop Replayer::drive(Step target) {
     const MachineStop stop = machine_->run(std::min(target, step() + kChunk));
     show_output();
     if (hooks_.pace) hooks_.pace(machine_->now());
+    if (stop == MachineStop::trouble) return Stop::diverged;  // which run_to() tells apart
     if (stop == MachineStop::observed) return Stop::observed;
     if (stop == MachineStop::ended && step() < target) {
       diverge("the machine ended here; in the recording it went on");
@@ -106,8 +119,11 @@ Replayer::Stop Replayer::drive(Step target) {
 }
 
 bool Replayer::apply(const LogEvent& event) {
-  if (const auto* cut = std::get_if<event::IdleCut>(&event.body)) {
+  if (reaches_machine(event.body) || std::holds_alternative<event::Digest>(event.body)) {
     bring_to_rest(*machine_);
+    if (machine_->trouble()) return false;
+  }
+  if (const auto* cut = std::get_if<event::IdleCut>(&event.body)) {
     const VtimeNs now = machine_->now();
     if (cut->warp_ns > kLongestNs || now + cut->warp_ns > kLongestNs)
       return diverge(fmt::format("the recorded sleep of {} ns is longer than any", cut->warp_ns));
@@ -121,7 +137,6 @@ bool Replayer::apply(const LogEvent& event) {
   }
   if (const auto* recorded = std::get_if<event::Digest>(&event.body)) {
     if (!check_digests_) return true;
-    bring_to_rest(*machine_);
     const MachineDigest expected{recorded->cpu, recorded->ram, recorded->devices};
     const MachineDigest got = machine_->digest();
     ++digests_checked_;
@@ -145,6 +160,12 @@ bool Replayer::apply(const LogEvent& event) {
 }
 
 Result<Replayer::Stop> Replayer::run_to(Step target) {
+  Result<Stop> stop = follow_log(target);
+  if (machine_->trouble()) return *machine_->trouble();
+  return stop;
+}
+
+Result<Replayer::Stop> Replayer::follow_log(Step target) {
   while (!divergence_) {
     auto peeked = recording_.log.peek();
     if (!peeked) {

@@ -31,6 +31,7 @@ class Replayer {
  public:
   struct Hooks {
     std::function<void(std::string_view)> output;  // what the guest sends on COM1
+    std::function<void(std::string_view)> frame;   // a frame that the guest sends; must not touch the machine
     std::function<void(VtimeNs)> pace;             // called before virtual time passes `VtimeNs`; may sleep
   };
 
@@ -74,6 +75,7 @@ class Replayer {
  private:
   explicit Replayer(Recording recording) : recording_(std::move(recording)) {}
   Status init(const EngineOptions& engine, Hooks hooks);
+  Result<Stop> follow_log(Step target);
   // Lets the machine run to `step`.
   Stop drive(Step step);
   bool apply(const LogEvent& event);

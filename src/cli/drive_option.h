@@ -1,0 +1,19 @@
+// `--drive` as on QEMU's command line.
+#pragma once
+
+#include <string_view>
+
+#include "replay/guest_setup.h"
+
+namespace deja {
+
+struct DriveOption {
+  DriveFile file;
+  DriveSpec spec;  // the format is known once the image is open
+};
+
+// "file=PATH[,if=virtio][,format=raw|qcow2][,readonly[=on|off]][,serial=TEXT]"; a comma in PATH is written
+// twice. `index`: of the drive, for its name.
+Result<DriveOption> parse_drive(std::string_view text, std::size_t index);
+
+}  // namespace deja

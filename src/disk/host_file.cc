@@ -1,0 +1,49 @@
+#include "disk/host_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace deja {
+
+Result<HostFile> HostFile::open(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (fd < 0) return make_error("disk image '{}': {}", path, std::strerror(errno));
+  HostFile file(path, fd, 0);
+  struct stat st {};
+  if (::fstat(fd, &st) != 0) return make_error("disk image '{}': {}", path, std::strerror(errno));
+  if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+    return make_error("disk image '{}': is neither a file nor a block device", path);
+  const off_t end = S_ISBLK(st.st_mode) ? ::lseek(fd, 0, SEEK_END) : st.st_size;
+  if (end < 0) return make_error("disk image '{}': {}", path, std::strerror(errno));
+  file.size_ = static_cast<u64>(end);
+  return file;
+}
+
+HostFile::~HostFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Status HostFile::read(u64 offset, std::span<u8> out) const {
+  while (!out.empty()) {
+    const ssize_t n = ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return make_error("disk image '{}': byte {}: {}", path_, offset, std::strerror(errno));
+    if (n == 0)
+      return make_error("disk image '{}': ends at byte {}; it was cut while it was in use", path_, offset);
+    offset += static_cast<u64>(n);
+    out = out.subspan(static_cast<std::size_t>(n));
+  }
+  return {};
+}
+
+Result<std::string> HostFile::identity() const {
+  struct stat st {};
+  if (::fstat(fd_, &st) != 0) return make_error("disk image '{}': {}", path_, std::strerror(errno));
+  return fmt::format("{}-{}-{}{:09}-{}", st.st_dev, st.st_ino, st.st_ctim.tv_sec, st.st_ctim.tv_nsec, size_);
+}
+
+}  // namespace deja

@@ -1,0 +1,36 @@
+// A file of the host that is only read: a disk image. It is never locked, written or mapped.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "base/types.h"
+
+namespace deja {
+
+class HostFile {
+ public:
+  // A regular file or a block device. Errors name the path.
+  static Result<HostFile> open(const std::string& path);
+  HostFile(HostFile&& o) noexcept : path_(std::move(o.path_)), fd_(o.fd_), size_(o.size_) { o.fd_ = -1; }
+  HostFile& operator=(HostFile&&) = delete;
+  ~HostFile();
+
+  const std::string& path() const { return path_; }
+  u64 size() const { return size_; }
+  // Exactly as many bytes as asked for; an error also where the file ends before.
+  Status read(u64 offset, std::span<u8> out) const;
+
+  // What tells whether the file is still the same one with the same content, as far as the host's file system
+  // knows: "device-inode-ctime-size", the time in nanoseconds.
+  Result<std::string> identity() const;
+
+ private:
+  HostFile(std::string path, int fd, u64 size) : path_(std::move(path)), fd_(fd), size_(size) {}
+  std::string path_;
+  int fd_;
+  u64 size_;
+};
+
+}  // namespace deja

@@ -1,0 +1,39 @@
+// By what a disk image is known: the SHA-256 of its file. Large images take seconds, so the result is
+// remembered for as long as the file system says that the file is the same (device, inode, ctime, size), and
+// a recording starts before it is known.
+#pragma once
+
+#include <atomic>
+#include <optional>
+#include <string>
+#include <thread>
+
+#include "base/result.h"
+#include "disk/host_file.h"
+
+namespace deja {
+
+// From the cache alone; nullopt when it is not there.
+std::optional<std::string> cached_image_sha256(const std::string& identity);
+
+// 64 lower-case hexadecimal digits. An error also when the file changes meanwhile. `stop` ends it early.
+Result<std::string> image_sha256(const HostFile& file, const std::atomic<bool>* stop = nullptr);
+
+// The same on a thread of its own, which touches nothing but the file.
+class BackgroundHash {
+ public:
+  explicit BackgroundHash(std::string path);
+  ~BackgroundHash();  // gives up if not done
+  BackgroundHash(const BackgroundHash&) = delete;
+
+  bool done() const { return done_; }
+  // Waits for the end; once.
+  Result<std::string> take();
+
+ private:
+  std::atomic<bool> stop_ = false, done_ = false;
+  std::optional<Result<std::string>> result_;
+  std::thread thread_;
+};
+
+}  // namespace deja

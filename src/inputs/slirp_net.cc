@@ -1,0 +1,181 @@
+#include "inputs/slirp_net.h"
+
+#include <arpa/inet.h>
+#include <slirp/libslirp.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/log.h"
+
+namespace deja {
+namespace {
+
+constexpr u64 kMillisecond = 1'000'000;
+// A guest that takes nothing loses frames, as behind a switch; TCP sends them again.
+constexpr std::size_t kMostWaiting = 512;
+
+short to_poll(int events) {
+  short out = 0;
+  if (events & SLIRP_POLL_IN) out |= POLLIN;
+  if (events & SLIRP_POLL_OUT) out |= POLLOUT;
+  if (events & SLIRP_POLL_PRI) out |= POLLPRI;
+  return out;
+}
+
+int from_poll(short events) {
+  int out = 0;
+  if (events & POLLIN) out |= SLIRP_POLL_IN;
+  if (events & POLLOUT) out |= SLIRP_POLL_OUT;
+  if (events & POLLPRI) out |= SLIRP_POLL_PRI;
+  if (events & POLLERR) out |= SLIRP_POLL_ERR;
+  if (events & POLLHUP) out |= SLIRP_POLL_HUP;
+  return out;
+}
+
+in_addr ipv4(const char* text) {
+  in_addr a{};
+  inet_pton(AF_INET, text, &a);
+  return a;
+}
+
+}  // namespace
+
+struct SlirpNet::Timer {
+  SlirpTimerCb callback;
+  void* opaque;
+  u64 due_ns = kNeverNs;  // of the host's monotonic clock
+};
+
+struct SlirpNet::Callbacks {
+  static SlirpNet& self(void* opaque) { return *static_cast<SlirpNet*>(opaque); }
+
+  static ssize_t send_packet(const void* data, size_t size, void* opaque) {
+    auto& frames = self(opaque).frames_;
+    if (frames.size() < kMostWaiting) frames.emplace_back(static_cast<const char*>(data), size);
+    return static_cast<ssize_t>(size);
+  }
+  static void guest_error(const char* message, void*) { log_info("net", "the guest: {}", message); }
+  static int64_t clock_get_ns(void* opaque) {
+    return static_cast<int64_t>(self(opaque).clock_.monotonic_ns());
+  }
+  static void* timer_new(SlirpTimerCb callback, void* callback_opaque, void* opaque) {
+    auto& timers = self(opaque).timers_;
+    timers.push_back(std::make_unique<Timer>(Timer{callback, callback_opaque}));
+    return timers.back().get();
+  }
+  static void timer_free(void* timer, void* opaque) {
+    std::erase_if(self(opaque).timers_, [&](const auto& t) { return t.get() == timer; });
+  }
+  static void timer_mod(void* timer, int64_t expire_ms, void*) {
+    static_cast<Timer*>(timer)->due_ns = static_cast<u64>(std::max<int64_t>(expire_ms, 0)) * kMillisecond;
+  }
+  // Descriptors are asked for before each poll(2).
+  static void ignore_fd(int, void*) {}
+  static void notify(void*) {}
+
+  static int add_poll(int fd, int events, void* opaque) {
+    self(opaque).polled_->add(fd, to_poll(events));
+    return fd;
+  }
+  struct Ready {
+    const PollSet& set;
+  };
+  static int get_revents(int fd, void* opaque) {
+    return from_poll(static_cast<Ready*>(opaque)->set.events(fd));
+  }
+};
+
+Result<std::unique_ptr<SlirpNet>> SlirpNet::create(const NicConfig& config, HostClock& clock) {
+  static constexpr SlirpCb kCallbacks{
+      .send_packet = Callbacks::send_packet,
+      .guest_error = Callbacks::guest_error,
+      .clock_get_ns = Callbacks::clock_get_ns,
+      .timer_new = Callbacks::timer_new,
+      .timer_free = Callbacks::timer_free,
+      .timer_mod = Callbacks::timer_mod,
+      .register_poll_fd = Callbacks::ignore_fd,
+      .unregister_poll_fd = Callbacks::ignore_fd,
+      .notify = Callbacks::notify,
+  };
+  std::unique_ptr<SlirpNet> net(new SlirpNet(clock));
+  SlirpConfig c{};
+  c.version = 1;
+  c.restricted = config.restricted;
+  c.in_enabled = true;
+  c.vnetwork = ipv4("10.0.2.0");
+  c.vnetmask = ipv4("255.255.255.0");
+  c.vhost = ipv4("10.0.2.2");
+  c.vdhcp_start = ipv4("10.0.2.15");
+  c.vnameserver = ipv4("10.0.2.3");
+  c.vhostname = "deja";
+  net->slirp_ = slirp_new(&c, &kCallbacks, net.get());
+  if (!net->slirp_) return make_error("-nic user: libslirp does not start");
+  for (const HostForward& f : config.forwards) {
+    in_addr host = ipv4("127.0.0.1"), guest{};
+    const auto parse = [&](const std::string& text, in_addr* out) {
+      return text.empty() || inet_pton(AF_INET, text.c_str(), out) == 1;
+    };
+    if (!parse(f.host_address, &host))
+      return make_error("-nic hostfwd: '{}' is not an IPv4 address", f.host_address);
+    if (!parse(f.guest_address, &guest))
+      return make_error("-nic hostfwd: '{}' is not an IPv4 address", f.guest_address);
+    if (slirp_add_hostfwd(net->slirp_, f.udp, host, static_cast<int>(f.host_port), guest,
+                          static_cast<int>(f.guest_port)) != 0) {
+      const int error = errno;
+      return make_error("-nic hostfwd: cannot listen on {} port {} of the host: {}{}", f.udp ? "UDP" : "TCP",
+                        f.host_port, std::strerror(error),
+                        error == EADDRINUSE ? "; another program has it, choose another port" : "");
+    }
+  }
+  return net;
+}
+
+SlirpNet::SlirpNet(HostClock& clock) : clock_(clock) {}
+
+SlirpNet::~SlirpNet() {
+  if (slirp_) slirp_cleanup(slirp_);
+}
+
+void SlirpNet::send(std::string_view frame) {
+  slirp_input(slirp_, reinterpret_cast<const u8*>(frame.data()), static_cast<int>(frame.size()));
+}
+
+std::string SlirpNet::take() {
+  std::string frame = std::move(frames_.front());
+  frames_.pop_front();
+  return frame;
+}
+
+u64 SlirpNet::add_to(PollSet& set) {
+  polled_ = &set;
+  u32 timeout_ms = ~u32{0};
+  slirp_pollfds_fill(slirp_, &timeout_ms, Callbacks::add_poll, this);
+  polled_ = nullptr;
+  u64 wait = timeout_ms == ~u32{0} ? kNeverNs : u64{timeout_ms} * kMillisecond;
+  const u64 now = clock_.monotonic_ns();
+  for (const auto& t : timers_)
+    if (t->due_ns != kNeverNs) wait = std::min(wait, t->due_ns > now ? t->due_ns - now : 0);
+  return wait;
+}
+
+void SlirpNet::service(const PollSet& set) {
+  Callbacks::Ready ready{set};
+  slirp_pollfds_poll(slirp_, 0, Callbacks::get_revents, &ready);
+  run_timers();
+}
+
+void SlirpNet::run_timers() {
+  const u64 now = clock_.monotonic_ns();
+  // A callback may make and free timers: the list is looked through anew after each.
+  while (true) {
+    const auto due =
+        std::find_if(timers_.begin(), timers_.end(), [&](const auto& t) { return t->due_ns <= now; });
+    if (due == timers_.end()) return;
+    (*due)->due_ns = kNeverNs;
+    (*due)->callback((*due)->opaque);
+  }
+}
+
+}  // namespace deja
