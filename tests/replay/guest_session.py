@@ -20,10 +20,10 @@ TIMEOUT = 300
 class Recorder:
     """`deja record` of the demo guest with pipes for a terminal."""
 
-    def __init__(self, recording, append="console=ttyS0", options=(), **popen):
+    def __init__(self, recording, append="console=ttyS0", options=(), kernel=KERNEL, initrd=INITRD, **popen):
         self.output = b""
         self.process = subprocess.Popen(
-            [DEJA, "record", "-o", str(recording.with_suffix("")), "-m", "256M", "--kernel", KERNEL, "--initrd", INITRD,
+            [DEJA, "record", "-o", str(recording.with_suffix("")), "-m", "256M", "--kernel", kernel, "--initrd", initrd,
              "--append", append, *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen)
 

@@ -1,0 +1,127 @@
+"""Disks, network, console and entropy with Debian's kernel and drivers: recorded, and replayed without any of them."""
+import functools
+import hashlib
+import http.server
+import os
+import random
+import socket
+import subprocess
+import threading
+import unittest
+from pathlib import Path
+
+from guest_session import PROMPT, Recorder, ReplayTest, deja
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@functools.cache
+def devices_guest():
+    """The demo guest with drivers."""
+    lines = subprocess.run([ROOT / "dev", "guest", "--devices"], check=True, capture_output=True, text=True).stdout
+    return dict(line.split("=", 1) for line in lines.splitlines())
+
+
+class Devices(ReplayTest):
+    def start(self, *options):
+        guest = devices_guest()
+        recorder = Recorder(self.recording, options=options, kernel=guest["kernel"], initrd=guest["initrd"])
+        self.addCleanup(recorder.process.kill)
+        at = recorder.expect(PROMPT)
+        recorder.type("drivers; echo loa''ded\n")
+        return recorder, recorder.expect(b"loaded", at)
+
+    def image(self, name="disk.raw", size=1 << 20):
+        path = self.folder / name
+        path.write_bytes(random.Random(name).randbytes(size))
+        return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def power_off(self, recorder):
+        recorder.type("poweroff -f\n")
+        status, messages = recorder.finish()
+        self.assertEqual(status, 0, messages)
+
+    def test_a_disk_is_read_written_and_left_alone(self):
+        path, digest = self.image()
+        recorder, at = self.start("-drive", f"file={path},if=virtio,format=raw")
+        recorder.type("sha256sum /dev/vda\n")
+        at = recorder.expect(digest.encode(), at)
+        recorder.type("echo over''written | dd of=/dev/vda bs=512 seek=7 conv=notrunc 2>/dev/null; sync\n")
+        recorder.type("echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/vda bs=512 skip=7 count=1 2>/dev/null | head -c 11\n")
+        recorder.expect(b"overwritten", at)
+        self.power_off(recorder)
+        self.assertEqual(hashlib.sha256(path.read_bytes()).hexdigest(), digest, "the image is never written")
+        self.assert_identical()
+        self.assert_identical("--chaos-engine", 3)
+
+    def test_a_changed_image_is_refused_and_the_same_content_is_not(self):
+        path, _ = self.image()
+        recorder, _ = self.start("-drive", f"file={path},if=virtio")
+        self.power_off(recorder)
+        content = path.read_bytes()
+        path.write_bytes(b"x" + content[1:])
+        self.assert_clean_error(deja("verify", self.recording), "disk.raw", "not the one that was recorded")
+        path.unlink()
+        self.assert_clean_error(deja("verify", self.recording), "drive0", "missing")
+        path.write_bytes(content)
+        self.assert_identical()
+
+    def test_a_read_only_disk_refuses_writes(self):
+        path, _ = self.image()
+        recorder, at = self.start("-drive", f"file={path},if=virtio,readonly")
+        recorder.type("blockdev --getro /dev/vda; echo x | dd of=/dev/vda 2>&1 | head -1\n")
+        recorder.expect(b"Operation not permitted", at)
+        self.power_off(recorder)
+        self.assert_identical()
+
+    def test_http_both_ways_is_replayed_without_a_network(self):
+        served = self.folder / "served"
+        served.mkdir()
+        data = random.Random(1).randbytes(300_000)
+        (served / "file").write_bytes(data)
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=served)
+        handler.log_message = lambda *_: None
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        recorder, at = self.start("-nic", f"user,hostfwd=tcp::{port}-:7")
+        recorder.type("ip link set eth0 up; udhcpc -q -i eth0 2>/dev/null; ip addr show eth0\n")
+        at = recorder.expect(b"inet 10.0.2.15/24", at)
+        recorder.type(f"wget -q -O - http://10.0.2.2:{server.server_port}/file | sha256sum\n")
+        at = recorder.expect(hashlib.sha256(data).hexdigest().encode(), at)
+        recorder.type("nc -l -p 7 -e /bin/cat & sleep 1; echo list''ening\n")
+        at = recorder.expect(b"listening", at)
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(b"through the forwarded port\n")
+            self.assertEqual(connection.makefile("rb").readline(), b"through the forwarded port\n")
+        self.power_off(recorder)
+        server.shutdown()
+        self.assert_identical()
+        self.assert_identical("--chaos-engine", 5)
+
+    def test_a_forwarded_port_in_use_is_named(self):
+        guest = devices_guest()
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            done = deja("run", "--kernel", guest["kernel"], "-nic", f"user,hostfwd=tcp::{port}-:22")
+        self.assert_clean_error(done, f"port {port}", "in use")
+        self.assertFalse(os.path.exists(self.recording))
+
+    def test_console_and_entropy(self):
+        log = self.folder / "console"
+        recorder, at = self.start("--console", f"file:{log}", "--rng-seed", "0123")
+        recorder.type("head -c 8 /dev/hwrng | od -An -tx1; echo from the guest >/dev/hvc0; sleep 1\n")
+        recorder.expect(PROMPT, at)
+        self.power_off(recorder)
+        self.assertIn("from the guest", log.read_text())
+        self.assert_identical()
+
+
+if __name__ == "__main__":
+    unittest.main()
