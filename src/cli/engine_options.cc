@@ -1,10 +1,24 @@
 #include "cli/engine_options.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <charconv>
+#include <iterator>
 
 #include "base/log.h"
 
 namespace deja {
+namespace {
+
+// "no-link, no-inline-tlb, …"
+std::string switch_names() {
+  std::string names;
+  for (const EngineSwitch& s : kEngineSwitches) names += fmt::format("no-{}, ", s.name);
+  return names + "max-insns=N";
+}
+
+}  // namespace
 
 void EngineArguments::add_to(CLI::App& app) {
   const std::string group = "Engine (never visible to the guest)";
@@ -14,11 +28,10 @@ void EngineArguments::add_to(CLI::App& app) {
              "disturb everything that must not matter, from this seed: caches, block sizes, optimisations, "
              "scratch registers, undefined flags")
           ->group(group);
-  app.add_option("--engine", engine,
-                 "list of: no-link, no-inline-tlb, no-inline-jumps, no-quick, max-insns=N (1 to 64)")
-      ->group(group);
+  app.add_option("--engine", engine, fmt::format("list of: {} (1 to 64)", switch_names()))->group(group);
   app.add_option("--log", log,
-                 "show records of these categories on standard error: guest,devices,machine,… or all")
+                 "show records of these categories on standard error: guest,devices,machine,… or all; "
+                 "translate:block=ADDR shows how the code at this linear address is translated")
       ->group(group);
   app.add_flag("--stats", stats, "print the engine's counters at the end")->group(group);
 }
@@ -29,14 +42,11 @@ Status parse_engine_list(std::string_view text, EngineOptions* options) {
     const auto comma = text.find(',');
     const std::string_view item = text.substr(0, comma);
     text = comma == std::string_view::npos ? "" : text.substr(comma + 1);
-    if (item == "no-link") {
-      options->translate.link = false;
-    } else if (item == "no-inline-tlb") {
-      options->translate.inline_tlb = false;
-    } else if (item == "no-inline-jumps") {
-      options->translate.inline_jumps = false;
-    } else if (item == "no-quick") {
-      options->translate.quick = false;
+    const auto named = std::find_if(std::begin(kEngineSwitches), std::end(kEngineSwitches), [&](const EngineSwitch& s) {
+      return item.starts_with("no-") && item.substr(3) == s.name;
+    });
+    if (named != std::end(kEngineSwitches)) {
+      options->translate.*named->on = false;
     } else if (item.starts_with(kMaxInsns)) {
       const std::string_view digits = item.substr(kMaxInsns.size());
       unsigned n = 0;
@@ -45,7 +55,7 @@ Status parse_engine_list(std::string_view text, EngineOptions* options) {
         return make_error("--engine {}: max-insns is 1 to 64", item);
       options->translate.max_insns = n;
     } else {
-      return make_error("--engine {}: there are no-link, no-inline-tlb, no-inline-jumps, no-quick, max-insns=N", item);
+      return make_error("--engine {}: there are {}", item, switch_names());
     }
   }
   return {};
@@ -56,7 +66,20 @@ Result<EngineOptions> EngineArguments::apply() const {
   DEJA_TRY(parse_engine_list(engine, &options));
   options.chaos.enabled = chaos->count() > 0;
   options.chaos.seed = chaos_seed;
-  if (!log.empty() && !log_enable(log)) return make_error("--log {}: a category is empty", log);
+  std::string categories = log;
+  constexpr std::string_view kListBlock = "translate:block=";
+  if (const auto at = log.find(kListBlock); at != std::string::npos) {
+    const auto end = std::min(log.find(',', at), log.size());
+    std::string_view digits = std::string_view(log).substr(at + kListBlock.size(), end - at - kListBlock.size());
+    if (digits.starts_with("0x")) digits.remove_prefix(2);
+    u64 address = 0;
+    const auto [rest, error] = std::from_chars(digits.data(), digits.data() + digits.size(), address, 16);
+    if (error != std::errc() || rest != digits.data() + digits.size())
+      return make_error("--log {}: block= takes a hexadecimal address", log);
+    options.list_block = address;
+    categories.replace(at, end - at, "translate");
+  }
+  if (!log.empty() && !log_enable(categories)) return make_error("--log {}: a category is empty", log);
   return options;
 }
 

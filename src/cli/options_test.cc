@@ -69,7 +69,12 @@ TEST(EngineList, Parses) {
   EXPECT_FALSE(o.translate.inline_tlb);
   EXPECT_TRUE(o.translate.inline_jumps);
   EXPECT_EQ(o.translate.max_insns, 1u);
-  for (const char* bad : {"x", "max-insns=0", "max-insns=65", "max-insns=", "no-link,,"})
+  for (const EngineSwitch& s : kEngineSwitches) {
+    EngineOptions one;
+    EXPECT_TRUE(parse_engine_list(std::string("no-") + s.name, &one).ok()) << s.name;
+    EXPECT_FALSE(one.translate.*s.on) << s.name;
+  }
+  for (const char* bad : {"x", "link", "no-", "max-insns=0", "max-insns=65", "max-insns=", "no-link,,"})
     EXPECT_FALSE(parse_engine_list(bad, &o).ok()) << bad;
 }
 

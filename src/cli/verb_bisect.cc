@@ -16,7 +16,7 @@ namespace {
 EngineOptions plainest_engine() {
   EngineOptions o;
   o.translate.max_insns = 1;
-  o.translate.link = o.translate.inline_tlb = o.translate.inline_jumps = false;
+  for (const EngineSwitch& s : kEngineSwitches) o.translate.*s.on = false;
   return o;
 }
 
@@ -24,6 +24,22 @@ bool is_default(const EngineOptions& o) { return engine_arguments(o).empty(); }
 
 std::string name_of(const EngineOptions& o) {
   return is_default(o) ? "the default engine" : engine_arguments(o);
+}
+
+// The optimisations without which the replay does not differ: the translator's mistake is likely there.
+Result<std::string> switches_at_fault(const ReplayRequest& request, HostClock& clock) {
+  std::string found;
+  for (const EngineSwitch& s : kEngineSwitches) {
+    ReplayRequest without = request;
+    if (!(without.engine.translate.*s.on)) continue;
+    without.engine.translate.*s.on = false;
+    note(fmt::format("replaying with {}", name_of(without.engine)));
+    NullSerialOutput nowhere;
+    auto replay = run_replay(without, nowhere, clock);
+    if (!replay) return replay.error();
+    if (!replay->divergence) found += fmt::format("{}no-{}", found.empty() ? "" : ", ", s.name);
+  }
+  return found;
 }
 
 int bisect(const std::string& name, const EngineOptions& other, const std::string& against) {
@@ -43,7 +59,8 @@ int bisect(const std::string& name, const EngineOptions& other, const std::strin
   // Where to look: does the replay differ from the recording at all?
   NullSerialOutput nowhere;
   note(fmt::format("replaying with {}", name_of(other)));
-  auto replay = run_replay({*dir, other, "", false}, nowhere, clock);
+  const ReplayRequest whole{*dir, other, "", false};
+  auto replay = run_replay(whole, nowhere, clock);
   if (!replay) return fail(replay.error());
   if (!replay->divergence) {
     fmt::print("The replay with {} is identical to the recording ({} digests): there is nothing to narrow.\n",
@@ -54,6 +71,10 @@ int bisect(const std::string& name, const EngineOptions& other, const std::strin
   request.to = d.step;
   fmt::print("The replay with {} differs from the recording after step {}: {}.\n", name_of(other),
              format_count(d.step), d.reason);
+  auto switches = switches_at_fault(whole, clock);
+  if (!switches) return fail(switches.error());
+  if (!switches->empty())
+    fmt::print("It is identical with each of these alone (--engine LIST): {}. Look there first.\n", *switches);
   fmt::print("Comparing it with {} (the reference), step by step.\n", name_of(request.reference));
   std::fflush(stdout);
   auto report = run_bisect(request);
@@ -83,7 +104,7 @@ void add_bisect(CLI::App& app, Action* action) {
   CLI::App* verb = app.add_subcommand("bisect", "Find the first instruction at which a replay goes wrong");
   verb->footer(
       "Runs two engines side by side from the same log, and narrows the first difference between them to one "
-      "step.\n"
+      "step. Names the optimisations without which there is none.\n"
       "Examples:\n"
       "  deja bisect crash                     the default engine against one that does nothing clever\n"
       "  deja bisect --chaos-engine 7 crash    the disturbed engine against the default one");

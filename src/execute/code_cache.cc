@@ -16,7 +16,7 @@ constexpr u64 kProbeReadable = (static_cast<u64>(kMaxSliceSteps) >> kCounterShif
 constexpr u64 kProbeGuard = 64_KiB;
 }  // namespace
 
-CodeCache::CodeCache(GuestRam& ram, u64 bytes) : ram_(ram), bytes_(bytes), buckets_(u64{1} << 18, kNone) {}
+CodeCache::CodeCache(GuestRam& ram, u64 bytes) : ram_(ram), bytes_(bytes), cold_(static_cast<u32>(bytes / 2)), buckets_(u64{1} << 18, kNone) {}
 
 CodeCache::~CodeCache() {
   if (context_) context_->~ExecContext();
@@ -79,6 +79,21 @@ void CodeCache::add(BlockId id) {
 }
 
 void CodeCache::patch32(u32 at, u32 value) { std::memcpy(write_ + at, &value, 4); }
+
+u32 CodeCache::site_before(u64 host_pc) const {
+  const u32 offset = static_cast<u32>(host_pc - exec_base());
+  const auto& sites = store_.mem_sites;
+  auto it = std::upper_bound(sites.begin(), sites.end(), offset, [](u32 o, const MemSite& s) { return o < s.hot; });
+  return it == sites.begin() ? kNone : static_cast<u32>(it - sites.begin() - 1);
+}
+
+void CodeCache::make_branching(MemSite& site) {
+  u8* const at = write_ + site.probe;
+  const u8 over[3] = {0xe3, 5, 0xe9};  // jrcxz past the jmp
+  std::memcpy(at, over, sizeof over);
+  patch32(site.probe + 3, site.miss - (site.probe + 7));
+  site.probe = 0;
+}
 
 void CodeCache::set_link(u32 link, BlockId target) {
   LinkSite& l = store_.link_sites[link];
@@ -148,17 +163,20 @@ void CodeCache::clear() {
   chain_.clear();
   observed_.clear();
   store_.clear();
-  used_ = kept_;
+  hot_ = kept_;
+  cold_ = static_cast<u32>(bytes_ / 2);
 }
 
 bool CodeCache::locate(u64 host_pc, BlockId* block, unsigned* insn) const {
   const u32 offset = static_cast<u32>(host_pc - exec_base());
-  // Blocks are in the order of their code.
-  auto it = std::upper_bound(store_.blocks.begin(), store_.blocks.end(), offset,
-                             [](u32 o, const Block& b) { return o < b.far_entry; });
+  // Blocks are in the order of their code, main and cold; a block without cold code begins where the next one's does.
+  const bool cold = offset >= bytes_ / 2;
+  auto it = std::upper_bound(store_.blocks.begin(), store_.blocks.end(), offset, [cold](u32 o, const Block& b) {
+    return o < (cold ? b.cold_begin : b.far_entry);
+  });
   if (it == store_.blocks.begin()) return false;
   --it;
-  if (offset >= it->end) return false;
+  if (offset >= (cold ? it->cold_end : it->end)) return false;
   auto m = std::upper_bound(it->marks.begin(), it->marks.end(), offset,
                             [](u32 o, const Mark& mk) { return o < mk.host_offset; });
   if (m == it->marks.begin()) return false;

@@ -6,7 +6,7 @@
 
 #include "base/result.h"
 #include "guest/ram.h"
-#include "translate/block.h"
+#include "translate/translator.h"
 
 namespace deja {
 
@@ -26,28 +26,33 @@ class CodeCache {
   CodeStore& store() { return store_; }
   Block& block(BlockId id) { return store_.blocks[id]; }
 
-  // The bump allocator.
-  u32 used() const { return used_; }
-  u64 room() const { return bytes_ - used_; }
-  void take(u32 bytes) { used_ += bytes; }
-  // What was emitted so far survives clear(): the thunks.
-  void keep() { kept_ = used_; }
+  // Two bump allocators: main code in the first half, cold code in the second.
+  CodeSpace space() const { return {write_, hot_, cold_, bytes_ / 2 - hot_, bytes_ - cold_}; }
+  void take(const Block& block) { hot_ = block.end, cold_ = block.cold_end; }
+  // The first `bytes` survive clear(): the thunks.
+  void keep(u32 bytes) { hot_ = kept_ = bytes; }
+
+  // The last memory site whose inline code begins at or before this host address, or kNone.
+  u32 site_before(u64 host_pc) const;
 
   BlockId find(Gpa pc, BlockMode mode) const;
   // Makes a translated block findable and marks its pages as code. Returns whether a page became code only now.
   void add(BlockId id);
   // Blocks with bytes in [at, at+size) become unreachable. Returns how many.
   unsigned invalidate(Gpa at, u64 size);
+  // This block becomes unreachable.
+  void remove(BlockId id);
   // The same for all blocks of BlockMode::kObserved.
   void remove_observed();
   void clear();
 
+  // Lets the lookup of a memory site branch when it misses, and no longer fault.
+  void make_branching(MemSite& site);
   void set_link(u32 link, BlockId target);
   // The block whose code contains this host address, and the guest instruction it belongs to.
   bool locate(u64 host_pc, BlockId* block, unsigned* insn) const;
 
  private:
-  void remove(BlockId id);
   void patch32(u32 at, u32 value);
   static u64 hash(Gpa pc, BlockMode mode) {
     return (pc.value ^ (u64{mode.bits} << 32)) * 0x9e3779b97f4a7c15u >> 46;
@@ -63,7 +68,7 @@ class CodeCache {
   u8* exec_ = nullptr;
   u64 probe_ = 0;
   void* probe_map_ = nullptr;
-  u32 used_ = 0, kept_ = 0;
+  u32 hot_ = 0, cold_ = 0, kept_ = 0;
   CodeStore store_;
   std::vector<BlockId> buckets_;
   std::vector<BlockId> chain_;  // next in bucket, by block id

@@ -10,9 +10,11 @@
 #include "execute/fpu_state.h"
 #include "execute/host_signals.h"
 #include "execute/near_ops.h"
+#include "execute/page_probe.h"
 #include "execute/quick_ops.h"
 #include "execute/stopwatch.h"
 #include "translate/classify.h"
+#include "translate/listing.h"
 
 namespace deja {
 namespace {
@@ -23,6 +25,11 @@ thread_local Engine* g_engine = nullptr;
 constexpr u64 kDr6Bs = 1 << 14;
 constexpr u64 kDebugCtlBtf = 1 << 1;
 constexpr unsigned kMaxInsnBytes = 15;
+// How often the probe of a memory site may fault, at a microsecond or two, before it is made to branch.
+constexpr unsigned kFaultsPerProbe = 2;
+// A group of accesses is given up when its lookup has missed this often, on average after fewer steps than this.
+constexpr u32 kGroupMisses = 16;
+constexpr u64 kStepsPerGroupMiss = 1000;
 
 // A taken branch even where it leads to the instruction that follows it.
 bool always_branches(ZydisMnemonic m) {
@@ -74,6 +81,7 @@ Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& 
       clock_(clock),
       model_(model),
       options_(options),
+      asked_(options.translate),
       gate_(*this, platform),
       spaces_(ram),
       cache_(ram, options.code_cache_bytes),
@@ -82,9 +90,8 @@ Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& 
   chaos_state_ = options.chaos.seed * 0x9e3779b97f4a7c15u + 0x1234567;
   if (options.chaos.enabled) {
     options_.translate.max_insns = 1 + chaos() % 64;
-    options_.translate.inline_jumps = chaos() % 4 != 0;
-    options_.translate.link = chaos() % 4 != 0;
-    options_.translate.quick = chaos() % 4 != 0;
+    for (const EngineSwitch& s : kEngineSwitches)
+      if (s.on != &TranslateOptions::inline_tlb) options_.translate.*s.on &= chaos() % 4 != 0;
     if (chaos() % 2) options_.translate.soft_flags = static_cast<u32>(chaos());
   }
   (void)vcpu_count;
@@ -127,9 +134,13 @@ Status Engine::init() {
                           .quick_done = enter_quick_done};
   ctx_->quick.store = &cache_.store();
   ctx_->quick.cache_exec = cache_.exec_base();
-  thunks_ = emit_thunks(e, ctx_, cache_.probe_base(), cache_.exec_base(), handlers);
-  cache_.take(static_cast<u32>(e.p - cache_.write_base()));
-  cache_.keep();
+  CodeTargets targets;
+  targets.context = reinterpret_cast<u64>(ctx_);
+  targets.probe_base = cache_.probe_base();
+  targets.page_probe = page_probe();
+  targets.cache_exec = cache_.exec_base();
+  thunks_ = emit_thunks(e, targets, handlers);
+  cache_.keep(static_cast<u32>(e.p - cache_.write_base()));
   translator_ = std::make_unique<Translator>(cache_.store(), thunks_.targets, options_.translate);
   ram_.set_observer(this);
   return {};
@@ -246,6 +257,7 @@ u64 Engine::enter_dispatch(ExecContext* ctx, u64 site, u64 r9) {
   if (static_cast<u32>(site) != kNone && sign_extend(r9, 48) != r9) {
     const BranchSite& branch = e.cache_.store().branch_sites[site];
     const Block& b = e.cache_.block(branch.block);
+    ctx->set_remaining(ctx->remaining() - branch.rest);
     e.sync_to(b, branch.insn);
     e.set_rip(b, branch.insn);
     ctx->state.gpr[RSP] -= static_cast<u64>(i64{branch.popped});
@@ -267,10 +279,10 @@ u64 Engine::enter_quick_done(ExecContext*, u64, u64) {
   Engine& e = *g_engine;
   return e.depart(e.dispatch(DispatchCause::helper));
 }
-u64 Engine::enter_host_fault(ExecContext*, u64, u64) {
+u64 Engine::enter_host_fault(ExecContext*, u64, u64 r9) {
   Engine& e = *g_engine;
   e.ctx_->arrive();
-  return e.depart(e.host_fault());
+  return e.depart(e.host_fault(r9));
 }
 
 u64 Engine::resume_in(const Block& b, u32 offset) {
@@ -405,10 +417,11 @@ u64 Engine::dispatch(DispatchCause cause) {
     const u32 plain = mode.bits;
     ctx_->quick.system_mode = system_mode(s);
     const auto limited = [&](unsigned n) {
-      return BlockMode{plain | (observed ? BlockMode::kObserved : 0u) | n << BlockMode::kLimitShift};
+      return BlockMode{plain | (observed ? BlockMode::kObserved : 0u) |
+                       (cause == DispatchCause::group ? BlockMode::kPlain : 0u) | n << BlockMode::kLimitShift};
     };
     mode = limited(limit);
-    if (limit == 0 && cause != DispatchCause::expired && !observed) {
+    if (limit == 0 && cause != DispatchCause::expired && cause != DispatchCause::group && !observed) {
       // Where the jump cache has the answer, the block's own head checks the counter.
       AddressSpace& sp = space();
       const ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
@@ -441,7 +454,7 @@ u64 Engine::dispatch(DispatchCause cause) {
     AddressSpace& sp = space();
     use_tables(sp);
     const u64 far = cache_.exec_base() + b.far_entry;
-    if (b.mode.limit() == 0 && !observed)
+    if (b.mode.limit() == 0 && !observed && cause != DispatchCause::group)
       spaces_.install_jump(sp, b.mode.view(), pc, far, b.mode.bits);
     else
       spaces_.set_jump_mode(sp, b.mode.view(), plain);
@@ -512,7 +525,7 @@ BlockId Engine::find_block(u64 pc, BlockMode mode) {
   const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
   bool need_next = crosses;
   if (!crosses) {
-    id = translate_at(at, mode, bytes, in_page, Gpa(~u64{0}), &need_next);
+    id = translate_at(pc, at, mode, bytes, in_page, Gpa(~u64{0}), &need_next);
     if (id != kNone) return id;
   }
   DEJA_CHECK(need_next);
@@ -530,12 +543,12 @@ BlockId Engine::find_block(u64 pc, BlockMode mode) {
   const unsigned head = std::min(in_page, 15u);
   std::memcpy(joined, bytes, head);
   std::memcpy(joined + head, ram_.host(second), 15);
-  id = translate_at(at, mode, joined, head + 15, second, &need_next);
+  id = translate_at(pc, at, mode, joined, head + 15, second, &need_next);
   DEJA_CHECK(id != kNone);
   return id;
 }
 
-BlockId Engine::translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page,
+BlockId Engine::translate_at(u64 pc, Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page,
                              bool* need_next) {
   const Stopwatch watch(&counters_.translation_ns);
   TranslateInput input{at, mode, bytes, size, second_page, {}};
@@ -543,12 +556,13 @@ BlockId Engine::translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned s
   if (mode.has(BlockMode::kObserved)) input.cuts = observation_.cuts();
   for (int attempt = 0; attempt < 2; ++attempt) {
     BlockId id = kNone;
-    u32 used = 0;
-    const u32 offset = cache_.used();
-    switch (translator_->translate(input, cache_.write_base() + offset, offset, cache_.room(), &id, &used)) {
+    switch (translator_->translate(input, cache_.space(), &id)) {
       case TranslateStatus::ok: {
-        cache_.take(used);
+        cache_.take(cache_.block(id));
         cache_.add(id);
+        if (options_.list_block == pc)
+          log_info("translate", "{}", list_block(cache_.block(id), translator_->insns(), cache_.write_base(),
+                                                 cache_.exec_base(), pc));
         ++counters_.blocks;
         counters_.translated_insns += cache_.block(id).count;
         for (const Gpa p : {at.page(), second_page}) {
@@ -576,7 +590,7 @@ u64 Engine::link(u32 site) {
   // By value: translating moves the tables.
   const LinkSite l = cache_.store().link_sites[site];
   const u64 flushes = counters_.cache_flushes;
-  const BlockMode mode = cache_.block(l.block).mode;
+  const BlockMode mode{cache_.block(l.block).mode.bits & ~BlockMode::kPlain};
   const Gpa expected(cache_.block(l.block).pc.page().value + l.target);
   const u64 pc = ctx_->current_page + l.target;
   ctx_->state.rip = (pc - code_base()) & (mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff);
@@ -649,7 +663,14 @@ u64 Engine::run_helper(u32 site) {
   return dispatch(DispatchCause::helper);
 }
 
-u64 Engine::host_fault() {
+u64 Engine::host_fault(u64 r9) {
+  const u32 site = cache_.site_before(ctx_->host_fault_pc);
+  MemSite* const access = site == kNone ? nullptr : &cache_.store().mem_sites[site];
+  if (access && cache_.exec_base() + access->probe == ctx_->host_fault_pc) {
+    ++counters_.probe_faults;
+    if (++access->faults >= kFaultsPerProbe) cache_.make_branching(*access);
+    return mem_slow(*access, r9);
+  }
   BlockId id = kNone;
   unsigned insn = 0;
   DEJA_CHECK(cache_.locate(ctx_->host_fault_pc, &id, &insn), "host fault at {:#x}, outside every block",
@@ -662,9 +683,14 @@ u64 Engine::host_fault() {
     case 0:
       raise({kDE});
       break;
-    case 13:
-      raise(fault_gp());
+    case 13: {
+      // A misaligned operand; or one outside the canonical addresses, some of which pass the lookup (page_probe.cc).
+      const bool canonical = !b.mode.has(BlockMode::kCode64) || sign_extend(r9, 48) == r9;
+      const bool own = access && access->block == id && access->insn == insn;
+      const bool misaligned = own && access->align && (r9 + static_cast<u64>(i64{access->before})) % access->align;
+      raise(!canonical && own && !misaligned && access->segment == SS ? fault_ss() : fault_gp());
       break;
+    }
     case 16:
       raise({kMF});
       break;
@@ -743,8 +769,33 @@ bool Engine::misaligned(const MemSite& site, const Block& block, u64 linear) {
   return linear & (multiple - 1);
 }
 
-u64 Engine::mem_slow(MemSite& site, u64 address) {
+bool Engine::group_cached(const MemSite& site, Gva linear, View view) {
+  const Gva first(linear.value - static_cast<u64>(i64{site.before}));
+  return first.offset() + site.span <= kPageSize && cached(first, site.group_writes, view);
+}
+
+u64 Engine::leave_group(MemSite& site) {
+  const BlockId id = site.block;
+  sync_to(cache_.block(id), site.insn);
+  set_rip(cache_.block(id), site.insn);
+  if (site.misses++ == 0) site.first_miss = clock_.steps;
+  if (site.misses >= kGroupMisses) {
+    // Hardly worth it when it happens again and again.
+    if (clock_.steps - site.first_miss < kStepsPerGroupMiss * kGroupMisses) {
+      const Block& b = cache_.block(id);
+      translator_->avoid_groups(b.pc, b.mode);
+      cache_.remove(id);
+      spaces_.flush_all_jumps();
+    } else {
+      site.misses = 0;
+    }
+  }
+  return dispatch(DispatchCause::group);
+}
+
+u64 Engine::mem_slow(MemSite& site, u64 looked_up) {
   ++counters_.slow_accesses;
+  const u64 address = looked_up + static_cast<u64>(i64{site.before});
   const Block& b = cache_.block(site.block);
   const Block* block = &b;
   const unsigned insn = site.insn;
@@ -797,10 +848,13 @@ u64 Engine::mem_slow(MemSite& site, u64 address) {
   if (!translate(linear, access, view, &page, &error)) return fail(fault_pf(linear.value, error));
   // On the bounce buffer when the run has to end after this instruction.
   if (!crosses && !site.checked && !dropped_ && !stop_requested_ && cached(linear, site.write, view)) {
-    ++counters_.tlb_fills;
-    ctx_->r9 = linear.value;
-    return resume_in(b, site.hot);
+    if (!site.span || group_cached(site, linear, view)) {
+      ++counters_.tlb_fills;
+      ctx_->r9 = linear.value - static_cast<u64>(i64{site.before});
+      return resume_in(b, site.hot);
+    }
   }
+  if (site.span && !stop_requested_) return leave_group(site);
   if (crosses)
     ++counters_.crossings;
   else if (!ram_.contains(page))
@@ -891,7 +945,8 @@ u64 Engine::mem_commit(MemSite& site) {
       done += p.size;
     }
   }
-  const bool stop = stop_requested_ || dropped_ || ctx_->state.pending_dbg;
+  // The rest of a group cannot do without its first lookup.
+  const bool stop = stop_requested_ || dropped_ || ctx_->state.pending_dbg || site.span;
   if (stop && site.after != AfterSite::resume_only) {
     ctx_->set_remaining(ctx_->remaining() - 1);
     const u64 mask = b.mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff;
@@ -1131,7 +1186,10 @@ void Engine::disturb() {
   const u64 r = chaos();
   if (r % 64 == 0) {
     flush_caches();
-    translator_->options().max_insns = 1 + chaos() % 64;
+    TranslateOptions& o = translator_->options();
+    o.max_insns = 1 + chaos() % 64;
+    for (bool TranslateOptions::*on : {&TranslateOptions::extend, &TranslateOptions::elide, &TranslateOptions::probes})
+      o.*on = asked_.*on && chaos() % 4 != 0;
   } else if (r % 64 < 8) {
     spaces_.flush_all();
   } else if (r % 64 < 16) {

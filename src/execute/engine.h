@@ -27,6 +27,8 @@ struct EngineOptions {
   u64 code_cache_bytes = 128_MiB;
   TranslateOptions translate;
   EngineChaos chaos;
+  // Blocks translated for this linear address are logged, category translate: --log=translate:block=ADDR.
+  std::optional<u64> list_block;
 };
 
 enum class RunStop : u8 {
@@ -144,14 +146,18 @@ class Engine final : public Mmu, private RamObserver {
   u64 try_before_fault(const MemSite& site, i64 entered, const GuestFault& fault);
   u64 run_helper(u32 site);
   u64 link(u32 site);
-  u64 host_fault();
+  u64 host_fault(u64 r9);
+  // Whether all that the first access of a group looks up is in the TLB.
+  bool group_cached(const MemSite& site, Gva linear, View view);
+  // Goes on, from this instruction, with a block that has no groups.
+  u64 leave_group(MemSite& site);
 
   void use_tables(const AddressSpace& space);
-  // The next thing to execute; 0 leaves the run. `expired`: a block's head found the counter too low for it.
+  // The next thing to execute; 0 leaves the run.
   u64 dispatch(DispatchCause cause);
   // Finds or translates the block at linear `pc`; kNone after a fault was delivered.
   BlockId find_block(u64 pc, BlockMode mode);
-  BlockId translate_at(Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page,
+  BlockId translate_at(u64 pc, Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page,
                        bool* need_next);
   void invalidate_code(Gpa address, u64 size);
   void write_ram(Gpa at, const void* data, u64 size, AccessCause cause);
@@ -199,6 +205,7 @@ class Engine final : public Mmu, private RamObserver {
   Clock& clock_;
   const CpuModel& model_;
   EngineOptions options_;
+  const TranslateOptions asked_;  // what is off here stays off in chaos mode
   Gate gate_;
   AddressSpaces spaces_;
   CodeCache cache_;

@@ -17,10 +17,12 @@ enum class DispatchCause : u8 {
   helper,      // an instruction in C++ ended its block
   memory,      // a slow access faulted, or dropped translations
   host_fault,  // #DE, #MF, #XM or #GP, found by the host CPU
+  group,       // accesses that are checked together were not in one page of the TLB
 };
-inline constexpr unsigned kDispatchCauses = 7;
+inline constexpr unsigned kDispatchCauses = 8;
 constexpr const char* to_string(DispatchCause cause) {
-  constexpr std::array names{"start", "jump-miss", "link", "expired", "helper", "memory", "host-fault"};
+  constexpr std::array names{"start", "jump-miss", "link", "expired", "helper", "memory", "host-fault",
+                             "group"};
   return names[static_cast<unsigned>(cause)];
 }
 
@@ -37,6 +39,7 @@ struct EngineCounters {
   // Memory accesses that the inline lookup did not settle, and why.
   u64 slow_accesses = 0;
   u64 tlb_fills = 0;   // the TLB had no entry
+  u64 probe_faults = 0;  // lookups that missed by faulting (page_probe.h)
   u64 crossings = 0;   // two pages
   u64 mmio = 0;        // not RAM
   u64 tracked = 0;     // stores to code and to page tables

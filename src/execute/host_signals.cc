@@ -34,7 +34,9 @@ void on_fault(int signal, siginfo_t*, void* raw) {
         r[REG_RIP] = static_cast<greg_t>(m->expired);
         return;
       }
-    } else if (trap == 0 || trap == 13 || trap == 16 || trap == 19) {
+    }
+    // Else a page fault is a TLB lookup that has missed (emit_lookup).
+    if (trap == 0 || trap == 13 || trap == 14 || trap == 16 || trap == 19) {
       m->context->host_fault_pc = pc;
       m->context->host_fault_trap = trap;
       r[REG_RIP] = static_cast<greg_t>(m->host_fault);

@@ -103,12 +103,10 @@ struct Gen {
 
 }  // namespace
 
-Thunks emit_thunks(Emitter& e, ExecContext* context, u64 probe_base, u64 cache_exec, const Handlers& h) {
+Thunks emit_thunks(Emitter& e, const CodeTargets& targets, const Handlers& h) {
   Thunks t;
-  Gen g{e, reinterpret_cast<u64>(context)};
-  t.targets.context = g.ctx;
-  t.targets.probe_base = probe_base;
-  t.targets.cache_exec = cache_exec;
+  t.targets = targets;
+  Gen g{e, targets.context};
 
   // Leave: undo enter().
   const u64 leave = e.here();

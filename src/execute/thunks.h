@@ -24,7 +24,7 @@ struct Thunks {
   u64 host_fault = 0;  // … here: a carried-over instruction raised SIGFPE or #GP; context.host_fault_pc is set
 };
 
-// Emits all of them at `e`.
-Thunks emit_thunks(Emitter& e, ExecContext* context, u64 probe_base, u64 cache_exec, const Handlers& handlers);
+// Emits all of them at `e`. Of `targets` the addresses of data are filled in, those of the code are not.
+Thunks emit_thunks(Emitter& e, const CodeTargets& targets, const Handlers& handlers);
 
 }  // namespace deja

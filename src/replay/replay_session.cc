@@ -59,10 +59,8 @@ std::string engine_arguments(const EngineOptions& options) {
   const TranslateOptions standard;
   std::string list;
   const auto add = [&](const std::string& item) { list += (list.empty() ? "" : ",") + item; };
-  if (!options.translate.link) add("no-link");
-  if (!options.translate.inline_tlb) add("no-inline-tlb");
-  if (!options.translate.inline_jumps) add("no-inline-jumps");
-  if (!options.translate.quick) add("no-quick");
+  for (const EngineSwitch& s : kEngineSwitches)
+    if (!(options.translate.*s.on)) add(fmt::format("no-{}", s.name));
   if (options.translate.max_insns != standard.max_insns)
     add(fmt::format("max-insns={}", options.translate.max_insns));
   std::string text = options.chaos.enabled ? fmt::format("--chaos-engine {}", options.chaos.seed) : "";

@@ -28,9 +28,11 @@ struct Block {
   bool valid = true;
   bool vectors = false;  // has instructions for which it loads the vector registers when they are away
   Gpa second_page{~u64{0}};  // when the only instruction crosses into another physical page
-  u32 far_entry = 0, near_entry = 0, end = 0;  // offsets in the code cache
+  // Offsets in the code cache. What is seldom run stands apart, so that it takes no room in the host's caches.
+  u32 far_entry = 0, near_entry = 0, end = 0;
+  u32 cold_begin = 0, cold_end = 0;
   std::vector<u16> insn_offset;  // from the page start; one more than count: the end
-  std::vector<Mark> marks;       // ascending host_offset
+  std::vector<Mark> marks;       // ascending host_offset: first the main code's, then the cold code's
   std::vector<u32> incoming;     // link sites that jump to the near entry
   unsigned page_offset() const { return static_cast<unsigned>(pc.offset()); }
 };
@@ -53,7 +55,16 @@ struct MemSite {
   bool x87_store = false;  // an unmasked exception suppresses the store, and with it its faults
   AfterSite after;
   i32 target = 0;    // direct_target: relative to the current page
-  u32 hot = 0;       // offset in the code cache of the inline lookup (r9 = linear address)
+  // First of a group: [r9 - before, r9 - before + span) is looked up, for writing if group_writes. 0: no group.
+  u16 span = 0;
+  i16 before = 0;
+  bool group_writes = false;
+  u8 faults = 0;     // times that the probe failed
+  u32 misses = 0;    // times that a group's lookup failed
+  u64 first_miss = 0;  // step of the first of these
+  u32 hot = 0;       // offset in the code cache of the inline lookup (r9 = linear address of what is looked up)
+  u32 probe = 0;     // of the load that faults when the lookup misses; 0: it branches
+  u32 miss = 0;      // of the out-of-line call of the slow path
   u32 special = 0;   // offset of the out-of-line copy that works on a bounce buffer
   u32 resume = 0;    // where that copy goes on afterwards
 };
@@ -75,6 +86,7 @@ struct BranchSite {
   BlockId block;
   u16 insn;
   i32 popped = 0;  // by how much RSP has moved up already
+  u16 rest = 0;    // instructions behind it whose steps the exit has given back already
 };
 
 // A direct jump inside a page.

@@ -79,11 +79,6 @@ class Emitter {
     if (byte) b(static_cast<u8>(disp));
     else d(static_cast<u32>(disp));
   }
-  // mov to, [base + index]; 64-bit
-  void mov_load_indexed(unsigned to, unsigned base, unsigned index) {
-    b(static_cast<u8>(0x48 | (to >> 3) << 2 | (index >> 3) << 1 | base >> 3), 0x8b);
-    b(static_cast<u8>(0x04 | (to & 7) << 3), static_cast<u8>((index & 7) << 3 | (base & 7)));
-  }
   void rorx32(unsigned to, unsigned from, u8 count) {
     b(0xc4), b(static_cast<u8>((to < 8 ? 0x80 : 0) | 0x40 | (from < 8 ? 0x20 : 0) | 3), 0x7b, 0xf0);
     b(static_cast<u8>(0xc0 | (to & 7) << 3 | (from & 7)), count);

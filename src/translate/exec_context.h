@@ -82,6 +82,7 @@ struct alignas(4096) ExecContext {
   u64 scratch = 0;
   u64 host_fault_pc = 0;
   u64 host_fault_trap = 0;  // x86 vector of the host exception
+  u64 group_addend[8] = {};  // of the running block's groups of accesses (plan.h)
   u8 flag_of = 0;           // AL of LAHF/SETO: OF
   u8 flag_lahf = 0;         // AH: SF ZF AF PF CF
   // The guest's vector registers are in state.fpu, not in the host's: C++ has run since they were last needed.

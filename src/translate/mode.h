@@ -28,6 +28,7 @@ struct BlockMode {
     kProtected = 1 << 15,  // CR0.PE and not v8086
     kXmUd = 1 << 16,      // CR4.OSXMMEXCPT = 0
     kSlowData = 1 << 17,  // data breakpoints are armed: every access goes through C++
+    kPlain = 1 << 18,     // each access is checked by itself (plan.h)
     kObserved = 1 << 23,  // of a page with debugger's breakpoints: cut there, and reached through C++ only
     // The top byte is the most instructions the block may have; 0: no limit but the translator's own.
     kLimitShift = 24,

@@ -1,6 +1,7 @@
 // The guest instruction carried over to the host: same opcode and immediate, registers renamed (guest RCX stands
-// in host r8, guest r8-r11 in memory slots), memory operand replaced by [r9+r10].
+// in host r8, guest r8-r11 in memory slots), memory operand replaced by [mem_base_ + r10 + mem_disp_].
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "translate/classify.h"
@@ -19,9 +20,27 @@ bool is_vector_isa(u8 ext) {
   }
 }
 
+// Whether the register operands that it writes, and does not read, are written whatever happens. Of the others some
+// write under a condition, or leave a destination of a zero source alone (BSF, BSR).
+bool always_writes(const Insn& i) {
+  switch (i.mnemonic) {
+    case ZYDIS_MNEMONIC_MOV:
+    case ZYDIS_MNEMONIC_MOVZX:
+    case ZYDIS_MNEMONIC_MOVSX:
+    case ZYDIS_MNEMONIC_MOVSXD:
+    case ZYDIS_MNEMONIC_POPCNT:
+    case ZYDIS_MNEMONIC_TZCNT:
+    case ZYDIS_MNEMONIC_LZCNT:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 void Translator::emit_op(const Insn& i) {
+  if (emit_on_slots(i)) return;
   const bool mem = i.has_mem && i.op[0].kind != OperandKind::none && [&] {
     for (unsigned k = 0; k < i.operand_count; ++k)
       if (i.op[k].kind == OperandKind::mem) return true;
@@ -44,7 +63,7 @@ void Translator::emit_op(const Insn& i) {
   struct Place {
     int guest = -1;
     unsigned host = 0;
-    bool written = false;
+    bool read = false, written = false;
   };
   Place places[4];
   unsigned place_count = 0;
@@ -60,24 +79,26 @@ void Translator::emit_op(const Insn& i) {
       p->guest = o.reg;
       if (o.reg >= R8 && o.reg <= R11) ++need;
     }
+    // A write that leaves part of the register as it is needs it in place.
+    p->read |= o.read || o.size < 4 || !always_writes(i);
     p->written |= o.written;
   }
 
-  // Scratch registers for slots. [r9+r10] can be folded into r9 to free r10.
+  // Scratch registers for slots. The memory operand can be folded into r9 to free r10.
   unsigned scratch[3];
   unsigned scratch_count = 0;
   bool folded = false;
   if (mem) {
     if (!guest_rcx) scratch[scratch_count++] = HRCX;
     if (need > scratch_count) {
-      e_.lea(HR9, HR9, HR10, 1, 0);
+      e_.lea(HR9, static_cast<int>(mem_base_), HR10, 1, mem_disp_);
       folded = true;
       scratch[scratch_count++] = HR10;
     }
   } else {
     scratch[scratch_count++] = HR9;
-    scratch[scratch_count++] = HR10;
     if (!guest_rcx) scratch[scratch_count++] = HRCX;
+    scratch[scratch_count++] = HR10;
   }
   DEJA_CHECK(need <= scratch_count, "{} slot registers in one instruction", need);
   unsigned next_scratch = 0;
@@ -86,7 +107,8 @@ void Translator::emit_op(const Insn& i) {
     const unsigned g = static_cast<unsigned>(p.guest);
     if (g >= R8 && g <= R11) {
       p.host = scratch[next_scratch++];
-      e_.mov_load(p.host, gpr_slot(g));
+      if (p.host == HR10) r10_group_ = -1;
+      if (p.read) e_.mov_load(p.host, gpr_slot(g));
     } else if (g == RCX) {
       p.host = norex ? HRCX : HR8;
     } else {
@@ -104,13 +126,13 @@ void Translator::emit_op(const Insn& i) {
   if (norex && mem) {
     if (guest_rcx) {
       // The address takes the place of RBX (RAX may be implied by CMPXCHG) for the length of the instruction.
-      e_.lea(HR9, HR9, HR10, 1, 0);
+      e_.lea(HR9, static_cast<int>(mem_base_), HR10, 1, mem_disp_);
       swap = HRBX;
       for (unsigned j = 0; j < place_count; ++j)
         if (places[j].guest == RBX) swap = HRSI;
       e_.b(0x49, 0x87, static_cast<u8>(0xc1 | swap << 3));  // xchg r9, swap
     } else {
-      e_.lea(HRCX, HR9, HR10, 1, 0);
+      e_.lea(HRCX, static_cast<int>(mem_base_), HR10, 1, mem_disp_);
     }
   }
   if (guest_rcx) e_.mov(HRCX, HR8);
@@ -144,13 +166,13 @@ void Translator::emit_op(const Insn& i) {
     } else if (folded) {
       e_.b(static_cast<u8>((reg & 7) << 3 | 1));  // [r9]
     } else {
-      e_.b(static_cast<u8>((reg & 7) << 3 | 4), 0x11);  // [r9 + r10]
+      emit_mem(reg);
     }
   };
-  const bool mem_r9 = mem && !norex;
+  const bool mem_rexed = mem && !norex;
   const unsigned bit_r = i.has_modrm ? reg >> 3 : 0;
-  const unsigned bit_x = mem_r9 && !folded ? 1 : 0;
-  const unsigned bit_b = mem_r9 ? 1 : i.has_modrm ? (mem ? 0 : rm >> 3) : has_opcode_reg ? opcode_reg >> 3 : 0;
+  const unsigned bit_x = mem_rexed && !folded ? 1 : 0;
+  const unsigned bit_b = mem_rexed ? (folded ? 1 : mem_base_ >> 3) : i.has_modrm ? (mem ? 0 : rm >> 3) : has_opcode_reg ? opcode_reg >> 3 : 0;
 
   if (i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
     e_.b(0xc4, static_cast<u8>((bit_r ^ 1) << 7 | (bit_x ^ 1) << 6 | (bit_b ^ 1) << 5 | i.map));
@@ -202,6 +224,65 @@ void Translator::emit_op(const Insn& i) {
   }
   for (unsigned j = 0; j < place_count; ++j)
     if (places[j].written) store_gpr(static_cast<unsigned>(places[j].guest), places[j].host);
+}
+
+// Guest r8-r11 live in memory: an instruction on one of them can name its slot as its memory operand.
+bool Translator::emit_on_slots(const Insn& i) {
+  if (i.has_mem || i.code_size != CodeSize::bits64 || i.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY ||
+      i.map != ZYDIS_OPCODE_MAP_DEFAULT || !i.has_modrm || i.implicit_rcx || i.prefix66 || i.operand_count > 2)
+    return false;
+  const Operand *slot = nullptr, *reg = nullptr;
+  for (unsigned k = 0; k < i.operand_count; ++k) {
+    const Operand& o = i.op[k];
+    if (o.kind == OperandKind::imm) continue;
+    if (o.kind != OperandKind::gpr || o.high || o.size < 4) return false;
+    if (o.field == Field::modrm_rm) slot = &o;
+    else if (o.field == Field::modrm_reg) reg = &o;
+    else return false;
+  }
+  const auto in_slot = [](const Operand& o) { return o.reg >= R8 && o.reg <= R11; };
+  u8 opcode = i.opcode;
+  if (slot && reg && in_slot(*reg)) {
+    // The same with the roles of ModRM's fields exchanged: the opcode's direction bit; TEST has none.
+    if (opcode != 0x85) {
+      if (opcode >= 0x40 && opcode != 0x89 && opcode != 0x8b) return false;
+      opcode ^= 2;
+    }
+    std::swap(slot, reg);
+  }
+  if (!slot || !in_slot(*slot) || (reg && in_slot(*reg))) return false;
+  if (slot->written && slot->size != 8) return false;  // the upper half would stay
+  switch (i.mnemonic) {
+    case ZYDIS_MNEMONIC_ADD:
+    case ZYDIS_MNEMONIC_ADC:
+    case ZYDIS_MNEMONIC_AND:
+    case ZYDIS_MNEMONIC_CMP:
+    case ZYDIS_MNEMONIC_DEC:
+    case ZYDIS_MNEMONIC_IMUL:
+    case ZYDIS_MNEMONIC_INC:
+    case ZYDIS_MNEMONIC_MOV:
+    case ZYDIS_MNEMONIC_NEG:
+    case ZYDIS_MNEMONIC_NOT:
+    case ZYDIS_MNEMONIC_OR:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_SBB:
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SUB:
+    case ZYDIS_MNEMONIC_TEST:
+    case ZYDIS_MNEMONIC_XOR:
+      break;
+    default:
+      return false;
+  }
+  const unsigned host = !reg ? i.modrm_reg() : reg->reg == RCX ? static_cast<unsigned>(HR8) : reg->reg;
+  const u8 rex = static_cast<u8>(0x40 | (i.rex_w ? 8 : 0) | (host >> 3) << 2);
+  if (rex != 0x40) e_.b(rex);
+  e_.b(opcode);
+  const unsigned imm = i.imm_offset ? i.imm_offset : i.length;
+  e_.rip(host, gpr_slot(slot->reg), i.length - imm);
+  for (unsigned k = imm; k < i.length; ++k) e_.b(i.bytes[k]);
+  return true;
 }
 
 }  // namespace deja

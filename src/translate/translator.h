@@ -1,4 +1,5 @@
-// Turns guest instructions at one physical address into a block of host code.
+// Turns guest instructions at one physical address into a block of host code, in three stages: form.h decodes them
+// and says where the block ends, plan.h says which memory accesses are checked together, and Translator emits.
 //
 // A block begins with a u32 block id, then the far entry (r9 = linear PC; sets ExecContext::current_page), then
 // the near entry (for jumps inside the page), which takes the block's instruction count off the step counter and
@@ -6,11 +7,12 @@
 #pragma once
 
 #include <functional>
-#include <span>
+#include <set>
 
 #include "translate/block.h"
 #include "translate/emitter.h"
 #include "translate/exec_context.h"
+#include "translate/plan.h"
 
 namespace deja {
 
@@ -18,6 +20,7 @@ namespace deja {
 struct CodeTargets {
   u64 context = 0;     // ExecContext
   u64 probe_base = 0;  // read at probe_base + (steps left >> 6); unmapped below: below 2 GiB
+  u64 page_probe = 0;  // a byte that can be read, before 64 GiB that cannot: below 2 GiB. 0: there is none
   u64 cache_exec = 0;  // start of the code cache as executed
   // Out of line entries into C++; ecx = site id unless said otherwise.
   u64 mem_slow = 0;    // r9 = address
@@ -29,23 +32,12 @@ struct CodeTargets {
   u64 dispatch = 0;    // r9 = linear PC, ecx = branch site or kNone
 };
 
-struct TranslateOptions {
-  unsigned max_insns = 64;
-  bool avx_model = true;   // CPU model x86-64-v3: TZCNT and LZCNT exist
-  bool inline_jumps = true;  // off: every cross-page and indirect jump goes through C++
-  bool inline_tlb = true;    // off: every access goes through C++
-  bool link = true;          // off: no direct links
-  bool quick = true;         // off: no quick way for system instructions
-  u32 soft_flags = 0;        // FlagGroups done in C++, as the host computes other flags than the canonical ones
-};
-
-struct TranslateInput {
-  Gpa pc;
-  BlockMode mode;
-  const u8* bytes = nullptr;  // at pc
-  unsigned size = 0;          // bytes available
-  Gpa second_page{~u64{0}};   // bytes beyond the page end belong to this page
-  std::span<const u16> cuts;  // page offsets, ascending: no instruction but the first may begin at one
+// Where a block goes: the main code at `hot`, what is seldom run at `cold`; offsets in the code cache, whose writable
+// mapping is at `write`.
+struct CodeSpace {
+  u8* write = nullptr;
+  u32 hot = 0, cold = 0;
+  u64 hot_room = 0, cold_room = 0;
 };
 
 enum class TranslateStatus : u8 {
@@ -59,12 +51,16 @@ class Translator {
   Translator(CodeStore& store, const CodeTargets& targets, const TranslateOptions& options)
       : store_(store), targets_(targets), options_(options), e_(nullptr, 0) {}
 
-  // Emits at `write` (executed at targets.cache_exec + offset), at most `room` bytes. On ok, *out is the new
-  // block's id and *used the number of bytes emitted.
-  TranslateStatus translate(const TranslateInput& input, u8* write, u32 offset, u64 room, BlockId* out, u32* used);
+  // On ok, *out is the new block's id; its `end` and `cold_end` say how much of `space` it has taken.
+  TranslateStatus translate(const TranslateInput& input, const CodeSpace& space, BlockId* out);
+
+  // From now on this block is translated without groups (plan.h), as they miss too often.
+  void avoid_groups(Gpa pc, BlockMode mode) { ungrouped_.insert(pc.value ^ u64{mode.bits} << 32); }
 
   TranslateOptions& options() { return options_; }
-  // Room that one block may need at most.
+  // The instructions of the last block translated.
+  const std::vector<BlockInsn>& insns() const { return insns_; }
+  // Room that one block may need at most, of either kind.
   static constexpr u64 kMaxBlockCode = 64 * 1024;
 
   static constexpr unsigned kMaxInsnBytes = 15;
@@ -77,62 +73,90 @@ class Translator {
   u64 gpr_slot(unsigned g) const { return ctx(g * 8); }
   u32 offset_of(const u8* at) const { return static_cast<u32>(at - cache_write_); }
 
+  void emit_entries();
   // Before an instruction of the host that touches vector registers.
   void need_vectors();
-  bool translate_insn(const Insn& insn);  // false: the block ends here (code for that is emitted)
-  void emit_helper(const Insn& insn, bool ends, u8 raise = 0xff);
+  void emit_insn(const BlockInsn& b);
+  void emit_helper(const Insn& insn, bool ends, QuickOp quick, u8 raise = 0xff);
 
   // Guest register -> host register; r8-r11 are loaded into `scratch` first.
   unsigned load_gpr(unsigned guest, unsigned scratch);
   void store_gpr(unsigned guest, unsigned host);
-  // r9 = linear address (or segment offset when the access is checked) of the memory operand; `rsp_bias` is added
-  // when the base is RSP (POP m).
-  void emit_address(const Insn& insn, i32 rsp_bias = 0);
-  bool access_is_checked(const Insn& insn, unsigned segment) const;
+  bool access_is_checked(unsigned segment) const;
+
+  // --- access.cc
+  // r9 = linear address (or segment offset when the access is checked) of the memory operand plus `bias`.
+  void emit_address(const Insn& insn, i32 bias = 0);
+  // How the address of an access is got: as an operand, or off the stack or frame pointer.
+  struct Address {
+    const Insn* operand = nullptr;  // else base and disp
+    unsigned base = 0;              // host register
+    i32 disp = 0;                   // with an operand: added to it
+  };
+  void emit_address(const Address& a, i32 bias);
+  // The host register to which an access can add r10 and a displacement, or -1.
+  int direct_base(const Address& a, i32* disp) const;
 
   struct AccessSpec {
     u8 size = 0;
     bool read = false, write = false;
     u8 segment = DS;
     u8 align = 0;
-    bool checked = false;
     AfterSite after = AfterSite::next_insn;
     i32 target = 0;
     bool keep_r9 = false;  // the op leaves a result in r9 that must survive the commit
     bool waits_fpu = false, mmx_store = false, converts = false, x87_store = false;
   };
-  // r9 = address. Emits lookup, `op` on [r9+r10], and its out-of-line twin.
-  void emit_access(const AccessSpec& spec, std::function<void()> op);
+  // Emits the lookup, `op` on the memory at [mem_base_ + r10 + mem_disp_], and its out-of-line twin.
+  void emit_access(const Address& address, const AccessSpec& spec, std::function<void()> op);
+  void emit_lookup(u8 reach, bool write, MemSite& site, u8** miss);
+  // ModRM, SIB and displacement for the memory operand of the op; and its REX bits.
+  void emit_mem(unsigned reg);
+  u8 mem_rex(unsigned reg, bool wide) const {
+    return static_cast<u8>(0x42 | (wide ? 8 : 0) | (reg >> 3) << 2 | mem_base_ >> 3);
+  }
+  // mov between `reg` and the memory operand; 2, 4 or 8 bytes. A load of 2 bytes merges.
+  void load_mem(unsigned reg, unsigned size);
+  void store_mem(unsigned reg, unsigned size);
 
-  // The guest instruction itself with registers renamed; its memory operand is at [r9+r10].
+  // --- rewrite.cc
+  // The guest instruction itself with registers renamed; its memory operand is at [mem_base_ + r10 + mem_disp_].
   void emit_op(const Insn& insn);
+  bool emit_on_slots(const Insn& insn);
+
+  // --- data_ops.cc
   void emit_carried(const Insn& insn);
   void emit_lea(const Insn& insn);
   void emit_moffs(const Insn& insn);
   void emit_push(const Insn& insn);
   void emit_pop(const Insn& insn);
-  bool emit_jump(const Insn& insn);
+  void emit_leave(const Insn& insn);
+
+  // --- control.cc
+  void emit_jump(const Insn& insn);
   void emit_jcc(const Insn& insn);
   void emit_call(const Insn& insn);
   void emit_ret(const Insn& insn);
   void emit_loop(const Insn& insn);
-  void push_prologue(unsigned size);
   // Leave the block for a PC relative to the current page. `branch`: the site of the jump that goes there, when
   // the target can lie outside the canonical addresses.
   void exit_to(i32 target, u32 branch = kNone);
-  // Whether a jump there can be linked: inside the page, and no instruction that may cross its end, since what
-  // follows in the next page depends on the address space.
-  static bool linkable(i32 target) {
-    return target >= 0 && target <= static_cast<i32>(kPageSize) - static_cast<i32>(kMaxInsnBytes);
-  }
   // Leave for the linear PC in r9.
   void exit_indirect(u32 branch);
   u32 branch_site(i32 popped = 0);
   void jcc_to(unsigned condition, i32 target);
+  bool links_to(i32 target) const;
+  // A link site whose rel32 is at `patch`.
+  void link_at(u8* patch, i32 target);
+  // How many instructions of the block follow the current one.
+  unsigned rest() const { return block_.count - current_insn_ - 1u; }
+
   void deferred(std::function<void()> f) { cold_.push_back({current_insn_, std::move(f)}); }
   void mark();
+  void enter_insn(unsigned index);
 
   CodeStore& store_;
+  std::set<u64> ungrouped_;
   CodeTargets targets_;
   TranslateOptions options_;
 
@@ -142,9 +166,14 @@ class Translator {
   BlockId id_ = 0;
   BlockMode mode_;
   Block block_;
+  std::vector<BlockInsn> insns_;
   u16 current_insn_ = 0;
   unsigned insn_start_ = 0;  // page offset of the instruction being translated
   unsigned insn_end_ = 0;
+  unsigned access_ = 0;          // of the current instruction: how many are emitted
+  unsigned mem_base_ = HR9;      // the op's memory operand is at [mem_base_ + r10 + mem_disp_]
+  i32 mem_disp_ = 0;
+  int r10_group_ = -1;           // the group whose addend r10 holds
   struct Cold {
     u16 insn;
     std::function<void()> emit;

@@ -1,0 +1,119 @@
+#include "translate/form.h"
+
+#include <algorithm>
+
+#include "guest/fault.h"
+
+namespace deja {
+namespace {
+
+// A jump back closes a loop and is mostly taken: the block ends there, so that it is linked without a detour.
+bool jumps_back(const BlockInsn& b) { return b.way == Way::jcc && b.insn.imm < 0; }
+
+// A block goes on behind this many conditional jumps. More would seldom be reached, and what follows a jump is
+// translated once more for those who jump there.
+constexpr unsigned kMaxJumpsPassed = 6;
+
+// The vector that `i` raises instead of being executed, or 0xff; and else its way.
+u8 choose_way(const TranslateOptions& options, BlockMode mode, Insn& i, Way* way) {
+  *way = Way::helper;
+  if (const u8 gate = fpu_gate(i, mode); gate != 0xff) return gate;
+  if (!options.avx_model && (i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || i.isa_ext == ZYDIS_ISA_EXT_MOVBE))
+    return kUD;
+  const Way by_kind = classify(i);
+  if (by_kind == Way::carry && options.soft_flags) {
+    // Without BMI1 and LZCNT these bytes are BSF and BSR.
+    Insn meant = i;
+    if (!options.avx_model && i.mnemonic == ZYDIS_MNEMONIC_TZCNT) meant.mnemonic = ZYDIS_MNEMONIC_BSF;
+    if (!options.avx_model && i.mnemonic == ZYDIS_MNEMONIC_LZCNT) meant.mnemonic = ZYDIS_MNEMONIC_BSR;
+    const FlagGroup group = flag_group(meant.mnemonic);
+    if (group != FlagGroup::none && (options.soft_flags >> static_cast<unsigned>(group) & 1)) {
+      i = meant;
+      *way = Way::helper_inline;
+      return 0xff;
+    }
+  }
+  const bool flat_stack = mode.has(BlockMode::kFlatData);
+  const bool flat_code = mode.has(BlockMode::kFlatCode);
+  const bool word_branch = i.operand_size == 2 && mode.code_size() != CodeSize::bits64;
+  switch (by_kind) {
+    case Way::push:
+    case Way::pop:
+    case Way::leave:
+      if (!flat_stack || (by_kind == Way::leave && i.operand_size == 2)) return 0xff;
+      break;
+    case Way::call:
+    case Way::ret:
+      if (!flat_stack || !flat_code || word_branch) return 0xff;
+      break;
+    case Way::jump:
+    case Way::jcc:
+    case Way::loop:
+      if (!flat_code || word_branch) return 0xff;
+      break;
+    default:
+      break;
+  }
+  *way = by_kind;
+  return 0xff;
+}
+
+}  // namespace
+
+bool falls_through(const BlockInsn& i) {
+  switch (i.way) {
+    case Way::carry:
+    case Way::nothing:
+    case Way::lea:
+    case Way::moffs:
+    case Way::leave:
+    case Way::jcc:
+    case Way::helper_inline:
+      return true;
+    case Way::push:
+    case Way::pop:
+      // With two accesses, the second of which may find that the run is to stop after it.
+      return !i.insn.has_mem;
+    case Way::helper:
+      return i.quick != QuickOp::none && quick_goes_on(i.quick);
+    default:
+      return false;
+  }
+}
+
+FormStatus form_block(const TranslateInput& input, const TranslateOptions& options, std::vector<BlockInsn>* out) {
+  out->clear();
+  const bool stack_big = input.mode.has(BlockMode::kStackBig);
+  const unsigned most =
+      input.mode.limit() ? std::min<unsigned>(input.mode.limit(), options.max_insns) : options.max_insns;
+  const bool crossing = input.second_page.value != ~u64{0};
+  const unsigned first = static_cast<unsigned>(input.pc.offset());
+  unsigned pos = 0, jumps = 0;
+  while (true) {
+    BlockInsn b;
+    const DecodeStatus status = decode(input.bytes + pos, std::min(input.size - pos, 15u), input.mode.code_size(),
+                                       stack_big, &b.insn);
+    if (status == DecodeStatus::truncated) return out->empty() ? FormStatus::need_next_page : FormStatus::ok;
+    b.start = static_cast<u16>(first + pos);
+    if (status == DecodeStatus::ok) {
+      b.raise = choose_way(options, input.mode, b.insn, &b.way);
+      const bool in_cpp = b.way == Way::helper || b.way == Way::helper_inline;
+      if (in_cpp && b.raise == 0xff && options.quick) b.quick = quick_op(b.insn, input.mode);
+    } else {
+      b.insn = Insn{};
+      b.insn.length = 1;
+      b.raise = status == DecodeStatus::too_long ? kGP : kUD;
+    }
+    pos += b.insn.length;
+    b.end = static_cast<u16>(first + pos);
+    if (b.way == Way::jcc) ++jumps;
+    const bool goes_on = falls_through(b) &&
+                         (b.way != Way::jcc || (options.extend && jumps <= kMaxJumpsPassed && !jumps_back(b)));
+    out->push_back(b);
+    if (!goes_on || out->size() >= most || crossing || pos >= input.size ||
+        std::binary_search(input.cuts.begin(), input.cuts.end(), b.end))
+      return FormStatus::ok;
+  }
+}
+
+}  // namespace deja

@@ -1,0 +1,77 @@
+// First stage: from guest bytes to the instructions of a block, and the way that each of them will go.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "translate/classify.h"
+#include "translate/mode.h"
+#include "translate/quick.h"
+
+namespace deja {
+
+struct TranslateOptions {
+  unsigned max_insns = 64;
+  bool avx_model = true;     // CPU model x86-64-v3: TZCNT and LZCNT exist
+  bool inline_jumps = true;  // off: every cross-page and indirect jump goes through C++
+  bool inline_tlb = true;    // off: every access goes through C++
+  bool link = true;          // off: no direct links
+  bool quick = true;         // off: no quick way for system instructions
+  bool extend = true;        // off: a block ends at a conditional jump
+  bool elide = true;         // off: every access is checked by itself
+  bool probes = true;        // off: a check that fails branches, and never faults
+  u32 soft_flags = 0;        // FlagGroups done in C++, as the host computes other flags than the canonical ones
+};
+
+// The optimisations that can be switched off by hand, by the names that they have there: --engine no-link,…
+struct EngineSwitch {
+  const char* name;
+  bool TranslateOptions::*on;
+};
+inline constexpr EngineSwitch kEngineSwitches[] = {
+    {"link", &TranslateOptions::link},
+    {"inline-tlb", &TranslateOptions::inline_tlb},
+    {"inline-jumps", &TranslateOptions::inline_jumps},
+    {"quick", &TranslateOptions::quick},
+    {"extend", &TranslateOptions::extend},
+    {"elide", &TranslateOptions::elide},
+    {"probes", &TranslateOptions::probes},
+};
+
+struct TranslateInput {
+  Gpa pc;
+  BlockMode mode;
+  const u8* bytes = nullptr;  // at pc
+  unsigned size = 0;          // bytes available
+  Gpa second_page{~u64{0}};   // bytes beyond the page end belong to this page
+  std::span<const u16> cuts;  // page offsets, ascending: no instruction but the first may begin at one
+};
+
+// A data access of an instruction, as the plan (plan.h) sees it.
+struct PlannedAccess {
+  i8 group = -1;        // -1: checked by itself
+  bool leads = false;   // checks the whole group
+  i16 before = 0;       // leader: how far the group's first byte lies below this access
+  u16 span = 0;         // leader: bytes from the group's first to its last
+  bool writes = false;  // leader: some member writes
+};
+
+struct BlockInsn {
+  Insn insn;
+  Way way = Way::helper;
+  u8 raise = 0xff;         // way helper: raise this vector instead
+  QuickOp quick = QuickOp::none;  // way helper: the quick way that is tried first
+  u16 start = 0, end = 0;  // page offsets
+  PlannedAccess access[2];  // in the order in which the instruction makes them
+};
+
+enum class FormStatus : u8 { ok, need_next_page };
+
+// Decodes a block. It ends after an instruction that never goes on to the next, at the end of the page, before a
+// cut, and at the limits of mode and options. Reuses the storage of `out`.
+FormStatus form_block(const TranslateInput& input, const TranslateOptions& options, std::vector<BlockInsn>* out);
+
+// Whether the block may go on behind this instruction.
+bool falls_through(const BlockInsn& i);
+
+}  // namespace deja

@@ -1,0 +1,199 @@
+#include "translate/plan.h"
+
+#include <algorithm>
+
+namespace deja {
+namespace {
+
+// A wider span would too often reach into another page.
+constexpr i64 kMaxSpan = 256;
+constexpr i64 kMaxOffset = 1 << 30;
+
+// What is known of a register: an unknown value, numbered, plus a constant.
+struct Value {
+  u32 symbol;
+  i64 offset;
+};
+
+// Of ADD and SUB with 64-bit operands: sign-extended from 8 or 32 bits.
+i64 immediate(const Insn& i) { return i.imm_bytes == 1 ? static_cast<i8>(i.imm) : static_cast<i32>(i.imm); }
+
+struct Member {
+  PlannedAccess* access;
+  i64 from, to;
+  bool writes;
+};
+
+struct Group {
+  u32 base, index;
+  u8 scale;
+  i64 from, to;
+  std::vector<Member> members;
+};
+
+class Planner {
+ public:
+  explicit Planner(std::vector<BlockInsn>& block) : block_(block) {
+    for (unsigned r = 0; r < 16; ++r) value_[r] = {next_symbol_++, 0};
+    page_ = next_symbol_++;
+    none_ = next_symbol_++;
+  }
+
+  void run() {
+    for (BlockInsn& b : block_) {
+      note_accesses(b);
+      note_writes(b);
+    }
+    finish();
+  }
+
+ private:
+  void note_operand(BlockInsn& b, unsigned nth, unsigned size, bool writes) {
+    const MemOperand& m = b.insn.mem;
+    if (m.segment == FS || m.segment == GS || m.address_size != 8 || m.vector_index || size == 0) return;
+    if (m.rip_relative) return note(&b.access[nth], {page_, 0}, none_, 1, m.disp + b.end, size, writes);
+    if (m.base < 0) return;
+    const Value base = value_[static_cast<unsigned>(m.base)];
+    if (m.index < 0) return note(&b.access[nth], base, none_, 1, m.disp, size, writes);
+    const Value index = value_[static_cast<unsigned>(m.index)];
+    note(&b.access[nth], {base.symbol, base.offset + index.offset * m.scale}, index.symbol, m.scale, m.disp, size,
+         writes);
+  }
+
+  void note(PlannedAccess* access, Value base, u32 index, u8 scale, i64 disp, unsigned size, bool writes) {
+    const i64 from = base.offset + disp;
+    if (from > kMaxOffset || from < -kMaxOffset) return;
+    const i64 to = from + size;
+    for (Group& g : groups_) {
+      if (g.base != base.symbol || g.index != index || g.scale != scale) continue;
+      const i64 low = std::min(g.from, from), high = std::max(g.to, to);
+      if (high - low > kMaxSpan) continue;
+      g.from = low;
+      g.to = high;
+      g.members.push_back({access, from, to, writes});
+      return;
+    }
+    groups_.push_back({base.symbol, index, scale, from, to, {{access, from, to, writes}}});
+  }
+
+  void note_accesses(BlockInsn& b) {
+    const Insn& i = b.insn;
+    const Value& rsp = value_[RSP];
+    switch (b.way) {
+      case Way::carry: {
+        if (!i.has_mem || i.mnemonic == ZYDIS_MNEMONIC_NOP) return;
+        for (unsigned k = 0; k < i.operand_count; ++k)
+          if (i.op[k].kind == OperandKind::mem) note_operand(b, 0, i.op[k].size, i.op[k].written);
+        return;
+      }
+      case Way::push:
+        if (!i.has_mem) note(&b.access[0], rsp, none_, 1, -i64{i.operand_size}, i.operand_size, true);
+        return;
+      case Way::pop:
+        if (!i.has_mem) note(&b.access[0], rsp, none_, 1, 0, i.operand_size, false);
+        return;
+      case Way::leave:
+        return note(&b.access[0], value_[RBP], none_, 1, 0, 8, false);
+      case Way::call:
+        if (!i.has_mem) note(&b.access[0], rsp, none_, 1, -8, 8, true);
+        return;
+      case Way::ret:
+        return note(&b.access[0], rsp, none_, 1, 0, 8, false);
+      case Way::jump:
+        if (i.has_mem) note_operand(b, 0, 8, false);
+        return;
+      default:
+        return;
+    }
+  }
+
+  void forget(unsigned r) { value_[r] = {next_symbol_++, 0}; }
+  void move(unsigned r, Value v) {
+    value_[r] = v;
+    if (v.offset > kMaxOffset || v.offset < -kMaxOffset) forget(r);
+  }
+
+  void note_writes(const BlockInsn& b) {
+    const Insn& i = b.insn;
+    const Operand &to = i.op[0], &from = i.op[1];
+    const Value rsp = value_[RSP];
+    switch (b.way) {
+      case Way::push:
+        return move(RSP, {rsp.symbol, rsp.offset - i.operand_size});
+      case Way::pop:
+        if (i.has_mem) return;  // the block ends here
+        if (to.reg == RSP) return forget(RSP);
+        move(RSP, {rsp.symbol, rsp.offset + i.operand_size});
+        return forget(to.reg);
+      case Way::leave:
+        move(RSP, {value_[RBP].symbol, value_[RBP].offset + 8});
+        return forget(RBP);
+      case Way::lea:
+        if (to.size == 8 && i.mem.address_size == 8 && i.mem.base >= 0 && i.mem.index < 0) {
+          const Value base = value_[static_cast<unsigned>(i.mem.base)];
+          return move(to.reg, {base.symbol, base.offset + i.mem.disp});
+        }
+        return forget(to.reg);
+      case Way::helper:
+      case Way::helper_inline:
+        for (unsigned r = 0; r < 16; ++r) forget(r);
+        return;
+      case Way::carry:
+      case Way::moffs:
+        break;
+      default:
+        return;  // writes no register, or ends the block
+    }
+    if (to.kind == OperandKind::gpr && to.size == 8) {
+      const Value old = value_[to.reg];
+      switch (i.mnemonic) {
+        case ZYDIS_MNEMONIC_MOV:
+          if (from.kind == OperandKind::gpr) return move(to.reg, value_[from.reg]);
+          break;
+        case ZYDIS_MNEMONIC_ADD:
+          if (from.kind == OperandKind::imm) return move(to.reg, {old.symbol, old.offset + immediate(i)});
+          break;
+        case ZYDIS_MNEMONIC_SUB:
+          if (from.kind == OperandKind::imm) return move(to.reg, {old.symbol, old.offset - immediate(i)});
+          break;
+        case ZYDIS_MNEMONIC_INC:
+          return move(to.reg, {old.symbol, old.offset + 1});
+        case ZYDIS_MNEMONIC_DEC:
+          return move(to.reg, {old.symbol, old.offset - 1});
+        default:
+          break;
+      }
+    }
+    for (unsigned r = 0; r < 16; ++r)
+      if (i.gpr_written >> r & 1) forget(r);
+  }
+
+  void finish() {
+    i8 number = 0;
+    // The largest groups first, when there are too many.
+    std::stable_sort(groups_.begin(), groups_.end(), [](const Group& a, const Group& b) {
+      return a.members.size() > b.members.size();
+    });
+    for (Group& g : groups_) {
+      if (g.members.size() < 2 || static_cast<unsigned>(number) == kMaxGroups) return;
+      for (const Member& m : g.members) m.access->group = number;
+      const Member& first = g.members[0];
+      first.access->leads = true;
+      first.access->before = static_cast<i16>(first.from - g.from);
+      first.access->span = static_cast<u16>(g.to - g.from);
+      for (const Member& m : g.members) first.access->writes |= m.writes;
+      ++number;
+    }
+  }
+
+  std::vector<BlockInsn>& block_;
+  Value value_[16];
+  u32 next_symbol_ = 0, page_ = 0, none_ = 0;
+  std::vector<Group> groups_;
+};
+
+}  // namespace
+
+void plan_groups(std::vector<BlockInsn>& block) { Planner(block).run(); }
+
+}  // namespace deja
