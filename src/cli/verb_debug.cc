@@ -5,6 +5,7 @@
 #include "cli/verbs.h"
 #include "gdb/fd_connection.h"
 #include "gdb/launch.h"
+#include "gdb/symbol_setup.h"
 #include "gdb/time_target.h"
 #include "replay/position.h"
 
@@ -44,12 +45,15 @@ int debug(const Options& o) {
   if (!nav) return fail(nav.error());
   auto at = parse_position(o.at, (*nav)->last());
   if (!at) return fail(at.error());
+  auto symbols = SymbolSetup::make(**nav, o.symbols);
+  if (!symbols) return fail(symbols.error());
   TimeTarget target(**nav);
   if (Status status = target.seek(*at); !status) return fail(status.error());
   if (o.port_option->count()) return serve(target, o.port);
   GdbLaunch launch;
   launch.program = o.gdb;
   launch.arguments = o.arguments;
+  launch.setup = symbols->gdb_commands();
   auto status = run_gdb(target, launch);
   return status ? *status : fail(status.error());
 }
@@ -69,6 +73,11 @@ void add_debug(CLI::App& app, Action* action) {
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`");
   verb->add_option("--at", o->at, "where to begin: a step number, N%, start or end")->capture_default_str();
   o->port_option = verb->add_option("-s,--serve", o->port, "serve a gdb that connects to this port of localhost");
+  verb->add_option("--symbols", o->symbols,
+                   "a file with symbols, or a directory of such: the kernel's vmlinux and programs, known by their "
+                   "build-ids")
+      ->type_name("PATH")
+      ->allow_extra_args(false);
   verb->add_option("--gdb", o->gdb, "the gdb to start")->capture_default_str();
   verb->add_flag("--print-commands", o->print_commands, "print the Python that a remote gdb may `source`");
   verb->add_option("GDB-ARGUMENTS", o->arguments, "after --: what gdb is given");

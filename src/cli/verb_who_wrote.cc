@@ -5,6 +5,7 @@
 #include "cli/engine_options.h"
 #include "cli/messages.h"
 #include "cli/verbs.h"
+#include "gdb/symbol_setup.h"
 #include "replay/position.h"
 #include "timeline/who_wrote.h"
 
@@ -14,6 +15,7 @@ namespace {
 struct Options {
   EngineArguments engine;
   std::string recording, where, at = "end", as;
+  std::vector<std::string> symbols;
   bool all = false, json = false;
 };
 
@@ -61,6 +63,7 @@ nlohmann::ordered_json to_json(const Write& w) {
   j["cr3"] = w.cr3;
   j["cpl"] = w.cpl;
   j["instruction"] = w.instruction;
+  j["symbol"] = w.symbol;
   return j;
 }
 
@@ -73,6 +76,8 @@ int who_wrote_verb(const Options& o) {
   if (!dir) return fail(dir.error());
   auto nav = Navigator::open(*dir, *engine);
   if (!nav) return fail(nav.error());
+  auto symbols = SymbolSetup::make(**nav, o.symbols);
+  if (!symbols) return fail(symbols.error());
   auto at = parse_position(o.at, (*nav)->last());
   if (!at) return fail(at.error());
   if (Status status = (*nav)->seek(*at); !status) return fail(status.error());
@@ -84,6 +89,13 @@ int who_wrote_verb(const Options& o) {
   request.all = o.all;
   auto writes = who_wrote(**nav, request);
   if (!writes) return fail(writes.error());
+  for (Write& w : *writes) {
+    if (!w.vcpu) continue;
+    // Which program it is shows in the address space that wrote.
+    if (w.cpl == 3 && !o.symbols.empty())
+      if (Status status = (*nav)->seek(w.before); !status) return fail(status.error());
+    w.symbol = symbols->name_of((*nav)->machine(), *w.vcpu, w.rip);
+  }
   if (o.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const Write& w : *writes) list.push_back(to_json(w));
@@ -113,6 +125,9 @@ void add_who_wrote(CLI::App& app, Action* action) {
   verb->add_option("--at", o->at, "before this moment: a step number, N%, start or end")->capture_default_str();
   verb->add_option("--as", o->as,
                    "whose address it is: kernel, phys, or cr3:HEX; default: of what runs at that moment");
+  verb->add_option("--symbols", o->symbols, "files with symbols, or directories of such")
+      ->type_name("PATH")
+      ->allow_extra_args(false);
   verb->add_flag("--all", o->all, "every write up to then, the oldest first");
   verb->add_flag("--json", o->json, "for programs");
   o->engine.add_to(*verb);

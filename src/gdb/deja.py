@@ -112,5 +112,22 @@ class Insn(Command):
         gdb.write(monitor("insn " + argument))
 
 
-for command in (When, Seek, Checkpoint, InfoCheckpoints, Restart, WhoWrote, Insn):
+class Symbols(Command):
+    """Load the symbols of programs and libraries that are mapped here, from the files that `deja debug --symbols` found.
+They are recognised by their build-id."""
+    name, help = "symbols", __doc__
+    loaded = set()
+
+    def run(self, argument):
+        files = globals().get("deja_symbol_files", {})
+        for line in monitor("images").splitlines():
+            base, lowest, build_id = line.split()
+            path = files.get(build_id)
+            gdb.write("%s %s %s\n" % (base, build_id, path or "(no symbols for it)"))
+            if path and (path, base) not in self.loaded:
+                self.loaded.add((path, base))
+                gdb.execute('add-symbol-file "%s" -o %#x' % (path, int(base, 16) - int(lowest, 16)), to_string=True)
+
+
+for command in (When, Seek, Checkpoint, InfoCheckpoints, Restart, WhoWrote, Insn, Symbols):
     command()

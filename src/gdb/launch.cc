@@ -95,10 +95,10 @@ Result<int> run_gdb(DebugTarget& target, const GdbLaunch& launch) {
   DEJA_TRY(write_file(dir / "deja.py", gdb_commands()));
   // A reverse-continue may take long, but while it runs gdb waits without a limit; the limit is for the rest.
   std::string setup =
-      "set remotetimeout 60\nset breakpoint always-inserted on\n";
+      "set remotetimeout 60\nset breakpoint always-inserted on\nset confirm off\n";
   for (const std::string& line : launch.setup) setup += line + "\n";
   setup += "source " + (dir / "deja.py").string() + "\ntarget remote " + socket_path +
-           "\nset breakpoint condition-evaluation target\n";
+           "\nset breakpoint condition-evaluation target\nset confirm on\n";
   DEJA_TRY(write_file(dir / "setup.gdb", setup));
   DEJA_ASSIGN(const int listener, listen_at(socket_path));
 

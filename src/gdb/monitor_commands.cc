@@ -1,6 +1,7 @@
 // What gdb's `monitor` passes on: the commands that know of time.
 #include <charconv>
 
+#include "gdb/symbol_setup.h"
 #include "gdb/time_target.h"
 #include "replay/position.h"
 
@@ -16,6 +17,7 @@ constexpr std::string_view kHelp =
     "who-wrote ADDRESS[/LENGTH] [phys] [all]\n"
     "                              the last write of these bytes, or every one up to here\n"
     "insn [N]                      the next N instructions, in the mode that the vCPU is in\n"
+    "images                        programs and libraries mapped here: address, where linked, build-id\n"
     "interrupts hide|show          whether single steps pass over handlers of interrupts and faults (hide)\n"
     "(After seek and restart gdb's own idea of registers is old; deja's gdb commands see to that.)\n";
 
@@ -126,6 +128,12 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
     return when();
   }
   if (verb == "who-wrote") return who_wrote_command(words, vcpu, interrupted);
+  if (verb == "images") {
+    std::string list;
+    for (const GuestImage& image : guest_images(machine(), vcpu))
+      list += fmt::format("{:#x} {:#x} {}\n", image.base, image.lowest, image.build_id.empty() ? "-" : image.build_id);
+    return list;
+  }
   if (verb == "insn") return instructions(vcpu, argument);
   if (verb == "interrupts" && (argument == "hide" || argument == "show")) {
     hide_interrupts_ = argument == "hide";

@@ -1,0 +1,209 @@
+#include "gdb/symbol_setup.h"
+
+#include <elf.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "execute/page_walk.h"
+#include "machine/bzimage.h"
+#include "replay/position.h"
+
+namespace deja {
+namespace {
+
+constexpr u64 kUserEnd = u64{1} << 47;
+
+// Calls `page` with each mapped 4 KiB page of [0, 2^47), for 4-level paging; of large pages with the first.
+void each_user_page(Machine& machine, unsigned vcpu, const std::function<void(Gva)>& page) {
+  const PagingKey key = paging_key(machine.cpu(vcpu));
+  if (!(key.bits & PagingKey::kLong)) return;
+  constexpr u64 kPresent = 1, kLarge = 0x80, kAddress = 0x000ffffffffff000;
+  const std::function<void(u64, unsigned, u64)> level = [&](u64 table, unsigned depth, u64 base) {
+    const u64 size = u64{1} << (kPageShift + 9 * (3 - depth));
+    for (u64 i = 0; i < 512; ++i) {
+      const u64 linear = base + i * size;
+      u64 entry = 0;
+      if (linear >= kUserEnd || !machine.ram().read(Gpa(table + i * 8), &entry, 8)) return;
+      if (!(entry & kPresent)) continue;
+      if (depth == 3 || (entry & kLarge))
+        page(Gva(linear));
+      else
+        level(entry & kAddress, depth + 1, linear);
+    }
+  };
+  level(key.cr3, 0, 0);
+}
+
+bool read_linear(Machine& machine, const PagingKey& key, u64 linear, void* out, u64 size) {
+  u8* to = static_cast<u8*>(out);
+  while (size) {
+    const u64 n = std::min(size, kPageSize - Gva(linear).offset());
+    const std::optional<Gpa> at = peek_translation(machine.ram(), key, Gva(linear));
+    if (!at || !machine.ram().read(*at, to, n)) return false;
+    to += n, linear += n, size -= n;
+  }
+  return true;
+}
+
+// The image whose header stands at `linear`.
+std::optional<GuestImage> image_at(Machine& machine, const PagingKey& key, u64 linear) {
+  std::vector<u8> page(kPageSize);
+  if (!read_linear(machine, key, linear, page.data(), page.size())) return std::nullopt;
+  Elf64_Ehdr h;
+  std::memcpy(&h, page.data(), sizeof h);
+  if (std::memcmp(h.e_ident, ELFMAG, SELFMAG) != 0 || h.e_machine != EM_X86_64 ||
+      h.e_phentsize != sizeof(Elf64_Phdr) || h.e_phoff > page.size() ||
+      (page.size() - h.e_phoff) / sizeof(Elf64_Phdr) < h.e_phnum)
+    return std::nullopt;
+  GuestImage image;
+  image.base = linear;
+  image.fixed_address = h.e_type == ET_EXEC;
+  image.lowest = ~u64{0};
+  std::vector<Elf64_Phdr> notes;
+  for (unsigned i = 0; i < h.e_phnum; ++i) {
+    Elf64_Phdr p;
+    std::memcpy(&p, page.data() + h.e_phoff + i * sizeof p, sizeof p);
+    if (p.p_type == PT_LOAD) image.lowest = std::min(image.lowest, p.p_vaddr);
+    if (p.p_type == PT_NOTE) notes.push_back(p);
+  }
+  if (image.lowest == ~u64{0}) return std::nullopt;
+  for (const Elf64_Phdr& p : notes) {
+    std::vector<u8> bytes(std::min<u64>(p.p_memsz, kPageSize));
+    if (!image.build_id.empty() || !read_linear(machine, key, linear + p.p_vaddr - image.lowest, bytes.data(), bytes.size()))
+      continue;
+    image.build_id = build_id_in_notes(bytes);
+  }
+  return image;
+}
+
+// Of the kernel that was recorded: the ELF file itself, unpacked.
+Result<std::optional<ElfInfo>> recorded_kernel(Navigator& nav) {
+  for (const RecordedFile& input : nav.manifest().inputs) {
+    if (input.role != "kernel") continue;
+    DEJA_ASSIGN(const std::filesystem::path path, find_input(nav.dir(), input));
+    DEJA_ASSIGN(std::vector<u8> bytes, read_whole_file(path));
+    if (is_bzimage(bytes)) {
+      DEJA_ASSIGN(const BzImage image, parse_bzimage(bytes));
+      DEJA_ASSIGN(std::vector<u8> unpacked, extract_vmlinux(image));
+      return elf_info(unpacked);
+    }
+    return elf_info(bytes);
+  }
+  return std::optional<ElfInfo>();
+}
+
+// How far from where it was linked the kernel runs: its system call entry is in a register.
+Result<u64> kernel_slide(Navigator& nav, const ElfSymbols& symbols) {
+  const std::optional<u64> linked = symbols.address_of("entry_SYSCALL_64");
+  if (nav.manifest().machine.boot_mode == "vmlinux" || !linked) return u64{0};  // nobody was there to move it
+  const Step here = nav.position();
+  u64 runs = nav.machine().cpu(0).msr.lstar;
+  if (!runs) {
+    DEJA_TRY(nav.seek(nav.last()));
+    runs = nav.machine().cpu(0).msr.lstar;
+    DEJA_TRY(nav.seek(here));
+  }
+  return runs ? runs - *linked : 0;
+}
+
+std::string quoted(const std::filesystem::path& path) {
+  std::string s = "\"";
+  for (const char c : path.string()) {
+    if (c == '"' || c == '\\') s.push_back('\\');
+    s.push_back(c);
+  }
+  return s + "\"";
+}
+
+}  // namespace
+
+std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu) {
+  const PagingKey key = paging_key(machine.cpu(vcpu));
+  std::vector<GuestImage> images;
+  each_user_page(machine, vcpu, [&](Gva page) {
+    char magic[SELFMAG];
+    const std::optional<Gpa> at = peek_translation(machine.ram(), key, page);
+    if (!at || !machine.ram().read(*at, magic, sizeof magic) || std::memcmp(magic, ELFMAG, SELFMAG) != 0) return;
+    if (auto image = image_at(machine, key, page.value)) images.push_back(std::move(*image));
+  });
+  return images;
+}
+
+Status SymbolSetup::add_kernel(Navigator& nav, const std::vector<SymbolFile>& given) {
+  DEJA_ASSIGN(const std::optional<ElfInfo> recorded, recorded_kernel(nav));
+  std::vector<SymbolFile> candidates;
+  for (const SymbolFile& f : given)
+    if (f.info.is_kernel) candidates.push_back(f);
+  if (!recorded || recorded->build_id.empty()) {
+    if (candidates.empty()) return {};
+    return make_error("--symbols {}: the recorded kernel has no build-id, so nothing shows that this file is its",
+                      candidates[0].path.string());
+  }
+  const std::string& id = recorded->build_id;
+  const std::filesystem::path debian =
+      fmt::format("/usr/lib/debug/.build-id/{}/{}.debug", id.substr(0, 2), id.substr(2));
+  std::error_code ignored;
+  if (std::filesystem::exists(debian, ignored)) {
+    DEJA_ASSIGN(const std::vector<u8> bytes, read_whole_file(debian));
+    if (const auto info = elf_info(bytes)) candidates.push_back({debian, *info});
+  }
+  const auto found = std::find_if(candidates.begin(), candidates.end(),
+                                  [&](const SymbolFile& f) { return f.info.build_id == id; });
+  if (found == candidates.end()) {
+    if (candidates.empty()) return {};
+    return make_error(
+        "--symbols {}: of another kernel: its build-id is {}, that of the recorded one {}; Debian has the right "
+        "file in the package linux-image-…-dbg of the same version",
+        candidates[0].path.string(), candidates[0].info.build_id, id);
+  }
+  DEJA_ASSIGN(const std::vector<u8> bytes, read_whole_file(found->path));
+  kernel_ = ElfSymbols::read(bytes);
+  DEJA_ASSIGN(kernel_slide_, kernel_slide(nav, kernel_));
+  // The kernel's own gdb scripts lie beside it, when it was built here.
+  commands_.push_back("add-auto-load-safe-path " + found->path.parent_path().string());
+  commands_.push_back(fmt::format("symbol-file {} -o {:#x}", quoted(found->path), kernel_slide_));
+  return {};
+}
+
+Result<SymbolSetup> SymbolSetup::make(Navigator& nav, const std::vector<std::string>& where) {
+  SymbolSetup setup;
+  DEJA_ASSIGN(const std::vector<SymbolFile> files, find_symbol_files(where));
+  DEJA_TRY(setup.add_kernel(nav, files));
+  std::string table = "python deja_symbol_files = {";
+  for (const SymbolFile& f : files) {
+    if (f.info.is_kernel || f.info.highest == 0) continue;
+    setup.programs_.push_back(f);
+    // What runs where it was linked needs no looking for.
+    if (f.info.fixed_address) setup.commands_.push_back(fmt::format("add-symbol-file {} -o 0", quoted(f.path)));
+    else if (!f.info.build_id.empty()) table += fmt::format("'{}': {}, ", f.info.build_id, quoted(f.path));
+  }
+  setup.commands_.push_back(table + "}");
+  return setup;
+}
+
+std::string SymbolSetup::name_of(Machine& machine, unsigned vcpu, u64 address) {
+  if (address >= kUserEnd) return kernel_.name_of(address - kernel_slide_);
+  const auto symbols = [&](const SymbolFile& f) -> const ElfSymbols& {
+    const auto [it, fresh] = read_.try_emplace(f.path.string());
+    if (fresh)
+      if (const auto bytes = read_whole_file(f.path)) it->second = ElfSymbols::read(bytes.value());
+    return it->second;
+  };
+  if (programs_.empty()) return {};
+  for (const GuestImage& image : guest_images(machine, vcpu)) {
+    if (image.build_id.empty()) continue;
+    for (const SymbolFile& f : programs_) {
+      const u64 slide = image.base - image.lowest;
+      if (f.info.build_id != image.build_id || address < f.info.lowest + slide || address >= f.info.highest + slide)
+        continue;
+      if (std::string name = symbols(f).name_of(address - slide); !name.empty()) return name;
+    }
+  }
+  for (const SymbolFile& f : programs_)
+    if (f.info.fixed_address && address >= f.info.lowest && address < f.info.highest)
+      if (std::string name = symbols(f).name_of(address); !name.empty()) return name;
+  return {};
+}
+
+}  // namespace deja

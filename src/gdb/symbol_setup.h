@@ -1,0 +1,45 @@
+// Which symbol files belong to what a recording runs, and where to: as commands for gdb, and names for addresses.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "gdb/elf_symbols.h"
+#include "timeline/navigator.h"
+
+namespace deja {
+
+// A program or library that is mapped in an address space, recognised by its ELF header.
+struct GuestImage {
+  u64 base = 0;          // where its first segment is
+  bool fixed_address = false;
+  u64 lowest = 0;        // where it was linked
+  std::string build_id;  // hexadecimal; empty: none, or its page is not there
+};
+// In the user half of what `vcpu` sees. Changes nothing.
+std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu);
+
+class SymbolSetup {
+ public:
+  // `where`: what the user gave, files and directories; Debian's places for debug files are looked into for
+  // the kernel anyway. Finds where the kernel was loaded, for which it may go elsewhere in the recording and back.
+  // An error: a file that is not usable, or the kernel file of another kernel.
+  static Result<SymbolSetup> make(Navigator& nav, const std::vector<std::string>& where);
+
+  // For gdb, before it connects.
+  const std::vector<std::string>& gdb_commands() const { return commands_; }
+  // The symbol at an address that `vcpu` runs at; empty when nobody knows.
+  std::string name_of(Machine& machine, unsigned vcpu, u64 address);
+
+ private:
+  Status add_kernel(Navigator& nav, const std::vector<SymbolFile>& given);
+
+  std::vector<std::string> commands_;
+  ElfSymbols kernel_;
+  u64 kernel_slide_ = 0;
+  std::vector<SymbolFile> programs_;
+  std::map<std::string, ElfSymbols> read_;  // by path
+};
+
+}  // namespace deja

@@ -1,0 +1,81 @@
+"""Bugs in programs on Debian's kernel, found by going backward from where they show."""
+import json
+import os
+import re
+import subprocess
+import unittest
+from pathlib import Path
+
+from gdb_session import DEJA, GUESTS, TIMEOUT, TravelTest, deja
+
+KERNEL = os.environ["DEJA_KERNEL"]
+INITRD = os.environ["DEJA_INITRD"]
+
+
+def cpio(files):
+    """A newc archive of executable files: {path: bytes}."""
+    out = bytearray()
+    for path, data in [*files.items(), ("TRAILER!!!", b"")]:
+        name = path.encode() + b"\0"
+        fields = [0, 0o100755, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0]
+        out += b"070701" + b"".join(b"%08x" % field for field in fields) + name
+        out += bytes(-len(out) % 4) + data
+        out += bytes(-len(out) % 4)
+    return bytes(out)
+
+
+class Linux(TravelTest):
+    def record_programs(self, commands, files, *options):
+        """Boots the demo guest with `files` added, and runs `commands` at its prompt; the console's text."""
+        initrd = self.folder / "initrd"
+        base = Path(INITRD).read_bytes()
+        initrd.write_bytes(base + bytes(-len(base) % 4) + cpio(files))
+        with subprocess.Popen([DEJA, "record", "-o", self.recording.with_suffix(""), "-m", "256M", "--kernel", KERNEL,
+                               "--initrd", initrd, "--append", "console=ttyS0", *options], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as recorder:
+            output = b""
+            while b"demo# " not in output:
+                data = os.read(recorder.stdout.fileno(), 65536)
+                self.assertTrue(data, output)
+                output += data
+            rest, _ = recorder.communicate((commands + "; poweroff -f\n").encode(), timeout=TIMEOUT)
+        return (output + rest).decode(errors="replace")
+
+    def test_use_after_free_by_another_process(self):
+        program = GUESTS / "shared_pool"
+        console = self.record_programs("shared_pool", {"usr/bin/shared_pool": program.read_bytes()})
+        self.assertIn("somebody else has my object: cleaner", console[-1000:])
+        output = self.gdb("""
+            seek end
+            break complain
+            reverse-continue
+            print object->name
+            print &object->generation
+            watch -location object->generation
+            reverse-continue
+            backtrace 3
+            """, "--symbols", program)
+        self.assert_shown(output, r"hit Breakpoint 1, complain|Breakpoint 1, complain", r'"cleaner"',
+                          r"Hardware watchpoint 2: -location object->generation", r"Old value = 2", r"New value = 1",
+                          r"take \(name=.*cleaner", r"clean_up \(")
+        # The same without gdb: from where the pool is in the process that wrote last.
+        at = re.search(r"\(int \*\) 0x(7\w+)", output).group(1)
+        when = deja("debug", self.recording, "--symbols", program, "--", "-nx", "-batch", "-ex", "break complain",
+                    "-ex", "seek end", "-ex", "reverse-continue", "-ex", "print $step").stdout
+        (write,) = json.loads(deja("who-wrote", "--json", "--symbols", program, "--at", re.search(r"\$1 = (\d+)", when).group(1),
+                                   self.recording, at + "/4").stdout)
+        self.assertEqual((write["old"], write["new"], write["cpl"]), ("01000000", "02000000", 3))
+        self.assertRegex(write["symbol"], r"^(take|clean_up)\+0x")
+
+    def test_symbols_of_another_kernel_are_refused(self):
+        self.record_programs("true", {})
+        (self.folder / "other.c").write_text('int x __attribute__((section(".data..percpu"))) = 1; void _start(void) {}\n')
+        subprocess.run(["gcc", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id,--unique=.data..percpu", "-o", self.folder / "vmlinux",
+                        self.folder / "other.c"], check=True)
+        done = deja("debug", "--symbols", self.folder / "vmlinux", self.recording, "--", "-batch")
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"vmlinux: of another kernel: its build-id is \w{40}, that of the recorded one \w{40};")
+
+
+if __name__ == "__main__":
+    unittest.main()
