@@ -7,6 +7,7 @@ import unittest
 from pathlib import Path
 
 from gdb_session import DEJA, GUESTS, TIMEOUT, TravelTest, deja
+from kernel_module import build_module
 
 KERNEL = os.environ["DEJA_KERNEL"]
 INITRD = os.environ["DEJA_INITRD"]
@@ -25,13 +26,13 @@ def cpio(files):
 
 
 class Linux(TravelTest):
-    def record_programs(self, commands, files, *options):
+    def record_programs(self, commands, files, *options, append="console=ttyS0"):
         """Boots the demo guest with `files` added, and runs `commands` at its prompt; the console's text."""
         initrd = self.folder / "initrd"
         base = Path(INITRD).read_bytes()
         initrd.write_bytes(base + bytes(-len(base) % 4) + cpio(files))
         with subprocess.Popen([DEJA, "record", "-o", self.recording.with_suffix(""), "-m", "256M", "--kernel", KERNEL,
-                               "--initrd", initrd, "--append", "console=ttyS0", *options], stdin=subprocess.PIPE,
+                               "--initrd", initrd, "--append", append, *options], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as recorder:
             output = b""
             while b"demo# " not in output:
@@ -66,6 +67,30 @@ class Linux(TravelTest):
                                    self.recording, at + "/4").stdout)
         self.assertEqual((write["old"], write["new"], write["cpl"]), ("01000000", "02000000", 3))
         self.assertRegex(write["symbol"], r"^(take|clean_up)\+0x")
+
+    def test_kernel_thread_that_scribbles_on_a_list(self):
+        module = build_module(Path(__file__).parent / "list_scribbler.c", KERNEL, self.folder)
+        console = self.record_programs(
+            "busybox insmod /list_scribbler.ko; cd /sys/module/list_scribbler/sections;"
+            " for s in .text .bss .data; do echo section $s $(cat $s); done; sleep 30",
+            {"list_scribbler.ko": module.read_bytes()}, "--no-reboot", append="console=ttyS0 oops=panic panic=-1")
+        corruption = re.search(r"list_add corruption. prev->next should be next .*\(prev=(\w+)\)", console)
+        self.assertTrue(corruption, console[-2000:])
+        section = dict(re.findall(r"section (\.\w+) (0x\w+)", console))
+        output = self.gdb(f"""
+            add-symbol-file {module} {section['.text']} -s .bss {section['.bss']} -s .data {section['.data']}
+            seek end
+            watch *(unsigned long *) 0x{corruption.group(1)}
+            reverse-continue
+            backtrace 2
+            print *(struct job *) report
+            who-wrote *0x{corruption.group(1)}/8
+            """)
+        # The thread and the line that did it; and before that the memory was a job, put there by the other thread.
+        self.assert_shown(output, r"Hardware watchpoint 1", r"stamp_report \(report=0x" + corruption.group(1),
+                          r"report->stamp = 0xbad0bad0bad0bad0 \+ jiffies;", r"^#1 .* auditor \(",
+                          r"next = 0x\w+ <jobs>.*number = 16",
+                          r"^step [\d,]+: vCPU 0 kernel .* mov .*-> 0xffffffffc0\w+$", r"planner \+")
 
     def test_symbols_of_another_kernel_are_refused(self):
         self.record_programs("true", {})
