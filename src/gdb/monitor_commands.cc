@@ -18,6 +18,7 @@ constexpr std::string_view kHelp =
     "                              the last write of these bytes, or every one up to here\n"
     "insn [N]                      the next N instructions, in the mode that the vCPU is in\n"
     "images                        programs and libraries mapped here: address, where linked, build-id\n"
+    "process here|any              whether breakpoints in programs stop in the present address space only (any)\n"
     "interrupts hide|show          whether single steps pass over handlers of interrupts and faults (hide)\n"
     "(After seek and restart gdb's own idea of registers is old; deja's gdb commands see to that.)\n";
 
@@ -135,6 +136,12 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
     return list;
   }
   if (verb == "insn") return instructions(vcpu, argument);
+  if (verb == "process" && (argument == "here" || argument == "any")) {
+    process_.reset();
+    if (argument == "here") process_ = machine().cpu(vcpu).cr3;
+    return process_ ? fmt::format("breakpoints in programs stop in the address space with CR3 {:#x} only\n", *process_)
+                    : std::string("breakpoints in programs stop in every process\n");
+  }
   if (verb == "interrupts" && (argument == "hide" || argument == "show")) {
     hide_interrupts_ = argument == "hide";
     return std::string();

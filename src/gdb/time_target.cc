@@ -111,7 +111,8 @@ void TimeTarget::pin(const GdbResume& r) {
 
 TimeTarget::Wanted TimeTarget::wanted(const GdbResume& r) const {
   Wanted out{{}, &r, {}};
-  for (const GdbBreakpoint& b : r.breakpoints) out.spec.breakpoints.push_back({b.pc, {}, false});
+  for (const GdbBreakpoint& b : r.breakpoints)
+    out.spec.breakpoints.push_back({b.pc, is_kernel_half(b.pc) ? std::nullopt : process_, false});
   for (std::size_t i = 0; i < r.watchpoints.size(); ++i) {
     const GdbWatchpoint& w = r.watchpoints[i];
     const auto pin = std::find_if(pins_.begin(), pins_.end(), [&](const Pin& p) { return p.watchpoint == w; });

@@ -70,6 +70,7 @@ class TimeTarget final : public DebugTarget {
   unsigned current_ = 0;
   std::vector<Pin> pins_;
   bool hide_interrupts_ = true;
+  std::optional<u64> process_;  // CR3: breakpoints in the user half stop in this address space only
   std::vector<Step> bookmarks_;
 };
 
