@@ -649,6 +649,10 @@ u64 Engine::run_helper(u32 site) {
   if (h.decoded.mnemonic == ZYDIS_MNEMONIC_WRMSR &&
       ((s.gpr[RCX] & 0xffffffff) == 0x10 || (s.gpr[RCX] & 0xffffffff) == 0x3b))
     stop_requested_ = true;
+  if (s.pause_run >= kPausesPerQuantum && vcpu_->vcpu_count > 1) {
+    stop_requested_ = true;
+    stop_reason_ = RunStop::pause;
+  }
   if (!ends && !stop_requested_ && !dropped_ && !s.pending_dbg) {
     // Back into the block, whose whole count is off the counter.
     ctx_->set_remaining(ctx_->remaining() - static_cast<i64>(count - index));
@@ -656,10 +660,6 @@ u64 Engine::run_helper(u32 site) {
   }
   ctx_->set_remaining(ctx_->remaining() - 1);
   s.rip = vcpu_->next_rip;
-  if (s.pause_run >= kPausesPerQuantum && vcpu_->vcpu_count > 1) {
-    stop_requested_ = true;
-    stop_reason_ = RunStop::pause;
-  }
   return dispatch(DispatchCause::helper);
 }
 

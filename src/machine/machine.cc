@@ -187,8 +187,10 @@ MachineStop Machine::run(Step until) {
     if (engine_->observation().hit_turn(cpus_[*next], clock_.steps)) return MachineStop::observed;
     const Step before = clock_.steps;
     const auto [turn, turn_end] = std::pair(current_, quantum_end_);
+    const u32 pauses = cpus_[*next].pause_run;
     if (*next != current_ || (n > 1 && clock_.steps >= quantum_end_)) {
       current_ = *next;
+      cpus_[current_].pause_run = 0;
       quantum_end_ = clock_.steps + config_.quantum;
     }
 
@@ -199,6 +201,7 @@ MachineStop Machine::run(Step until) {
     if (stop == RunStop::pause) quantum_end_ = clock_.steps;
     if (stop == RunStop::observed && clock_.steps == before) {
       // Nothing has happened at this step, so no turn has begun either.
+      cpus_[current_].pause_run = pauses;
       current_ = turn;
       quantum_end_ = turn_end;
     }

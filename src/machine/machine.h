@@ -35,7 +35,7 @@
 namespace deja {
 
 // Bumped by every change that a guest can see; written to manifests.
-inline constexpr u32 kMachineBehaviour = 3;
+inline constexpr u32 kMachineBehaviour = 4;
 
 struct DriveConfig {
   std::shared_ptr<BlockImage> image;  // what the disk holds at power-on

@@ -38,6 +38,15 @@ class Linux(ReplayTest):
         for seed in range(1, 21):
             self.assert_identical("--chaos-engine", seed)
 
+    def test_four_vcpus_under_engine_chaos(self):
+        recorder, at = self.record_until_prompt(options=["-smp", "4"])
+        recorder.type("for i in 1 2 3 4; do relay 20 >/dev/null & done; wait; echo all of $((2+2)) done; poweroff -f\n")
+        recorder.expect(b"all of 4 done", at)
+        self.assertEqual(recorder.finish()[0], 0)
+        self.assert_identical()
+        for seed in range(1, 5):
+            self.assert_identical("--chaos-engine", seed)
+
     def test_idle_guest_sleeps_and_keeps_pace_with_the_wall_clock(self):
         recorder, at = self.record_until_prompt()
         recorder.type("cut -d' ' -f1 /proc/uptime; sleep 3; cut -d' ' -f1 /proc/uptime; poweroff -f\n")
