@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MACHINE_STATE = ("guest", "decode", "translate", "execute", "devices", "machine")
-EVERYWHERE = ("base", *MACHINE_STATE, "disk", "inputs", "eventlog", "replay", "cli")
+EVERYWHERE = ("base", *MACHINE_STATE, "disk", "inputs", "eventlog", "checkpoint", "replay", "timeline", "cli")
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,13 @@ int report_session(const SessionReport& report, bool stats) {
       }
       note(fmt::format("recorded in {}: log of {}, {} digests", report.recording.string(),
                        bytes(report.log_bytes), report.digests));
+      if (report.checkpoints)
+        note(fmt::format("{} checkpoints of {}", report.checkpoints, bytes(report.checkpoint_bytes)));
+      if (report.checkpoint_error)
+        note(
+            fmt::format("{}; the recording is complete, but has no more checkpoints from there on: "
+                        "`deja index` makes them",
+                        report.checkpoint_error->message));
     }
   }
   return status;

@@ -1,3 +1,5 @@
+#include "cli/checkpoint_interval.h"
+#include "cli/messages.h"
 #include "cli/session_report.h"
 #include "cli/verbs.h"
 
@@ -8,6 +10,7 @@ void add_record(CLI::App& app, Action* action) {
     MachineOptions machine;
     EngineArguments engine;
     std::string name;
+    std::string checkpoint_every;
     bool no_copy = false;
   };
   auto o = std::make_shared<Options>();
@@ -25,13 +28,20 @@ void add_record(CLI::App& app, Action* action) {
       "name of the recording, or a path with a slash [the date, in ${XDG_DATA_HOME:-~/.local/share}/deja]");
   verb->add_flag("--no-copy-inputs", o->no_copy,
                  "only refer to kernel and initrd by their path; the recording is then not self-contained");
+  verb->add_option("--checkpoint-every", o->checkpoint_every,
+                   "steps between checkpoints, such as 50M, or `off` [200M]: the smaller, the faster can be "
+                   "gone to any moment");
   o->machine.add_to(*verb);
   o->engine.add_to(*verb);
   verb->final_callback([o, action] {
     *action = [o] {
-      return run_and_report(
-          o->machine, o->engine,
-          RecordingRequest{o->name, o->no_copy ? InputStorage::reference : InputStorage::copy});
+      RecordingRequest recording{o->name, o->no_copy ? InputStorage::reference : InputStorage::copy};
+      if (!o->checkpoint_every.empty()) {
+        auto interval = parse_checkpoint_interval("--checkpoint-every", o->checkpoint_every);
+        if (!interval) return fail(interval.error());
+        recording.checkpoint_interval = *interval;
+      }
+      return run_and_report(o->machine, o->engine, recording);
     };
   });
 }

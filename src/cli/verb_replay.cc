@@ -7,6 +7,7 @@
 #include "inputs/output_stream.h"
 #include "replay/position.h"
 #include "replay/replay_session.h"
+#include "timeline/navigator.h"
 
 namespace deja {
 namespace {
@@ -27,13 +28,26 @@ class LineKeeper final : public SerialOutput {
   bool mid_line_ = false;
 };
 
+// Scripts read this line.
+int print_digest(const std::filesystem::path& dir, const EngineOptions& engine, const std::string& to) {
+  auto navigator = Navigator::open(dir, engine);
+  if (!navigator) return fail(navigator.error());
+  Navigator& nav = **navigator;
+  auto step = parse_position(to, nav.last());
+  if (!step) return fail(step.error());
+  if (Status status = nav.seek(*step); !status) return fail(status.error());
+  const MachineDigest d = nav.machine().digest();
+  fmt::print("step {} digest cpu {:016x} ram {:016x} devices {:016x}\n", *step, d.cpu, d.ram, d.devices);
+  return kExitOk;
+}
+
 }  // namespace
 
 void add_replay(CLI::App& app, Action* action) {
   struct Options {
     EngineArguments engine;
     std::string recording, to;
-    bool quiet = false, realtime = false;
+    bool quiet = false, realtime = false, digest = false;
   };
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("replay", "Reproduce a recorded run, and check it against its digests");
@@ -42,9 +56,12 @@ void add_replay(CLI::App& app, Action* action) {
       "  deja replay latest\n"
       "  deja replay --realtime crash\n"
       "  deja replay --to 50% --quiet crash\n"
+      "  deja replay --to 3,214,567,890 --digest crash\n"
       "Ends with a line such as: replayed 3,214,567,890 instructions in 4.1 s, 33 digests, identical");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
   verb->add_option("--to", o->to, "stop there: a step number, N%, start or end");
+  verb->add_flag("--digest", o->digest,
+                 "only print the digest of the machine there (goes there from the nearest checkpoint)");
   verb->add_flag("--quiet", o->quiet, "do not show the guest's serial output");
   verb->add_flag("--realtime", o->realtime,
                  "at the pace of the guest's clock, instead of as fast as possible");
@@ -57,6 +74,7 @@ void add_replay(CLI::App& app, Action* action) {
       if (!engine) return fail(engine.error());
       auto dir = resolve_recording(o->recording);
       if (!dir) return fail(dir.error());
+      if (o->digest) return print_digest(*dir, *engine, o->to.empty() ? "end" : o->to);
       request = {*dir, *engine, o->to, o->realtime};
       LineKeeper console;
       NullSerialOutput nowhere;

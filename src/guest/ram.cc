@@ -17,14 +17,14 @@ void* map_anonymous(u64 size, int prot) {
   return p == MAP_FAILED ? nullptr : p;
 }
 
+}  // namespace
+
 bool is_zero_page(const u8* p) {
   const u64* w = reinterpret_cast<const u64*>(p);
   for (unsigned i = 0; i < kPageSize / 8; i += 8)
     if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7]) return false;
   return true;
 }
-
-}  // namespace
 
 Result<std::unique_ptr<GuestRam>> GuestRam::create(u64 size) {
   if (size % kPageSize || size < 1_MiB || size > 16_GiB)

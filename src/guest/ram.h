@@ -48,6 +48,8 @@ class WriteSet {
   std::vector<u64> seen_;  // a bit a frame
 };
 
+bool is_zero_page(const u8* page);
+
 class GuestRam {
  public:
   // size: bytes, a multiple of 4 KiB, 1 MiB..16 GiB.

@@ -42,8 +42,9 @@ event::End LiveSession::run() {
   pace_ns_ = static_cast<i64>(started_ns_ - machine_.clock().now());
   if (sink_) {
     next_progress_ns_ = started_ns_ + kProgressNs;
-    next_digest_ = (machine_.clock().steps / options_.digest_interval + 1) * options_.digest_interval;
+    next_digest_ = next_multiple(options_.digest_interval);
   }
+  if (options_.checkpoint) next_checkpoint_ = next_multiple(options_.checkpoint_interval);
   const i64 wall = clock_.wall_unix_ns();
   wall_minus_monotonic_ = wall - static_cast<i64>(started_ns_);
   log(event::WallClock{wall});
@@ -87,6 +88,7 @@ void LiveSession::run_slice() {
     take_digest();
     next_digest_ += options_.digest_interval;
   }
+  if (machine_.clock().steps >= next_checkpoint_ && stop != MachineStop::ended) take_checkpoint();
   if (stop == MachineStop::ended) return machine_ended();
   watch_resets();
   if (stop == MachineStop::idle && !end_) {
@@ -256,8 +258,17 @@ void LiveSession::take_digest() {
   log(event::Digest{d.cpu, d.ram, d.devices});
 }
 
+void LiveSession::take_checkpoint() {
+  bring_to_rest(machine_);
+  const bool taken = options_.checkpoint({events_, warps_, machine_.engine().counters().faults});
+  // Where digests are taken as well, so that the bookkeeping of writes is done once for both.
+  const Step interval = options_.checkpoint_interval;
+  next_checkpoint_ = taken ? next_multiple(interval) : machine_.clock().steps + interval / 8 + 1;
+}
+
 void LiveSession::log(const EventBody& body) {
   if (!sink_) return;
+  ++events_;
   if (Status status = sink_->append({machine_.clock().steps, body}); !status) trouble(status.error());
 }
 

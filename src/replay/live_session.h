@@ -40,11 +40,22 @@ inline constexpr std::string_view kTripleFault = "triple fault";
 
 inline constexpr Step kDigestInterval = 100'000'000;
 
+// What a session has gone through that its machine does not hold.
+struct SessionCounts {
+  u64 events = 0;  // in the log
+  u64 warps = 0;
+  u64 deliveries = 0;  // of exceptions and interrupts
+};
+
 struct LiveOptions {
   // Somebody sits at the terminal: trouble with the host pauses the session until it is solved. Otherwise it
   // ends the session.
   bool interactive = false;
   Step digest_interval = kDigestInterval;
+  // Called with the machine at rest, about every so many steps. Must not change it. False: not now, ask again
+  // soon. Empty: never.
+  Step checkpoint_interval = 0;
+  std::function<bool(const SessionCounts&)> checkpoint;
 };
 
 class LiveSession {
@@ -81,6 +92,8 @@ class LiveSession {
   void show_output();
   void housekeeping();
   void take_digest();
+  void take_checkpoint();
+  Step next_multiple(Step interval) const { return (machine_.clock().steps / interval + 1) * interval; }
   void log(const EventBody& body);
   void trouble(const Error& error);
   void finish(event::EndReason reason, u32 code = 0, std::string detail = {});
@@ -109,6 +122,8 @@ class LiveSession {
   i64 wall_minus_monotonic_ = 0;
   Step slice_ = 1000;  // steps that take about a millisecond; finds its size soon
   Step next_digest_ = kNeverStep;
+  Step next_checkpoint_ = kNeverStep;
+  u64 events_ = 0;
   std::array<std::string, 2> text_;  // from the guest, by port, not yet handed on
   std::array<std::size_t, 2> room_{};
   std::vector<HostInput> held_;  // came while the machine waited for the host to read a disk image

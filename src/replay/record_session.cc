@@ -6,9 +6,11 @@
 #include <system_error>
 
 #include "base/log.h"
+#include "checkpoint/checkpoint_writer.h"
 #include "disk/image_hash.h"
 #include "inputs/host_inputs.h"
 #include "replay/build_info.h"
+#include "replay/checkpointing.h"
 
 namespace deja {
 namespace {
@@ -124,6 +126,7 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   UnlessStarted cleanup(dir);
   std::unique_ptr<RecordingWriter> writer;
   std::optional<RecordingSink> sink;
+  std::unique_ptr<CheckpointWriter> checkpoints;
   HostInputsConfig inputs_config;
   inputs_config.serial = request.serial;
   inputs_config.monitor_socket = request.monitor_socket;
@@ -131,6 +134,11 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   if (request.recording) {
     DEJA_ASSIGN(writer, start_recording(dir, request, files, clock));
     sink.emplace(*writer);
+    if (request.recording->checkpoint_interval) {
+      DEJA_ASSIGN(std::unique_ptr<AppendFile> file, create_append_file((dir / kCheckpointsFile).string()));
+      DEJA_ASSIGN(checkpoints, CheckpointWriter::create(std::move(file), checkpoint_owner(writer->manifest()),
+                                                        machine->ram()));
+    }
     if (!request.monitor_socket) inputs_config.monitor_socket = writer->monitor_socket();
   }
   DEJA_ASSIGN(const std::unique_ptr<HostInputs> inputs, HostInputs::create(std::move(inputs_config), clock));
@@ -141,6 +149,14 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
                                  [](const SerialConfig& s) { return s.kind == SerialConfig::Kind::stdio; });
   LiveOptions options;
   options.interactive = stdio && ::isatty(STDIN_FILENO);
+  if (checkpoints) {
+    options.checkpoint_interval = request.recording->checkpoint_interval;
+    options.checkpoint = [&](const SessionCounts& counts) {
+      if (!checkpoints->ready()) return false;
+      checkpoints->take(checkpoint_point(*machine, counts));
+      return true;
+    };
+  }
   const auto notify = [&](std::string_view line) { inputs->notify(line); };
   LiveSession session(*machine, *inputs, *inputs, clock, sink ? &*sink : nullptr, notify, options);
   inputs->set_status_provider([&] { return session.status(); });
@@ -168,6 +184,11 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
     info.digests = report.digests;
     if (Status status = writer->finish(info); !status) report.recording_error = status.error();
     report.log_bytes = writer->log_bytes();
+  }
+  if (checkpoints) {
+    if (Status status = checkpoints->finish(); !status) report.checkpoint_error = status.error();
+    report.checkpoints = checkpoints->taken();
+    report.checkpoint_bytes = checkpoints->bytes();
   }
   return report;
 }

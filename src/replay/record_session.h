@@ -15,9 +15,13 @@
 
 namespace deja {
 
+// Steps between two checkpoints: a seek replays at most so many, which takes well below a second.
+inline constexpr Step kCheckpointInterval = 200'000'000;
+
 struct RecordingRequest {
   std::string name;  // as for create_recording_dir
   InputStorage storage = InputStorage::copy;
+  Step checkpoint_interval = kCheckpointInterval;  // 0: no checkpoints
 };
 
 struct SessionRequest {
@@ -39,12 +43,15 @@ struct SessionReport {
   u64 instructions = 0;
   u64 virtual_ns = 0, host_ns = 0;
   u64 digests = 0, log_bytes = 0;
+  u64 checkpoints = 0, checkpoint_bytes = 0;
   EngineCounters counters;
   std::filesystem::path recording;  // empty: none
   // The session ended, but the recording could not be closed: it is as complete as its last flush.
   std::optional<Error> recording_error;
   // A disk image was changed while it was in use: the recording cannot be replayed.
   std::optional<Error> image_error;
+  // Checkpoints could not be written from some moment on; the recording does not need them.
+  std::optional<Error> checkpoint_error;
 };
 
 // Runs until the guest or the user ends it. An error means that nothing ran.

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "replay/apply.h"
-#include "replay/live_session.h"
 #include "replay/position.h"
 
 namespace deja {
@@ -61,18 +60,24 @@ Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
 
 u64 Replayer::instructions() { return instructions_retired(*machine_, warps_) - deliveries_before_; }
 
+SessionCounts Replayer::counts() const {
+  return {events_, warps_, deliveries_before_ + machine_->engine().counters().faults};
+}
+
 Replayer::Point Replayer::save() {
   bring_to_rest(*machine_);
   return {{machine_->save_cpus(), machine_->save_devices(), machine_->save_disks()},
           recording_.log.cursor(),
+          events_,
           warps_,
-          deliveries_before_ + machine_->engine().counters().faults,
+          counts().deliveries,
           last_good_};
 }
 
 Status Replayer::restore(const Point& point) {
   DEJA_TRY(machine_->restore(point.machine));
   DEJA_TRY(recording_.log.seek(point.log));
+  events_ = point.events;
   warps_ = point.warps;
   deliveries_before_ = point.deliveries - machine_->engine().counters().faults;
   last_good_ = point.last_good;
@@ -184,6 +189,7 @@ Result<Replayer::Stop> Replayer::follow_log(Step target) {
     if (next->step > target || (sleep && next->step == target)) return drive(target);
     if (const Stop stop = drive(next->step); stop != Stop::reached) return stop;
     DEJA_ASSIGN(const std::optional<LogEvent> event, recording_.log.next());
+    ++events_;
     if (!apply(*event)) break;
     recent_.push_back(*event);
     if (recent_.size() > kRecent) recent_.pop_front();

@@ -12,6 +12,7 @@
 
 #include "eventlog/recording.h"
 #include "replay/guest_setup.h"
+#include "replay/live_session.h"
 
 namespace deja {
 
@@ -55,7 +56,7 @@ class Replayer {
   struct Point {
     MachineState machine;
     LogReader::Cursor log;
-    u64 warps = 0, deliveries = 0;
+    u64 events = 0, warps = 0, deliveries = 0;
     Step last_good = 0;
   };
   // Brings the machine to rest first, which changes nothing.
@@ -65,6 +66,7 @@ class Replayer {
 
   Step step() const { return machine_->clock().steps; }
   Machine& machine() { return *machine_; }
+  SessionCounts counts() const;
   const RecordingManifest& manifest() const { return recording_.manifest; }
   const std::optional<Divergence>& divergence() const { return divergence_; }
   u64 digests_checked() const { return digests_checked_; }
@@ -88,6 +90,7 @@ class Replayer {
   Hooks hooks_;
   bool check_digests_ = true;
   std::string text_;
+  u64 events_ = 0;  // taken from the log
   u64 warps_ = 0;
   u64 deliveries_before_ = 0;  // of exceptions and interrupts, less those that the engine has counted
   u64 digests_checked_ = 0;

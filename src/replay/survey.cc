@@ -1,6 +1,17 @@
 #include "replay/survey.h"
 
+#include <algorithm>
+
 namespace deja {
+
+LogReader::Cursor LogSurvey::cursor_before(u64 event) const {
+  const auto after = std::upper_bound(frames.begin(), frames.end(), event,
+                                      [](u64 n, const Frame& f) { return n < f.events; });
+  DEJA_CHECK(after != frames.begin(), "event {}", event);
+  LogReader::Cursor cursor = (after - 1)->cursor;
+  cursor.events = static_cast<u32>(event - (after - 1)->events);
+  return cursor;
+}
 
 LogSurvey survey_log(Recording& recording) {
   LogSurvey survey;
@@ -12,6 +23,10 @@ LogSurvey survey_log(Recording& recording) {
     }
     if (!*next) break;
     const LogEvent& e = **next;
+    if (LogReader::Cursor here = recording.log.cursor(); here.events == 1) {
+      here.events = 0;
+      survey.frames.push_back({survey.events, here});
+    }
     ++survey.events;
     survey.last_step = e.step;
     if (std::holds_alternative<event::Digest>(e.body)) survey.digests.push_back(e.step);

@@ -12,6 +12,14 @@ namespace deja {
 struct LogSurvey {
   Step last_step = 0;  // of the last event
   u64 events = 0;
+  // Where each frame of the log begins, with the number of events before it: to find an event by its number.
+  struct Frame {
+    u64 events = 0;
+    LogReader::Cursor cursor;
+  };
+  std::vector<Frame> frames;
+  // In front of the event with this number, or the end.
+  LogReader::Cursor cursor_before(u64 event) const;
   u64 last_progress_ns = 0;   // host time since the start, as of the last progress mark
   std::vector<Step> digests;  // where they are, in order
   std::optional<event::End> end;

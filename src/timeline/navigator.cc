@@ -1,27 +1,24 @@
 #include "timeline/navigator.h"
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 
+#include "base/log.h"
 #include "replay/apply.h"
+#include "replay/checkpointing.h"
 #include "replay/position.h"
 
 namespace deja {
 namespace {
 
-constexpr std::array<u8, kPageSize> kZeros{};
-
-// Makes a page what it was, touching no more than what differs: translated code and cached translations that
-// were made from the rest stay good.
-void put_page(GuestRam& ram, u32 frame, const u8* content) {
-  const u8* now = ram.host(Gpa(u64{frame} << kPageShift));
-  if (std::memcmp(now, content, kPageSize) == 0) return;
-  u64 from = 0, to = kPageSize;
-  while (now[from] == content[from]) ++from;
-  while (now[to - 1] == content[to - 1]) --to;
-  ram.write(Gpa((u64{frame} << kPageShift) + from), content + from, to - from);
-}
+// On the way to a position snapshots are taken at half the distance, a quarter… down to this many steps from
+// it: that many run in a tenth of a millisecond.
+constexpr Step kFinest = 16'384;
+// On a way forward that may be observed: after so many steps, which take about 10 ms.
+constexpr Step kTrail = 4'000'000;
+// Snapshots at a distance d from the present lie at least d / kDensity apart.
+constexpr Step kDensity = 5;
+// Further ahead than this it is worth leaving where one is for a checkpoint.
+constexpr Step kWorthAJump = 2'000'000;
 
 }  // namespace
 
@@ -38,43 +35,124 @@ Status Navigator::init(const EngineOptions& engine) {
     survey_ = survey_log(recording);
   }
   DEJA_ASSIGN(replayer_, Replayer::open(dir_, engine));
-  keep_power_on_pages();
-  power_on_ = replayer_->save();
+  checkpoints_ =
+      CheckpointReader::open(dir_ / kCheckpointsFile, checkpoint_owner(manifest()), machine().ram().frames());
+  if (!checkpoints_.problem().empty()) log_warn("timeline", "{}", checkpoints_.problem());
+  damaged_.resize(checkpoints_.size());
+  history_ = std::make_unique<RamHistory>(machine().ram(), checkpoints_);
+  snapshots_.emplace(0, Snapshot{replayer_->save(), history_->power_on()});
   return {};
 }
 
-Navigator::~Navigator() {
-  if (changed_) machine().ram().detach(changed_.get());
-}
-
-void Navigator::keep_power_on_pages() {
-  GuestRam& ram = machine().ram();
-  changed_ = std::make_unique<WriteSet>(ram.frames());
-  ram.attach(changed_.get());
-  ram.collect_writes();  // RAM starts as zeros: what the guest was loaded into is all there is
-  power_on_index_.resize(ram.frames());
-  power_on_pages_.reserve(changed_->frames().size() * kPageSize);
-  for (const u32 frame : changed_->frames()) {
-    const u8* page = ram.host(Gpa(u64{frame} << kPageShift));
-    power_on_pages_.insert(power_on_pages_.end(), page, page + kPageSize);
-    power_on_index_[frame] = static_cast<u32>(power_on_pages_.size() / kPageSize);
+// The last one at or before `step` that can be used, as far as is known.
+std::optional<std::size_t> Navigator::sound_checkpoint(Step step) const {
+  for (std::size_t i = checkpoints_.count_up_to(step); i-- > 0;) {
+    // The log of a killed recorder may end before its last checkpoint.
+    const CheckpointPoint& p = checkpoints_.point(i);
+    if (!damaged_[i] && p.events <= survey_.events && p.step <= last()) return i;
   }
-  changed_->clear();
+  return std::nullopt;
 }
 
-Status Navigator::back_to_power_on() {
-  GuestRam& ram = machine().ram();
-  ram.collect_writes();
-  const std::vector<u32> changed = changed_->frames();
-  changed_->clear();
-  for (const u32 frame : changed) {
-    const u32 index = power_on_index_[frame];
-    put_page(ram, frame, index ? &power_on_pages_[(index - u64{1}) * kPageSize] : kZeros.data());
+Step Navigator::segment_start(Step step) const {
+  const Step snapshot = std::prev(snapshots_.upper_bound(step))->first;
+  const std::optional<std::size_t> checkpoint = sound_checkpoint(step);
+  return checkpoint ? std::max(snapshot, checkpoints_.point(*checkpoint).step) : snapshot;
+}
+
+bool Navigator::may_have_been_written(u32 frame, Step from, Step to) const {
+  // The intervals that overlap (from, to]: from the one that ends behind `from` to the one that ends at or
+  // behind `to`.
+  const std::size_t end = checkpoints_.count_up_to(to ? to - 1 : 0);
+  if (end >= checkpoints_.size()) return true;
+  for (std::size_t i = checkpoints_.count_up_to(from); i <= end; ++i)
+    if (checkpoints_.may_have_written(i, frame)) return true;
+  return false;
+}
+
+Status Navigator::restore_checkpoint(std::size_t i) {
+  const CheckpointPoint& p = checkpoints_.point(i);
+  Replayer::Point point{p.machine, survey_.cursor_before(p.events), p.events, p.warps, p.deliveries, 0};
+  const auto digest = std::upper_bound(survey_.digests.begin(), survey_.digests.end(), p.step);
+  if (digest != survey_.digests.begin()) point.last_good = *(digest - 1);
+  DEJA_TRY(history_->restore(RamHistory::checkpoint(i)));
+  DEJA_TRY(replayer_->restore(point));
+  if (position() != p.step) return make_error("its state is that of step {}", position());
+  return {};
+}
+
+Status Navigator::jump_near(Step target) {
+  bool usable = !replayer_->divergence() && position() <= target;
+  if (usable && target - position() < kWorthAJump) return {};
+  while (true) {
+    const auto snapshot = std::prev(snapshots_.upper_bound(target));
+    const std::optional<std::size_t> i = sound_checkpoint(target);
+    const bool from_disk = i && checkpoints_.point(*i).step > snapshot->first;
+    const Step start = from_disk ? checkpoints_.point(*i).step : snapshot->first;
+    if (usable && start <= position()) return {};
+    const Status status = from_disk ? restore_checkpoint(*i) : [&]() -> Status {
+      DEJA_TRY(history_->restore(snapshot->second.ram));
+      return replayer_->restore(snapshot->second.point);
+    }();
+    if (status) return {};
+    usable = false;  // the machine is between two states
+    if (from_disk) {
+      damaged_[*i] = true;
+      log_warn("timeline", "the checkpoint at step {} is damaged: {}; an earlier one is used instead",
+               format_count(start), status.error().message);
+    } else if (start == 0) {
+      return status;
+    } else {
+      snapshots_.erase(snapshot);  // it leans on a damaged checkpoint
+    }
   }
-  return replayer_->restore(power_on_);
 }
 
-Step Navigator::segment_start(Step) const { return 0; }
+void Navigator::take_snapshot() {
+  Replayer::Point point = replayer_->save();
+  snapshots_.insert_or_assign(position(), Snapshot{std::move(point), history_->capture()});
+}
+
+void Navigator::thin_snapshots() {
+  const Step here = position();
+  // Backwards from here, then forwards.
+  Step kept = here;
+  auto it = snapshots_.upper_bound(here);
+  while (it != snapshots_.begin()) {
+    --it;
+    const Step step = it->first;
+    if (step == 0) break;
+    if (kept != here && (kept - step) * kDensity < here - step)
+      it = snapshots_.erase(it);
+    else
+      kept = step;
+  }
+  kept = here;
+  for (it = snapshots_.upper_bound(here); it != snapshots_.end();) {
+    if (kept != here && (it->first - kept) * kDensity < it->first - here) {
+      it = snapshots_.erase(it);
+    } else {
+      kept = it->first;
+      ++it;
+    }
+  }
+  const auto collect = [&] {
+    std::vector<const RamHistory::State*> alive;
+    for (const auto& [step, s] : snapshots_) alive.push_back(&s.ram);
+    history_->free_all_but(alive);
+  };
+  if (history_->bytes() <= budget_) return;
+  collect();
+  while (history_->bytes() > budget_ && snapshots_.size() > 1) {
+    // The farther end goes first.
+    const auto low = std::next(snapshots_.begin());
+    const auto high = std::prev(snapshots_.end());
+    const Step below = here > low->first ? here - low->first : 0;
+    const Step above = high->first > here ? high->first - here : 0;
+    snapshots_.erase(below >= above ? low : high);
+    collect();
+  }
+}
 
 Status Navigator::seek(Step target) {
   if (target > last())
@@ -91,20 +169,37 @@ Status Navigator::seek(Step target) {
 }
 
 Status Navigator::travel(Step target) {
-  if (target < position() || replayer_->divergence()) DEJA_TRY(back_to_power_on());
-  DEJA_ASSIGN(const Replayer::Stop stop, run_to(target));
-  if (stop == Replayer::Stop::reached) {
-    bring_to_rest(machine());
-    return {};
+  DEJA_TRY(jump_near(target));
+  while (true) {
+    // Down to kFinest in halves, then the rest at once.
+    const Step left = target - position();
+    const Step next = left > 2 * kFinest ? position() + left / 2 : target;
+    DEJA_ASSIGN(const Replayer::Stop stop, replayer_->run_to(next));
+    if (stop == Replayer::Stop::log_end)
+      return make_error("{}: the log ends at step {}", dir_.string(), format_count(position()));
+    if (stop == Replayer::Stop::diverged) {
+      const Divergence& d = *replayer_->divergence();
+      return make_error(
+          "{}: at step {} the replay is not what was recorded: {}; `deja verify` and `deja bisect` tell more",
+          dir_.string(), format_count(d.step), d.reason);
+    }
+    DEJA_CHECK(stop == Replayer::Stop::reached);
+    if (next == target) break;
+    take_snapshot();
   }
-  if (stop == Replayer::Stop::log_end)
-    return make_error("{}: the log ends at step {}", dir_.string(), format_count(position()));
-  DEJA_CHECK(stop == Replayer::Stop::diverged);
-  return make_error(
-      "{}: at step {} the replay is not what was recorded: {}; `deja verify` and `deja bisect` tell more",
-      dir_.string(), format_count(replayer_->divergence()->step), replayer_->divergence()->reason);
+  bring_to_rest(machine());
+  thin_snapshots();
+  return {};
 }
 
-Result<Replayer::Stop> Navigator::run_to(Step target) { return replayer_->run_to(target); }
+Result<Replayer::Stop> Navigator::run_to(Step target) {
+  while (true) {
+    const Step next = std::min(target, position() + kTrail);
+    DEJA_ASSIGN(const Replayer::Stop stop, replayer_->run_to(next));
+    if (stop != Replayer::Stop::reached || next == target) return stop;
+    take_snapshot();
+    thin_snapshots();
+  }
+}
 
 }  // namespace deja

@@ -4,15 +4,22 @@
 //   DEJA_ASSIGN(auto nav, Navigator::open(dir, engine));
 //   nav->seek(1'000'000);            // exactly there; earlier or later than the present position
 //   nav->machine().cpu(0).rip;
-//   for (Step from = nav->segment_start(at); …; from = nav->segment_start(from - 1)) …   // backwards
+//
+// A seek starts at the nearest place whose state is known: a checkpoint of the recording, or a snapshot that
+// was taken in memory on an earlier way. Snapshots are dense near the present position and ever sparser away
+// from it, so that many small steps back cost little.
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "checkpoint/checkpoint_reader.h"
 #include "replay/replayer.h"
 #include "replay/survey.h"
+#include "timeline/ram_history.h"
 
 namespace deja {
 
@@ -21,7 +28,6 @@ class Navigator {
   // Builds the machine at step 0. An error: the recording cannot be replayed by this program.
   static Result<std::unique_ptr<Navigator>> open(const std::filesystem::path& dir,
                                                  const EngineOptions& engine);
-  ~Navigator();
 
   Step position() const { return replayer_->step(); }
   Step first() const { return 0; }
@@ -30,6 +36,7 @@ class Navigator {
   const LogSurvey& survey() const { return survey_; }
   const RecordingManifest& manifest() const { return replayer_->manifest(); }
   const std::filesystem::path& dir() const { return dir_; }
+  const CheckpointReader& checkpoints() const { return checkpoints_; }
 
   // The same object for the life of the Navigator. Only to be looked at: what is changed in it is gone with
   // the next seek, and until then the replay is no longer what was recorded.
@@ -46,21 +53,39 @@ class Navigator {
   // The nearest place at or before `step` that a seek reaches without running the guest. A search backwards
   // seeks there, runs forward to where it came from, and goes on with the segment before.
   Step segment_start(Step step) const;
+  // Whether anything can have written to the page at `frame` after `from` and up to `to`: false when the
+  // checkpoints around know that nothing has.
+  bool may_have_been_written(u32 frame, Step from, Step to) const;
+
+  // Memory that snapshots may take, in bytes.
+  void set_snapshot_budget(u64 bytes) { budget_ = bytes; }
+  u64 snapshot_bytes() const { return history_->bytes(); }
 
  private:
+  struct Snapshot {
+    Replayer::Point point;
+    RamHistory::State ram;
+  };
+
   explicit Navigator(std::filesystem::path dir) : dir_(std::move(dir)) {}
   Status init(const EngineOptions& engine);
-  void keep_power_on_pages();
   Status travel(Step target);
-  Status back_to_power_on();
+  // Puts the machine to the nearest known place at or before `target`, if that is nearer than where it is.
+  Status jump_near(Step target);
+  Status restore_checkpoint(std::size_t i);
+  std::optional<std::size_t> sound_checkpoint(Step step) const;
+  void take_snapshot();
+  // Drops those that lie too dense for their distance from the present, or that no memory is left for.
+  void thin_snapshots();
 
   std::filesystem::path dir_;
   LogSurvey survey_;
+  CheckpointReader checkpoints_;
+  std::vector<bool> damaged_;  // by checkpoint: found out when it was to be used
   std::unique_ptr<Replayer> replayer_;
-  Replayer::Point power_on_;
-  std::unique_ptr<WriteSet> changed_;  // frames whose content may differ from power-on
-  std::vector<u32> power_on_index_;    // by frame: place in power_on_pages_ plus one; 0: a page of zeros
-  std::vector<u8> power_on_pages_;
+  std::unique_ptr<RamHistory> history_;
+  std::map<Step, Snapshot> snapshots_;  // always has step 0
+  u64 budget_ = 512_MiB;
 };
 
 }  // namespace deja

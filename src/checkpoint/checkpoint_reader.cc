@@ -1,0 +1,200 @@
+#include "checkpoint/checkpoint_reader.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace deja {
+namespace {
+
+constexpr u64 kReadAtOnce = 1_MiB;
+constexpr u64 kReadOver = 16 * 1024;  // bytes that are read for nothing rather than begin another read
+
+// Up to `size` bytes at `offset`; fewer at the end of the file.
+Result<std::string> read_at(int fd, u64 offset, u64 size) {
+  std::string out(size, '\0');
+  u64 have = 0;
+  while (have < size) {
+    const ssize_t n = ::pread(fd, out.data() + have, size - have, static_cast<off_t>(offset + have));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return make_error("byte {}: cannot read: {}", offset + have, std::strerror(errno));
+    if (n == 0) break;
+    have += static_cast<u64>(n);
+  }
+  out.resize(have);
+  return out;
+}
+
+}  // namespace
+
+CheckpointReader::CheckpointReader(CheckpointReader&& o) noexcept { *this = std::move(o); }
+
+CheckpointReader& CheckpointReader::operator=(CheckpointReader&& o) noexcept {
+  std::swap(path_, o.path_);
+  std::swap(fd_, o.fd_);
+  std::swap(frames_, o.frames_);
+  std::swap(file_bytes_, o.file_bytes_);
+  std::swap(problem_, o.problem_);
+  std::swap(checkpoints_, o.checkpoints_);
+  std::swap(batches_, o.batches_);
+  return *this;
+}
+
+CheckpointReader::~CheckpointReader() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+CheckpointReader CheckpointReader::open(const std::filesystem::path& file, u64 recording, u64 frames) {
+  CheckpointReader reader;
+  reader.path_ = file.string();
+  reader.fd_ = ::open(reader.path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  struct stat st {};
+  if (reader.fd_ < 0 && errno == ENOENT) return reader;
+  Status status;
+  if (reader.fd_ < 0)
+    status = make_error("cannot open: {}", std::strerror(errno));
+  else if (::fstat(reader.fd_, &st) != 0 || !S_ISREG(st.st_mode))
+    status = make_error("not a regular file");
+  else
+    status = reader.load(recording, frames);
+  if (!status)
+    reader.problem_ = fmt::format(
+        "{}: {}; {} checkpoints can be used, `deja index` makes new ones", reader.path_,
+        status.error().message,
+        reader.checkpoints_.empty() ? "none of its" : fmt::format("{} of its", reader.checkpoints_.size()));
+  return reader;
+}
+
+// The first thing that is wrong is returned; what is sound is kept.
+Status CheckpointReader::load(u64 recording, u64 frames) {
+  frames_ = frames;
+  DEJA_ASSIGN(const std::string head, read_at(fd_, 0, kCheckpointFileHeaderSize));
+  if (head.empty()) return {};  // just being made
+  DEJA_ASSIGN(const u64 owner, parse_checkpoint_file_header(head));
+  if (owner != recording) return make_error("these are checkpoints of another recording");
+  u64 at = kCheckpointFileHeaderSize;
+  Status first_problem;
+  const auto wrong = [&](const std::string& what) {
+    if (first_problem) first_problem = make_error("byte {}: {}", at, what);
+  };
+  bool whole_needed = true, gap = false;  // the first one has to stand by itself
+  struct stat st {};
+  (void)::fstat(fd_, &st);
+  while (true) {
+    auto bytes = read_at(fd_, at, kRecordHeaderSize);
+    if (!bytes) return bytes.error();
+    if (bytes->size() < kRecordHeaderSize) break;  // the end, or cut off
+    auto header = parse_record_header(*bytes);
+    if (!header) {
+      wrong(header.error().message);
+      break;
+    }
+    const u64 meta_at = at + kRecordHeaderSize, pages_at = meta_at + header->meta_size;
+    const u64 end = pages_at + header->pages_size;
+    if (end > static_cast<u64>(st.st_size)) break;  // being written, or cut off
+    auto meta = read_at(fd_, meta_at, header->meta_size);
+    if (!meta) return meta.error();
+    auto record = decode_checkpoint(*meta, *header, frames);
+    if (record && !checkpoints_.empty() && record->point.step <= checkpoints_.back().record.point.step)
+      record = make_error("its step is not behind that of the checkpoint before");
+    if (record && !batches_.empty() &&
+        record->first_new < batches_.back().first + batches_.back().pages.size())
+      record = make_error("its pages have numbers of others");
+    if (!record) {
+      wrong(fmt::format("a checkpoint is damaged: {}", record.error().message));
+      whole_needed = gap = true;
+    } else {
+      batches_.push_back({record->first_new, pages_at, std::move(record->new_pages)});
+      record->new_pages.clear();
+      if (record->whole) whole_needed = false;
+      if (!whole_needed) checkpoints_.push_back({std::move(*record), std::exchange(gap, false)});
+    }
+    at = end;
+  }
+  file_bytes_ = at;
+  return first_problem;
+}
+
+std::size_t CheckpointReader::count_up_to(Step step) const {
+  const auto after = std::upper_bound(checkpoints_.begin(), checkpoints_.end(), step,
+                                      [](Step s, const Checkpoint& c) { return s < c.record.point.step; });
+  return static_cast<std::size_t>(after - checkpoints_.begin());
+}
+
+RamImage CheckpointReader::image(std::size_t i) const {
+  RamImage out(frames_, kPowerOnPage);
+  std::size_t from = i;
+  while (from > 0 && !checkpoints_[from].record.whole) --from;
+  for (std::size_t k = from; k <= i; ++k) {
+    for (const FramePage& f : checkpoints_[k].record.written) out[f.frame] = f.page;
+    if (k == from)
+      for (const FramePage& f : checkpoints_[k].record.others) out[f.frame] = f.page;
+  }
+  return out;
+}
+
+bool CheckpointReader::may_have_written(std::size_t i, u32 frame) const {
+  if (checkpoints_[i].after_gap) return true;
+  const CheckpointRecord& r = checkpoints_[i].record;
+  const auto place = std::lower_bound(r.written.begin(), r.written.end(), frame,
+                                      [](const FramePage& f, u32 wanted) { return f.frame < wanted; });
+  return place != r.written.end() && place->frame == frame;
+}
+
+Status CheckpointReader::read_pages(std::span<const u32> numbers,
+                                    const std::function<void(u32, const u8*)>& use) const {
+  struct Wanted {
+    u32 number;
+    u64 offset;
+    const StoredPage* page;
+  };
+  std::vector<Wanted> wanted;
+  wanted.reserve(numbers.size());
+  auto batch = batches_.begin();
+  u32 next = 0;    // number of the page at `offset`
+  u64 offset = 0;  // in the file
+  for (const u32 number : numbers) {
+    while (batch != batches_.end() && number >= batch->first + batch->pages.size()) ++batch;
+    if (batch == batches_.end() || number < batch->first)
+      return make_error("{}: page {} is in a damaged part", path_, number);
+    if (wanted.empty() || next < batch->first || next > number) {
+      next = batch->first;
+      offset = batch->offset;
+    }
+    for (; next < number; ++next) offset += batch->pages[next - batch->first].size;
+    wanted.push_back({number, offset, &batch->pages[number - batch->first]});
+  }
+  u8 content[kPageSize];
+  for (std::size_t i = 0; i < wanted.size();) {
+    const u64 from = wanted[i].offset;
+    u64 to = from + wanted[i].page->size;
+    std::size_t end = i + 1;
+    for (; end < wanted.size(); ++end) {
+      const u64 next_to = wanted[end].offset + wanted[end].page->size;
+      if (wanted[end].offset > to + kReadOver || next_to - from > kReadAtOnce) break;
+      to = next_to;
+    }
+    DEJA_ASSIGN(const std::string bytes, read_at(fd_, from, to - from));
+    if (bytes.size() < to - from) return make_error("{}: ends before byte {}", path_, to);
+    for (; i < end; ++i) {
+      const Wanted& w = wanted[i];
+      const char* stored = bytes.data() + (w.offset - from);
+      if (w.page->size == kPageSize)
+        std::memcpy(content, stored, kPageSize);
+      else if (ZSTD_decompress(content, kPageSize, stored, w.page->size) != kPageSize)
+        return make_error("{}: byte {}: page {} is damaged", path_, w.offset, w.number);
+      if (page_key(content) != w.page->key)
+        return make_error("{}: byte {}: page {} is damaged", path_, w.offset, w.number);
+      use(w.number, content);
+    }
+  }
+  return {};
+}
+
+}  // namespace deja

@@ -1,0 +1,66 @@
+// Reads the checkpoints of a recording: which there are, what RAM was at each, and the pages. Damage costs
+// the checkpoints that need what is damaged, never the recording.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "checkpoint/checkpoint_format.h"
+
+namespace deja {
+
+// The number of each frame's page.
+using RamImage = std::vector<u32>;
+
+class CheckpointReader {
+ public:
+  // None, when there is no file. `frames`: of the machine's RAM.
+  static CheckpointReader open(const std::filesystem::path& file, u64 recording, u64 frames);
+  CheckpointReader() = default;
+  CheckpointReader(CheckpointReader&&) noexcept;
+  CheckpointReader& operator=(CheckpointReader&&) noexcept;
+  ~CheckpointReader();
+
+  std::size_t size() const { return checkpoints_.size(); }
+  // In order of steps.
+  const CheckpointPoint& point(std::size_t i) const { return checkpoints_[i].record.point; }
+  // The last one at or before `step`, plus one; 0: none.
+  std::size_t count_up_to(Step step) const;
+  // What is wrong with the file, for people; empty: nothing.
+  const std::string& problem() const { return problem_; }
+  u64 file_bytes() const { return file_bytes_; }
+
+  RamImage image(std::size_t i) const;
+  // Whether `frame` may have been written between the checkpoint before (or power-on) and this one. All
+  // writers count, devices and page walks too.
+  bool may_have_written(std::size_t i, u32 frame) const;
+
+  // Reads stored pages: hands each of `numbers` (ascending, none twice) with its content to `use`. An error:
+  // a page is damaged or missing; some may have been handed over by then.
+  Status read_pages(std::span<const u32> numbers, const std::function<void(u32, const u8*)>& use) const;
+
+ private:
+  struct Checkpoint {
+    CheckpointRecord record;
+    bool after_gap =
+        false;  // the one before is damaged: `written` is not all that changed since the last sound
+  };
+  struct PageBatch {  // pages that follow each other in number and in the file
+    u32 first = 0;
+    u64 offset = 0;
+    std::vector<StoredPage> pages;
+  };
+  Status load(u64 recording, u64 frames);
+
+  std::string path_;
+  int fd_ = -1;
+  u64 frames_ = 0, file_bytes_ = 0;
+  std::string problem_;
+  std::vector<Checkpoint> checkpoints_;
+  std::vector<PageBatch> batches_;
+};
+
+}  // namespace deja

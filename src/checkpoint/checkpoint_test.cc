@@ -1,0 +1,189 @@
+// Checkpoints from RAM to file and back, and what damage to the file costs.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <map>
+#include <random>
+
+#include "checkpoint/checkpoint_reader.h"
+#include "checkpoint/checkpoint_writer.h"
+#include "eventlog/fake_append_file.h"
+#include "eventlog/temp_dir_for_test.h"
+
+namespace deja {
+namespace {
+
+constexpr u64 kRecording = 42;
+constexpr u64 kFrames = 256;
+
+class CheckpointTest : public testing::Test {
+ protected:
+  CheckpointTest() : ram_(std::move(GuestRam::create(1_MiB)).value()) {
+    write(3, 'L');  // loaded at power-on
+  }
+  void write(u32 frame, u8 value) {
+    const std::vector<u8> page(kPageSize, value);
+    ram_->write(Gpa(u64{frame} << kPageShift), page.data(), page.size());
+  }
+  void write_noise(u32 frame) {
+    std::vector<u8> page(kPageSize);
+    for (u8& b : page) b = static_cast<u8>(random_());
+    ram_->write(Gpa(u64{frame} << kPageShift), page.data(), page.size());
+  }
+  std::vector<u8> ram_bytes() const { return {ram_->base(), ram_->base() + 1_MiB}; }
+
+  // Forty checkpoints at steps 1000, 2000…, with some writes before each.
+  void write_checkpoints(std::unique_ptr<AppendFile> file) {
+    auto writer = CheckpointWriter::create(std::move(file), kRecording, *ram_);
+    ASSERT_TRUE(writer);
+    power_on_ = ram_bytes();
+    for (Step step = 1000; step <= 40'000; step += 1000) {
+      for (int i = 0; i < 4; ++i) write(random_() % kFrames, static_cast<u8>(random_() % 3));
+      write_noise(random_() % kFrames);
+      CheckpointPoint point;
+      point.step = step;
+      point.machine.cpus = {1, 2, 3};
+      point.events = step / 10;
+      (*writer)->take(point);
+      content_[step] = ram_bytes();
+    }
+    status_ = (*writer)->finish();
+  }
+  CheckpointReader open() { return CheckpointReader::open(path(), kRecording, kFrames); }
+  std::filesystem::path path() const { return temp_.path / "checkpoints.dat"; }
+
+  // The RAM at checkpoint `i`; empty when it cannot be read.
+  std::vector<u8> read(const CheckpointReader& reader, std::size_t i) const {
+    const RamImage image = reader.image(i);
+    std::vector<u8> out = power_on_;
+    std::vector<u32> numbers;
+    for (u32 frame = 0; frame < kFrames; ++frame) {
+      if (image[frame] == kZeroPage) std::memset(&out[frame * kPageSize], 0, kPageSize);
+      if (image[frame] >= kFirstStoredPage) numbers.push_back(image[frame]);
+    }
+    std::sort(numbers.begin(), numbers.end());
+    numbers.erase(std::unique(numbers.begin(), numbers.end()), numbers.end());
+    const Status status = reader.read_pages(numbers, [&](u32 number, const u8* page) {
+      for (u32 frame = 0; frame < kFrames; ++frame)
+        if (image[frame] == number) std::memcpy(&out[frame * kPageSize], page, kPageSize);
+    });
+    return status ? out : std::vector<u8>();
+  }
+
+  TempDir temp_;
+  std::mt19937 random_{1};
+  std::unique_ptr<GuestRam> ram_;
+  std::vector<u8> power_on_;
+  std::map<Step, std::vector<u8>> content_;
+  Status status_;
+};
+
+TEST_F(CheckpointTest, WhatWasTakenIsReadBack) {
+  write_checkpoints(std::move(create_append_file(path().string())).value());
+  ASSERT_TRUE(status_.ok());
+  const CheckpointReader reader = open();
+  EXPECT_EQ(reader.problem(), "");
+  ASSERT_EQ(reader.size(), 40u);
+  for (std::size_t i = 0; i < reader.size(); ++i) {
+    const CheckpointPoint& p = reader.point(i);
+    EXPECT_EQ(p.step, (i + 1) * 1000);
+    EXPECT_EQ(p.events, p.step / 10);
+    EXPECT_EQ(p.machine.cpus, (std::vector<u8>{1, 2, 3}));
+    EXPECT_EQ(read(reader, i), content_[p.step]) << "checkpoint " << i;
+  }
+  EXPECT_EQ(reader.count_up_to(999), 0u);
+  EXPECT_EQ(reader.count_up_to(1000), 1u);
+  EXPECT_EQ(reader.count_up_to(~u64{0}), 40u);
+}
+
+TEST_F(CheckpointTest, EqualPagesAreStoredOnceAndZeroPagesNotAtAll) {
+  auto disk = std::make_unique<FakeDisk>();
+  auto writer = CheckpointWriter::create(std::make_unique<FakeAppendFile>(*disk), kRecording, *ram_);
+  ASSERT_TRUE(writer);
+  write_noise(10);
+  const std::vector<u8> page(ram_->host(Gpa(10 << kPageShift)), ram_->host(Gpa(11 << kPageShift)));
+  for (u32 frame = 20; frame < 200; ++frame)
+    ram_->write(Gpa(u64{frame} << kPageShift), page.data(), kPageSize);
+  write(5, 'x'), write(5, 0);
+  (*writer)->take({});
+  ASSERT_TRUE((*writer)->finish().ok());
+  EXPECT_LT((*writer)->bytes(), kPageSize + 1500);
+}
+
+TEST_F(CheckpointTest, WritesAreOnRecordEvenThoseThatChangeNothing) {
+  auto writer =
+      CheckpointWriter::create(std::move(create_append_file(path().string())).value(), kRecording, *ram_);
+  ASSERT_TRUE(writer);
+  write(7, 1);
+  CheckpointPoint point;
+  point.step = 1;
+  (*writer)->take(point);
+  write(7, 2), write(7, 1);
+  point.step = 2;
+  (*writer)->take(point);
+  point.step = 3;
+  (*writer)->take(point);
+  ASSERT_TRUE((*writer)->finish().ok());
+  const CheckpointReader reader = open();
+  ASSERT_EQ(reader.size(), 3u);
+  EXPECT_TRUE(reader.may_have_written(0, 7));
+  EXPECT_TRUE(reader.may_have_written(1, 7));
+  EXPECT_FALSE(reader.may_have_written(2, 7));
+  EXPECT_FALSE(reader.may_have_written(0, 8));
+}
+
+TEST_F(CheckpointTest, NoDamagePassesForContent) {
+  write_checkpoints(std::move(create_append_file(path().string())).value());
+  const std::string sound = slurp(path());
+  for (std::size_t at = 0; at < sound.size(); at += 1 + at / 23) {
+    std::string bytes = sound;
+    bytes[at] = static_cast<char>(bytes[at] ^ 1 << at % 8);
+    spew(path(), bytes);
+    const CheckpointReader reader = open();
+    bool refused = !reader.problem().empty();
+    for (std::size_t i = 0; i < reader.size(); ++i) {
+      const std::vector<u8> ram = read(reader, i);
+      if (ram.empty())
+        refused = true;
+      else
+        ASSERT_EQ(ram, content_[reader.point(i).step]) << "byte " << at << ", checkpoint " << i;
+    }
+    EXPECT_TRUE(refused) << "byte " << at;
+  }
+}
+
+TEST_F(CheckpointTest, AFileThatIsCutOffHasTheCheckpointsBeforeTheCut) {
+  write_checkpoints(std::move(create_append_file(path().string())).value());
+  const std::string sound = slurp(path());
+  std::size_t most = 0;
+  for (std::size_t size = 0; size <= sound.size(); size += 1 + size / 50) {
+    spew(path(), sound.substr(0, size));
+    const CheckpointReader reader = open();
+    EXPECT_GE(reader.size(), most);
+    most = reader.size();
+    if (most) EXPECT_EQ(read(reader, most - 1), content_[most * 1000]);
+  }
+}
+
+TEST_F(CheckpointTest, AFullDiskEndsTheCheckpointsAndKeepsThoseBefore) {
+  FakeDisk disk;
+  disk.capacity = 60'000;
+  write_checkpoints(std::make_unique<FakeAppendFile>(disk));
+  ASSERT_FALSE(status_.ok());
+  spew(path(), disk.bytes);
+  const CheckpointReader reader = open();
+  EXPECT_EQ(reader.problem(), "");
+  ASSERT_GT(reader.size(), 3u);
+  ASSERT_LT(reader.size(), 40u);
+  EXPECT_EQ(read(reader, reader.size() - 1), content_[reader.size() * 1000]);
+}
+
+TEST_F(CheckpointTest, CheckpointsOfAnotherRecordingAreRefused) {
+  write_checkpoints(std::move(create_append_file(path().string())).value());
+  const CheckpointReader reader = CheckpointReader::open(path(), kRecording + 1, kFrames);
+  EXPECT_EQ(reader.size(), 0u);
+  EXPECT_NE(reader.problem().find("another recording"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace deja

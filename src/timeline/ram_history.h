@@ -1,0 +1,69 @@
+// What guest RAM held at several moments, so that it can be put back: as loaded at power-on, as checkpoints
+// on disk have it, and as captured in memory. Going from one moment to another touches only the pages that
+// differ.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "checkpoint/checkpoint_reader.h"
+#include "guest/ram.h"
+
+namespace deja {
+
+class RamHistory {
+ public:
+  // RAM at some moment: a checkpoint, or power-on, and what is different from it.
+  struct State {
+    std::size_t base = 0;            // number of the checkpoint plus one; 0: power-on
+    std::vector<FramePage> changed;  // by frame
+  };
+
+  // `ram` is as loaded at power-on. Both outlive the history.
+  RamHistory(GuestRam& ram, const CheckpointReader& checkpoints);
+  ~RamHistory();
+  RamHistory(const RamHistory&) = delete;
+
+  State power_on() const { return {}; }
+  static State checkpoint(std::size_t i) { return {i + 1, {}}; }
+  // Keeps a copy of every page written since the last capture or restore.
+  State capture();
+  // An error: a page of a checkpoint is damaged. RAM is then of no use until another restore succeeds.
+  Status restore(const State& state);
+
+  // Memory that captured pages take. Those that neither a state in `alive` nor the present needs can be
+  // freed.
+  u64 bytes() const { return used_slots_ * kPageSize; }
+  void free_all_but(std::span<const State* const> alive);
+
+ private:
+  // Numbers of pages as in checkpoints; from this one on they are slots in memory.
+  static constexpr u32 kFirstSlot = kMaxPages;
+  static constexpr u32 kSlotsPerChunk = 256;
+
+  u8* slot(u32 number) const {
+    const u32 i = number - kFirstSlot;
+    return chunks_[i / kSlotsPerChunk].get() + u64{i % kSlotsPerChunk} * kPageSize;
+  }
+  u32 keep(const u8* page);
+  const u8* content(u32 frame, u32 number) const;  // not of checkpoints' pages
+  void put(u32 frame, const u8* page);
+  Status put_all(std::vector<FramePage> pages);
+
+  GuestRam& ram_;
+  const CheckpointReader& checkpoints_;
+  WriteSet written_;     // since RAM was what present_ says
+  RamImage base_image_;  // of base_
+  std::size_t base_ = 0;
+  RamImage present_;
+  WriteSet since_base_;              // frames in which present_ may differ from base_image_
+  bool lost_ = false;                // a restore failed: RAM is not what present_ says
+  std::vector<u32> power_on_index_;  // by frame: place in power_on_pages_ plus one; 0: a page of zeros
+  std::vector<u8> power_on_pages_;
+  std::vector<std::unique_ptr<u8[]>> chunks_;
+  std::vector<u32> free_slots_;
+  u64 used_slots_ = 0;
+};
+
+}  // namespace deja
