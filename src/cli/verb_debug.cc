@@ -7,7 +7,7 @@
 #include "gdb/launch.h"
 #include "gdb/symbol_setup.h"
 #include "gdb/time_target.h"
-#include "replay/position.h"
+#include "timeline/position_finder.h"
 
 namespace deja {
 namespace {
@@ -43,7 +43,7 @@ int debug(const Options& o) {
   if (!dir) return fail(dir.error());
   auto nav = Navigator::open(*dir, *engine);
   if (!nav) return fail(nav.error());
-  auto at = parse_position(o.at, (*nav)->last());
+  auto at = find_position(**nav, o.at);
   if (!at) return fail(at.error());
   auto symbols = SymbolSetup::make(**nav, o.symbols);
   if (!symbols) return fail(symbols.error());
@@ -71,7 +71,7 @@ void add_debug(CLI::App& app, Action* action) {
       "  deja debug -s 1234 crash                for a gdb of your own: target remote localhost:1234\n"
       "In gdb: when, seek, checkpoint, restart, who-wrote, insn. docs/debugging.md goes through a session.");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`");
-  verb->add_option("--at", o->at, "where to begin: a step number, N%, start or end")->capture_default_str();
+  verb->add_option("--at", o->at, "where to begin: docs/time-travel.md has all forms")->capture_default_str();
   o->port_option = verb->add_option("-s,--serve", o->port, "serve a gdb that connects to this port of localhost");
   verb->add_option("--symbols", o->symbols,
                    "a file with symbols, or a directory of such: the kernel's vmlinux and programs, known by their "

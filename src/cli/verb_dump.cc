@@ -1,8 +1,8 @@
 #include "cli/messages.h"
 #include "cli/verbs.h"
 #include "eventlog/dump.h"
-#include "replay/position.h"
 #include "replay/survey.h"
+#include "timeline/position_finder.h"
 
 namespace deja {
 namespace {
@@ -20,10 +20,10 @@ Status dump(const Options& o) {
     DEJA_ASSIGN(filter.kinds, parse_kinds(o.kinds));
   }
   if (!o.from.empty()) {
-    DEJA_ASSIGN(filter.from, parse_position(o.from, survey.last_step));
+    DEJA_ASSIGN(filter.from, find_position(dir, {}, o.from));
   }
   if (!o.to.empty()) {
-    DEJA_ASSIGN(filter.to, parse_position(o.to, survey.last_step));
+    DEJA_ASSIGN(filter.to, find_position(dir, {}, o.to));
   }
   DEJA_ASSIGN(Recording recording, Recording::open(dir));
   DEJA_TRY(dump_log(recording.log, filter, [](const std::string& line) { fmt::print("{}\n", line); }));
@@ -42,7 +42,7 @@ void add_dump(CLI::App& app, Action* action) {
       "  deja dump --kind serial,break --from 50% crash");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
   verb->add_option("--kind", o->kinds, "only these, e.g. serial,digest; a wrong one makes deja list them");
-  verb->add_option("--from", o->from, "first position: a step number, N%, start or end");
+  verb->add_option("--from", o->from, "first position: docs/time-travel.md has all forms");
   verb->add_option("--to", o->to, "last position");
   verb->final_callback([o, action] {
     *action = [o] {

@@ -7,7 +7,7 @@
 #include "inputs/output_stream.h"
 #include "replay/position.h"
 #include "replay/replay_session.h"
-#include "timeline/navigator.h"
+#include "timeline/position_finder.h"
 
 namespace deja {
 namespace {
@@ -33,7 +33,7 @@ int print_digest(const std::filesystem::path& dir, const EngineOptions& engine, 
   auto navigator = Navigator::open(dir, engine);
   if (!navigator) return fail(navigator.error());
   Navigator& nav = **navigator;
-  auto step = parse_position(to, nav.last());
+  auto step = find_position(nav, to);
   if (!step) return fail(step.error());
   if (Status status = nav.seek(*step); !status) return fail(status.error());
   const MachineDigest d = nav.machine().digest();
@@ -59,7 +59,9 @@ void add_replay(CLI::App& app, Action* action) {
       "  deja replay --to 3,214,567,890 --digest crash\n"
       "Ends with a line such as: replayed 3,214,567,890 instructions in 4.1 s, 33 digests, identical");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
-  verb->add_option("--to", o->to, "stop there: a step number, N%, start or end");
+  verb->add_option(
+      "--to", o->to,
+      "stop there: a step number, N%, start, end, +2s, a date, serial:\"text\", mark:NAME, panic, event:N");
   verb->add_flag("--digest", o->digest,
                  "only print the digest of the machine there (goes there from the nearest checkpoint)");
   verb->add_flag("--quiet", o->quiet, "do not show the guest's serial output");
@@ -76,6 +78,11 @@ void add_replay(CLI::App& app, Action* action) {
       if (!dir) return fail(dir.error());
       if (o->digest) return print_digest(*dir, *engine, o->to.empty() ? "end" : o->to);
       request = {*dir, *engine, o->to, o->realtime};
+      if (!o->to.empty()) {
+        auto to = find_position(*dir, *engine, o->to);
+        if (!to) return fail(to.error());
+        request.to = std::to_string(*to);
+      }
       LineKeeper console;
       NullSerialOutput nowhere;
       SerialOutput& output = o->quiet ? static_cast<SerialOutput&>(nowhere) : console;
@@ -84,7 +91,8 @@ void add_replay(CLI::App& app, Action* action) {
       if (console.mid_line()) std::fputs("\n", stdout);
       std::fflush(stdout);
       if (!report->note.empty()) note(report->note);
-      if (o->engine.stats) std::fputs(engine_text({report->counters, report->instructions, report->host_ns}).c_str(), stderr);
+      if (o->engine.stats)
+        std::fputs(engine_text({report->counters, report->instructions, report->host_ns}).c_str(), stderr);
       if (report->divergence) {
         std::fputs(report->divergence_report.c_str(), stderr);
         fmt::print("replayed {} instructions in {}, DIVERGED at step {}\n",

@@ -7,6 +7,7 @@
 #include "cli/verbs.h"
 #include "gdb/symbol_setup.h"
 #include "replay/position.h"
+#include "timeline/position_finder.h"
 #include "timeline/who_wrote.h"
 
 namespace deja {
@@ -78,7 +79,7 @@ int who_wrote_verb(const Options& o) {
   if (!nav) return fail(nav.error());
   auto symbols = SymbolSetup::make(**nav, o.symbols);
   if (!symbols) return fail(symbols.error());
-  auto at = parse_position(o.at, (*nav)->last());
+  auto at = find_position(**nav, o.at);
   if (!at) return fail(at.error());
   if (Status status = (*nav)->seek(*at); !status) return fail(status.error());
   auto pieces = locate((*nav)->machine(), o.as, *range);
@@ -122,7 +123,7 @@ void add_who_wrote(CLI::App& app, Action* action) {
       "which the write had not happened: `deja debug --at STEP` stands right before the instruction.");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
   verb->add_option("ADDRESS[/LENGTH]", o->where, "in hexadecimal; 8 bytes when no length is given")->required();
-  verb->add_option("--at", o->at, "before this moment: a step number, N%, start or end")->capture_default_str();
+  verb->add_option("--at", o->at, "before this moment: docs/time-travel.md has all forms")->capture_default_str();
   verb->add_option("--as", o->as,
                    "whose address it is: kernel, phys, or cr3:HEX; default: of what runs at that moment");
   verb->add_option("--symbols", o->symbols, "files with symbols, or directories of such")

@@ -23,6 +23,7 @@ void add_info(CLI::App& app, Action* action);
 void add_ls(CLI::App& app, Action* action);
 void add_rm(CLI::App& app, Action* action);
 void add_dump(CLI::App& app, Action* action);
+void add_export(CLI::App& app, Action* action);
 void add_index(CLI::App& app, Action* action);
 void add_bisect(CLI::App& app, Action* action);
 void add_stats(CLI::App& app, Action* action);

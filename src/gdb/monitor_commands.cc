@@ -4,13 +4,14 @@
 #include "gdb/symbol_setup.h"
 #include "gdb/time_target.h"
 #include "replay/position.h"
+#include "timeline/position_finder.h"
 
 namespace deja {
 namespace {
 
 constexpr std::string_view kHelp =
     "when                          where this is\n"
-    "seek POSITION                 go there: a step number, N%, start, end\n"
+    "seek POSITION                 go there: a step number, N%, +2s, serial:\"text\", panic…\n"
     "checkpoint                    remember this place\n"
     "checkpoints                   the places remembered\n"
     "restart N                     go to the Nth of them\n"
@@ -105,8 +106,8 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
   const std::string argument = words.size() > 1 ? words[1] : "";
   if (verb == "when") return when();
   if (verb == "seek") {
-    if (words.size() < 2) return make_error("seek: where to? a step number, N%, start or end");
-    DEJA_ASSIGN(const Step to, parse_position(text.substr(text.find(argument, verb.size())), nav_.last()));
+    if (words.size() < 2) return make_error("seek: where to? a step number, N%, -500ms, serial:\"text\"…");
+    DEJA_ASSIGN(const Step to, find_position(nav_, text.substr(text.find(argument, verb.size())), nav_.position()));
     DEJA_TRY(seek(to));
     return when();
   }

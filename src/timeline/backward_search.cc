@@ -10,7 +10,8 @@ namespace {
 constexpr Step kSlice = 4'000'000;  // between two looks at `interrupted`
 
 // One segment, [from, to): the last accepted place in it goes into `result`.
-Status search_segment(Navigator& nav, const BackwardSearch& search, Step from, Step to, BackwardResult* result) {
+Status search_segment(Navigator& nav, const BackwardSearch& search, Step from, Step to,
+                      BackwardResult* result) {
   Observation& observation = nav.machine().engine().observation();
   nav.machine().engine().observe({});
   DEJA_TRY(nav.seek(from));

@@ -1,5 +1,5 @@
-// Finds the last time before a moment that something happened: segment by segment from the nearest checkpoint,
-// each one replayed forward, the last hit in it wins.
+// Finds the last time before a moment that something happened: segment by segment from the nearest
+// checkpoint, each one replayed forward, the last hit in it wins.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@ namespace deja {
 
 struct BackwardSearch {
   ObservationSpec spec;
-  // Places before this step count. The place of a breakpoint's hit is the step it stopped at; of an access, the
-  // step before which it had not happened.
+  // Places before this step count. The place of a breakpoint's hit is the step it stopped at; of an access,
+  // the step before which it had not happened.
   Step before = 0;
   Step floor = 0;  // not below this step
   // Whether a hit counts; the machine stands where it was observed. Empty: each does.

@@ -154,18 +154,35 @@ void Navigator::thin_snapshots() {
   }
 }
 
-Status Navigator::seek(Step target) {
-  if (target > last())
-    return make_error("step {} is behind the end of the recording, which is step {}", format_count(target),
-                      format_count(last()));
-  // Nobody is told of what happens on the way, nor of bytes that change because another time comes.
+// Nobody is told of what happens on the way, nor of bytes that change because another time comes.
+Status Navigator::unobserved(const std::function<Status()>& f) {
   Engine& engine = machine().engine();
   const ObservationSpec observed = engine.observation().spec();
   const bool observing = !(observed == ObservationSpec{});
   if (observing) engine.observe({});
-  const Status status = travel(target);
+  const Status status = f();
   if (observing) engine.observe(observed);
   return status;
+}
+
+Status Navigator::expect_reached(Replayer::Stop stop) const {
+  if (stop == Replayer::Stop::log_end)
+    return make_error("{}: the log ends at step {}", dir_.string(), format_count(position()));
+  if (stop == Replayer::Stop::diverged) {
+    const Divergence& d = *replayer_->divergence();
+    return make_error(
+        "{}: at step {} the replay is not what was recorded: {}; `deja verify` and `deja bisect` tell more",
+        dir_.string(), format_count(d.step), d.reason);
+  }
+  DEJA_CHECK(stop == Replayer::Stop::reached);
+  return {};
+}
+
+Status Navigator::seek(Step target) {
+  if (target > last())
+    return make_error("step {} is behind the end of the recording, which is step {}", format_count(target),
+                      format_count(last()));
+  return unobserved([&] { return travel(target); });
 }
 
 Status Navigator::travel(Step target) {
@@ -175,15 +192,7 @@ Status Navigator::travel(Step target) {
     const Step left = target - position();
     const Step next = left > 2 * kFinest ? position() + left / 2 : target;
     DEJA_ASSIGN(const Replayer::Stop stop, replayer_->run_to(next));
-    if (stop == Replayer::Stop::log_end)
-      return make_error("{}: the log ends at step {}", dir_.string(), format_count(position()));
-    if (stop == Replayer::Stop::diverged) {
-      const Divergence& d = *replayer_->divergence();
-      return make_error(
-          "{}: at step {} the replay is not what was recorded: {}; `deja verify` and `deja bisect` tell more",
-          dir_.string(), format_count(d.step), d.reason);
-    }
-    DEJA_CHECK(stop == Replayer::Stop::reached);
+    DEJA_TRY(expect_reached(stop));
     if (next == target) break;
     take_snapshot();
   }
@@ -192,14 +201,26 @@ Status Navigator::travel(Step target) {
   return {};
 }
 
+void Navigator::leave_trail() {
+  if (position() - std::prev(snapshots_.upper_bound(position()))->first < kTrail) return;
+  take_snapshot();
+  thin_snapshots();
+}
+
 Result<Replayer::Stop> Navigator::run_to(Step target) {
   while (true) {
     const Step next = std::min(target, position() + kTrail);
     DEJA_ASSIGN(const Replayer::Stop stop, replayer_->run_to(next));
+    if (stop == Replayer::Stop::reached) leave_trail();
     if (stop != Replayer::Stop::reached || next == target) return stop;
-    take_snapshot();
-    thin_snapshots();
   }
+}
+
+Status Navigator::scan_to(Step target) {
+  return unobserved([&]() -> Status {
+    DEJA_ASSIGN(const Replayer::Stop stop, run_to(target));
+    return expect_reached(stop);
+  });
 }
 
 }  // namespace deja

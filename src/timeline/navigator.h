@@ -11,6 +11,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -50,6 +51,10 @@ class Navigator {
   // Goes forward to `target` (at least position()), or less far: whatever stops the Replayer stops this.
   Result<Replayer::Stop> run_to(Step target);
 
+  // Goes forward to `target` through everything that lies between, for those who listen to the machine. What
+  // the engine observes is not observed.
+  Status scan_to(Step target);
+
   // The nearest place at or before `step` that a seek reaches without running the guest. A search backwards
   // seeks there, runs forward to where it came from, and goes on with the segment before.
   Step segment_start(Step step) const;
@@ -70,6 +75,9 @@ class Navigator {
   explicit Navigator(std::filesystem::path dir) : dir_(std::move(dir)) {}
   Status init(const EngineOptions& engine);
   Status travel(Step target);
+  Status unobserved(const std::function<Status()>& f);
+  Status expect_reached(Replayer::Stop stop) const;
+  void leave_trail();
   // Puts the machine to the nearest known place at or before `target`, if that is nearer than where it is.
   Status jump_near(Step target);
   Status restore_checkpoint(std::size_t i);

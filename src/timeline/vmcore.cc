@@ -1,0 +1,247 @@
+#include "timeline/vmcore.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+namespace deja {
+namespace {
+
+constexpr std::string_view kFirstLine = "OSRELEASE=";
+constexpr u64 kKernelMap = 0xffffffff80000000;  // __START_KERNEL_map of Linux on x86-64
+constexpr u64 kUtsBytes = 6 * 65;               // struct new_utsname
+constexpr std::size_t kPieceBytes = 1_MiB;
+
+// struct elf_prstatus of Linux on x86-64.
+struct PrStatus {
+  i32 signo = 0, code = 0, error = 0;
+  u16 cursig = 0, pad0 = 0;
+  u64 pending = 0, held = 0;
+  i32 pid = 0, ppid = 0, pgrp = 0, sid = 0;
+  u64 times[8] = {};
+  u64 regs[27] = {};  // struct user_regs_struct
+  i32 fpvalid = 0, pad1 = 0;
+};
+static_assert(sizeof(PrStatus) == 336);
+
+PrStatus prstatus_of(const CpuState& s) {
+  const u64* g = s.gpr;
+  PrStatus p;
+  const u64 regs[27] = {g[R15],
+                        g[R14],
+                        g[R13],
+                        g[R12],
+                        g[RBP],
+                        g[RBX],
+                        g[R11],
+                        g[R10],
+                        g[R9],
+                        g[R8],
+                        g[RAX],
+                        g[RCX],
+                        g[RDX],
+                        g[RSI],
+                        g[RDI],
+                        ~u64{0},  // no system call is being restarted
+                        s.rip,
+                        s.seg[CS].selector,
+                        s.rflags,
+                        g[RSP],
+                        s.seg[SS].selector,
+                        s.seg[FS].base,
+                        s.seg[GS].base,
+                        s.seg[DS].selector,
+                        s.seg[ES].selector,
+                        s.seg[FS].selector,
+                        s.seg[GS].selector};
+  std::copy(std::begin(regs), std::end(regs), p.regs);
+  return p;
+}
+
+void put_note(std::string& out, std::string_view name, u32 type, std::string_view content) {
+  const auto pad = [&] { out.resize((out.size() + 3) / 4 * 4, '\0'); };
+  const Elf64_Nhdr header{static_cast<u32>(name.size() + 1), static_cast<u32>(content.size()), type};
+  out.append(reinterpret_cast<const char*>(&header), sizeof header);
+  out.append(name).push_back('\0');
+  pad();
+  out.append(content);
+  pad();
+}
+
+// The text behind `key` up to the end of its line.
+std::string_view value_of(std::string_view info, std::string_view key) {
+  std::size_t at = info.starts_with(key) ? 0 : info.find("\n" + std::string(key));
+  if (at == info.npos) return {};
+  if (at) ++at;
+  at += key.size();
+  return info.substr(at, info.find('\n', at) - at);
+}
+
+// Left over from a kernel that ran before a reset, it may be there twice: the living one's init_uts_ns has
+// the release that it names.
+bool is_alive(const GuestRam& ram, std::string_view info) {
+  u64 uts = 0, phys_base = 0;
+  const std::string_view symbol = value_of(info, "SYMBOL(init_uts_ns)=");
+  const std::string_view base = value_of(info, "NUMBER(phys_base)=");
+  std::from_chars(symbol.data(), symbol.data() + symbol.size(), uts, 16);
+  i64 signed_base = 0;
+  std::from_chars(base.data(), base.data() + base.size(), signed_base);
+  phys_base = static_cast<u64>(signed_base);
+  const Gpa at(uts - kKernelMap + phys_base);
+  std::string names(kUtsBytes + 64, '\0');
+  if (!uts || !ram.read(at, names.data(), names.size())) return false;
+  return names.find(value_of(info, kFirstLine)) != names.npos;
+}
+
+// A file of holes and pages, removed unless finished.
+class SparseFile {
+ public:
+  static Result<SparseFile> create(const std::filesystem::path& path) {
+    SparseFile file;
+    file.path_ = path.string();
+    file.fd_ = ::open(file.path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (file.fd_ < 0) {
+      const int error = errno;
+      std::string name = std::exchange(file.path_, {});
+      return make_error("{}: cannot create: {}{}", name, std::strerror(error),
+                        error == EEXIST ? "; remove it, or choose another name" : "");
+    }
+    return file;
+  }
+  SparseFile(SparseFile&& o) noexcept : path_(std::exchange(o.path_, {})), fd_(std::exchange(o.fd_, -1)) {}
+  ~SparseFile() {
+    if (fd_ >= 0) ::close(fd_);
+    if (!path_.empty()) ::unlink(path_.c_str());
+  }
+
+  Status write(u64 offset, const void* data, u64 size) {
+    const char* p = static_cast<const char*>(data);
+    while (size) {
+      const ssize_t n = ::pwrite(fd_, p, size, static_cast<off_t>(offset));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) return make_error("{}: cannot write: {}", path_, std::strerror(n ? errno : ENOSPC));
+      p += n, offset += static_cast<u64>(n), size -= static_cast<u64>(n);
+    }
+    return {};
+  }
+  // `size` bytes of RAM; pages of zeros stay holes.
+  Status write_ram(const GuestRam& ram, Gpa from, u64 size, u64 offset) {
+    const auto zero = [&](u64 at) { return is_zero_page(ram.host(from + at)); };
+    for (u64 at = 0; at < size;) {
+      if (zero(at)) {
+        at += kPageSize;
+        continue;
+      }
+      u64 end = at + kPageSize;
+      while (end < size && end - at < kPieceBytes && !zero(end)) end += kPageSize;
+      DEJA_TRY(write(offset + at, ram.host(from + at), end - at));
+      at = end;
+    }
+    return {};
+  }
+  Status finish(u64 size) {
+    if (::ftruncate(fd_, static_cast<off_t>(size)) != 0)
+      return make_error("{}: cannot write: {}", path_, std::strerror(errno));
+    path_.clear();
+    return {};
+  }
+
+ private:
+  SparseFile() = default;
+  std::string path_;  // empty: stays
+  int fd_ = -1;
+};
+
+struct Range {
+  Gpa from;
+  u64 size;
+};
+std::vector<Range> ranges_of(const GuestRam& ram) {
+  std::vector<Range> out{{Gpa(0), ram.low_size()}};
+  if (ram.high_size()) out.push_back({Gpa(kHighRamStart), ram.high_size()});
+  return out;
+}
+
+}  // namespace
+
+std::string find_vmcoreinfo(const GuestRam& ram) {
+  std::string fallback;
+  for (const Range& r : ranges_of(ram)) {
+    for (u64 at = 0; at < r.size; at += kPageSize) {
+      const char* page = reinterpret_cast<const char*>(ram.host(r.from + at));
+      if (std::memcmp(page, kFirstLine.data(), kFirstLine.size()) != 0) continue;
+      const std::string info(page, ::strnlen(page, kPageSize));
+      if (info.find("\nSYMBOL(") == info.npos) continue;
+      if (is_alive(ram, info)) return info;
+      if (fallback.empty()) fallback = info;
+    }
+  }
+  return fallback;
+}
+
+Result<VmcoreReport> write_vmcore(Machine& machine, const std::filesystem::path& path) {
+  const GuestRam& ram = machine.ram();
+  const std::string info = find_vmcoreinfo(ram);
+  std::string notes;
+  for (unsigned i = 0; i < machine.vcpu_count(); ++i) {
+    const PrStatus status = prstatus_of(machine.cpu(i));
+    put_note(notes, "CORE", NT_PRSTATUS, {reinterpret_cast<const char*>(&status), sizeof status});
+  }
+  if (!info.empty()) put_note(notes, "VMCOREINFO", 0, info);
+
+  const std::vector<Range> ranges = ranges_of(ram);
+  Elf64_Ehdr header{};
+  std::memcpy(header.e_ident, ELFMAG, SELFMAG);
+  header.e_ident[EI_CLASS] = ELFCLASS64;
+  header.e_ident[EI_DATA] = ELFDATA2LSB;
+  header.e_ident[EI_VERSION] = EV_CURRENT;
+  header.e_type = ET_CORE;
+  header.e_machine = EM_X86_64;
+  header.e_version = EV_CURRENT;
+  header.e_phoff = sizeof header;
+  header.e_ehsize = sizeof header;
+  header.e_phentsize = sizeof(Elf64_Phdr);
+  header.e_phnum = static_cast<u16>(1 + ranges.size());
+  std::vector<Elf64_Phdr> segments(1);
+  u64 end = sizeof header + header.e_phnum * sizeof(Elf64_Phdr);
+  segments[0].p_type = PT_NOTE;
+  segments[0].p_offset = end;
+  segments[0].p_filesz = notes.size();
+  end = (end + notes.size() + kPageSize - 1) / kPageSize * kPageSize;
+  for (const Range& r : ranges) {
+    Elf64_Phdr segment{};
+    segment.p_type = PT_LOAD;
+    segment.p_flags = PF_R | PF_W | PF_X;
+    segment.p_offset = end;
+    segment.p_paddr = r.from.value;
+    segment.p_filesz = segment.p_memsz = r.size;
+    end += r.size;
+    segments.push_back(segment);
+  }
+
+  DEJA_ASSIGN(SparseFile file, SparseFile::create(path));
+  DEJA_TRY(file.write(0, &header, sizeof header));
+  DEJA_TRY(file.write(header.e_phoff, segments.data(), segments.size() * sizeof(Elf64_Phdr)));
+  DEJA_TRY(file.write(segments[0].p_offset, notes.data(), notes.size()));
+  for (std::size_t i = 0; i < ranges.size(); ++i)
+    DEJA_TRY(file.write_ram(ram, ranges[i].from, ranges[i].size, segments[i + 1].p_offset));
+  DEJA_TRY(file.finish(end));
+  return VmcoreReport{end, std::string(value_of(info, kFirstLine))};
+}
+
+Result<VmcoreReport> write_raw_memory(Machine& machine, const std::filesystem::path& path) {
+  const GuestRam& ram = machine.ram();
+  DEJA_ASSIGN(SparseFile file, SparseFile::create(path));
+  for (const Range& r : ranges_of(ram)) DEJA_TRY(file.write_ram(ram, r.from, r.size, r.from.value));
+  DEJA_TRY(file.finish(ram.end()));
+  return VmcoreReport{ram.end(), {}};
+}
+
+}  // namespace deja

@@ -1,0 +1,29 @@
+// The guest's memory and CPUs as files for other tools: an ELF core as kdump writes it, which `crash` and
+// drgn load, or plain RAM.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "base/result.h"
+
+#include "machine/machine.h"
+
+namespace deja {
+
+struct VmcoreReport {
+  u64 bytes = 0;  // of the file; pages of zeros are holes in it
+  std::string
+      osrelease;  // of the Linux that runs there; empty: none was found, so there is no VMCOREINFO note
+};
+
+// `file` must not exist. On an error nothing is left of it.
+Result<VmcoreReport> write_vmcore(Machine& machine, const std::filesystem::path& file);
+
+// RAM by physical address, the hole below 4 GiB included.
+Result<VmcoreReport> write_raw_memory(Machine& machine, const std::filesystem::path& file);
+
+// What Linux left for tools like these: the page that begins with OSRELEASE=. Empty: not found.
+std::string find_vmcoreinfo(const GuestRam& ram);
+
+}  // namespace deja
