@@ -134,7 +134,8 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   if (request.recording) {
     DEJA_ASSIGN(writer, start_recording(dir, request, files, clock));
     sink.emplace(*writer);
-    if (request.recording->checkpoint_interval) {
+    // Checkpoints on disk do not hold what was written to drives.
+    if (request.recording->checkpoint_interval && machine->drive_count() == 0) {
       DEJA_ASSIGN(std::unique_ptr<AppendFile> file, create_append_file((dir / kCheckpointsFile).string()));
       DEJA_ASSIGN(checkpoints, CheckpointWriter::create(std::move(file), checkpoint_owner(writer->manifest()),
                                                         machine->ram()));

@@ -53,6 +53,9 @@ Result<IndexReport> index_recording(const IndexRequest& request) {
   }
   DEJA_ASSIGN(const std::unique_ptr<Replayer> replayer, Replayer::open(request.dir, request.engine));
   Machine& machine = replayer->machine();
+  if (machine.drive_count())
+    return make_error("{}: its machine has drives, and checkpoints do not hold what was written to them",
+                      request.dir.string());
   Unfinished unfinished(request.dir / fmt::format("{}.new.{}", kCheckpointsFile, ::getpid()));
   DEJA_ASSIGN(std::unique_ptr<AppendFile> file, create_append_file(unfinished.path().string()));
   DEJA_ASSIGN(
