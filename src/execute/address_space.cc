@@ -1,6 +1,7 @@
 #include "execute/address_space.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -33,8 +34,18 @@ AddressSpaces::AddressSpaces(GuestRam& ram) : ram_(ram), frames_(ram.frames()) {
 
 AddressSpaces::~AddressSpaces() {
   for (auto& s : spaces_) munmap(s->tables, sizeof(AddressSpaceTables));
+  for (auto& h : halves_) {
+    munmap(h->tables, sizeof(AddressSpaceTables));
+    close(h->fd);
+  }
   munmap(table_index_, frames_ * 4);
   munmap(writers_, frames_ * sizeof(Writers));
+}
+
+void prepare_view(ViewTables& t) {
+  reset_slot(t, 0);
+  reset_slot(t, 0xffff);
+  t.jump_tag[0] = invalid_jump_tag(0);
 }
 
 AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
@@ -42,6 +53,8 @@ AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
   for (auto& s : spaces_) {
     if (s->key == key) {
       s->last_used = ++clock_;
+      current_ = s.get();
+      if (!s->kernel) join(*s);
       return *s;
     }
     if (!oldest || s->last_used < oldest->last_used) oldest = s.get();
@@ -50,19 +63,19 @@ AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
     auto fresh = std::make_unique<AddressSpace>();
     fresh->tables = map_zeroed<AddressSpaceTables>(sizeof(AddressSpaceTables));
     fresh->index = static_cast<unsigned>(spaces_.size());
-    for (ViewTables& t : fresh->tables->view) {
-      reset_slot(t, 0);
-      reset_slot(t, 0xffff);
-      t.jump_tag[0] = invalid_jump_tag(0);
-    }
+    for (ViewTables& t : fresh->tables->view) prepare_view(t);
     oldest = fresh.get();
     spaces_.push_back(std::move(fresh));
   } else {
     flush(*oldest);
+    if (oldest->kernel) leave(*oldest);
     ++*recycled;
   }
   oldest->key = key;
+  oldest->keeps_apart = false;
   oldest->last_used = ++clock_;
+  current_ = oldest;
+  join(*oldest);
   return *oldest;
 }
 
@@ -83,7 +96,7 @@ AddressSpaces::Table& AddressSpaces::table_for(u64 frame, u8 flag) {
   table_index_[frame] = index + 1;
   Table& t = tables_[index];
   t.frame = frame;
-  t.spaces = 0;
+  t.spaces = t.roots = 0;
   t.idle_writes = 0;
   t.records.clear();
   return t;
@@ -92,15 +105,20 @@ AddressSpaces::Table& AddressSpaces::table_for(u64 frame, u8 flag) {
 void AddressSpaces::release_if_unused(Table& t) {
   u8& flags = ram_.flags(t.frame);
   if (t.records.empty()) flags &= static_cast<u8>(~GuestRam::kPageTable);
-  if (t.spaces == 0) flags &= static_cast<u8>(~GuestRam::kUpperTable);
-  if (!t.records.empty() || t.spaces) return;
+  if (!t.spaces && !t.roots) flags &= static_cast<u8>(~GuestRam::kUpperTable);
+  if (!t.records.empty() || t.spaces || t.roots) return;
   free_tables_.push_back(table_index_[t.frame] - 1);
   table_index_[t.frame] = 0;
 }
 
-void AddressSpaces::track(const Walk& w, Record record) {
+void AddressSpaces::track(const Walk& w, AddressSpace& space, Record record) {
+  const bool shared = record.space != space.index;
   for (unsigned i = 0; i < w.levels; ++i) {
     const Gpa at = w.entries[i];
+    if (i == 0 && shared) {
+      use_root_entry(space, at);
+      continue;
+    }
     if (i + 1u == w.levels && w.leaf_is_4k) {
       Table& t = table_for(at.frame(), GuestRam::kPageTable);
       record.entry = static_cast<u16>(at.offset() / 4);
@@ -115,14 +133,16 @@ void AddressSpaces::track(const Walk& w, Record record) {
   }
 }
 
-void AddressSpaces::install(AddressSpace& space, View view, Gva linear, const Walk& walk, bool writable) {
+void AddressSpaces::install(AddressSpace& user, View view, Gva linear, const Walk& walk, bool writable) {
   if (ram_.flags(walk.page.frame()) & GuestRam::kReadWatched) return;
   const unsigned vi = static_cast<unsigned>(view);
   const u64 slot = linear.value >> kPageShift & 0xffff;
+  keep_apart_for(user, view, linear);
+  AddressSpace& space = owner(user, view);
   // The lists of slots in use collect duplicates; emptied tables start them anew.
   if (space.view[vi].pages.size() >= kMostListed || space.view[vi].execs.size() >= kMostListed) flush(space);
   if (space.view[vi].writes.size() >= kMostListed) drop_all_writable();
-  track(walk, {0, static_cast<u16>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), false});
+  track(walk, user, {0, static_cast<u16>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), false});
   ViewTables& t = space.tables->view[vi];
   auto& v = space.view[vi];
   const u64 tag = u64{0} - linear.page().value;
@@ -140,13 +160,15 @@ void AddressSpaces::install(AddressSpace& space, View view, Gva linear, const Wa
   ram_.flags(frame) |= GuestRam::kWriteCached;
 }
 
-void AddressSpaces::install_exec(AddressSpace& space, View view, Gva linear, const Walk& walk) {
+void AddressSpaces::install_exec(AddressSpace& user, View view, Gva linear, const Walk& walk) {
   const unsigned vi = static_cast<unsigned>(view);
+  keep_apart_for(user, view, linear);
+  AddressSpace& space = owner(user, view);
   auto& v = space.view[vi];
   const unsigned slot = linear.value >> kPageShift & (AddressSpace::PerView::kExecSlots - 1);
   // A page displaced from its slot keeps its record: a change of its mapping still flushes the jump cache.
   if (v.exec_tag[slot] == 0) v.execs.push_back(static_cast<u16>(slot));
-  track(walk, {0, static_cast<u16>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), true});
+  track(walk, user, {0, static_cast<u16>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), true});
   v.exec_tag[slot] = linear.page().value | 1;
   v.exec_page[slot] = walk.page.value;
 }
@@ -156,13 +178,13 @@ void AddressSpaces::install_jump(AddressSpace& space, View view, u64 pc, u64 cod
   set_jump_mode(space, view, mode);
   ViewTables& t = space.tables->view[vi];
   const u64 slot = jump_slot(pc);
-  if (t.jump_tag[slot] == invalid_jump_tag(slot)) space.view[vi].jumps.push_back(static_cast<u16>(slot));
+  if (t.jump_tag[slot] == invalid_jump_tag(slot)) owner(space, view).view[vi].jumps.push_back(static_cast<u16>(slot));
   t.jump_tag[slot] = u64{0} - pc;
   t.jump_code[slot] = code;
 }
 
 void AddressSpaces::drop(const Record& r) {
-  AddressSpace& space = *spaces_[r.space];
+  AddressSpace& space = by_index(r.space);
   auto& v = space.view[r.view];
   if (r.exec) {
     v.exec_tag[r.slot] = 0;
@@ -170,6 +192,12 @@ void AddressSpaces::drop(const Record& r) {
   } else {
     reset_slot(space.tables->view[r.view], r.slot);
   }
+}
+
+void AddressSpaces::flush_users(Table& t) {
+  for (unsigned i = 0; t.spaces >> i; ++i)
+    if (t.spaces >> i & 1) flush(by_index(i));
+  t.spaces = 0;
 }
 
 bool AddressSpaces::table_write(Gpa at, const void* data, u64 size) {
@@ -181,7 +209,7 @@ bool AddressSpaces::table_write(Gpa at, const void* data, u64 size) {
   Table& t = tables_[table_index_[frame] - 1];
   const u8* old = ram_.host(at);
   if (data && std::memcmp(old, data, size) == 0) return false;
-  bool dropped = false;
+  bool dropped = t.roots && root_write(t, at.offset(), size);
   if (t.spaces) {
     // Entries whose A bit is clear have nothing derived from them. 4- and 8-byte entries alike have P and A in
     // their low byte; looking at every 4-byte unit errs on the safe side.
@@ -193,9 +221,7 @@ bool AddressSpaces::table_write(Gpa at, const void* data, u64 size) {
       used = (low & kPresentAccessed) == kPresentAccessed || (low4 & kPresentAccessed) == kPresentAccessed;
     }
     if (used) {
-      for (auto& s : spaces_)
-        if (t.spaces >> s->index & 1) flush(*s);
-      t.spaces = 0;
+      flush_users(t);
       dropped = true;
     }
   }
@@ -217,9 +243,8 @@ bool AddressSpaces::table_write(Gpa at, const void* data, u64 size) {
     // Probably no longer a page table: let go of it rather than take the slow path for ever.
     for (const Record& r : t.records) drop(r);
     t.records.clear();
-    for (auto& s : spaces_)
-      if (t.spaces >> s->index & 1) flush(*s);
-    t.spaces = 0;
+    flush_users(t);
+    leave_root(t);
     dropped = true;
   }
   if (dropped) t.idle_writes = 0;
@@ -229,7 +254,7 @@ bool AddressSpaces::table_write(Gpa at, const void* data, u64 size) {
 
 u64& AddressSpaces::write_tag(u32 writer) {
   const u32 packed = writer - 1;
-  return spaces_[packed >> 20]->tables->view[packed >> 16 & 15].write_tag[packed & 0xffff];
+  return by_index(packed >> 20).tables->view[packed >> 16 & 15].write_tag[packed & 0xffff];
 }
 
 void AddressSpaces::note_writer(u64 frame, u32 writer) {
@@ -246,7 +271,7 @@ void AddressSpaces::note_writer(u64 frame, u32 writer) {
     } else {
       // Out of date when the slot has gone to another page.
       const u32 packed = entry - 1;
-      const ViewTables& t = spaces_[packed >> 20]->tables->view[packed >> 16 & 15];
+      const ViewTables& t = by_index(packed >> 20).tables->view[packed >> 16 & 15];
       const u64 tag = t.write_tag[packed & 0xffff];
       if (tag == invalid_page_tag(packed & 0xffff) || t.addend[packed & 0xffff] - tag != host) place = &entry;
     }
@@ -268,30 +293,27 @@ void AddressSpaces::drop_writable(u64 frame) {
     return;
   }
   const u64 host = reinterpret_cast<u64>(ram_.host(Gpa(frame << kPageShift)));
-  for (auto& s : spaces_)
-    for (unsigned vi = 0; vi < kViews; ++vi) {
-      ViewTables& t = s->tables->view[vi];
-      for (const u16 slot : s->view[vi].writes)
-        if (t.write_tag[slot] != invalid_page_tag(slot) && t.addend[slot] - t.write_tag[slot] == host)
-          t.write_tag[slot] = invalid_page_tag(slot);
-    }
+  for_each_view([&](AddressSpace& s, unsigned vi) {
+    ViewTables& t = s.tables->view[vi];
+    for (const u16 slot : s.view[vi].writes)
+      if (t.write_tag[slot] != invalid_page_tag(slot) && t.addend[slot] - t.write_tag[slot] == host)
+        t.write_tag[slot] = invalid_page_tag(slot);
+  });
 }
 
 void AddressSpaces::drop_all_writable() {
-  for (auto& s : spaces_)
-    for (unsigned vi = 0; vi < kViews; ++vi) {
-      ViewTables& t = s->tables->view[vi];
-      for (const u16 slot : s->view[vi].writes) {
-        if (t.write_tag[slot] != invalid_page_tag(slot)) {
-          const u64 host = t.addend[slot] - t.write_tag[slot];
-          const u64 frame = (host - reinterpret_cast<u64>(ram_.base())) >> kPageShift;
-          ram_.flags(frame) &= static_cast<u8>(~GuestRam::kWriteCached);
-          writers_[frame] = {};
-          t.write_tag[slot] = invalid_page_tag(slot);
-        }
-      }
-      s->view[vi].writes.clear();
+  for_each_view([&](AddressSpace& s, unsigned vi) {
+    ViewTables& t = s.tables->view[vi];
+    for (const u16 slot : s.view[vi].writes) {
+      if (t.write_tag[slot] == invalid_page_tag(slot)) continue;
+      const u64 host = t.addend[slot] - t.write_tag[slot];
+      const u64 frame = (host - reinterpret_cast<u64>(ram_.base())) >> kPageShift;
+      ram_.flags(frame) &= static_cast<u8>(~GuestRam::kWriteCached);
+      writers_[frame] = {};
+      t.write_tag[slot] = invalid_page_tag(slot);
     }
+    s.view[vi].writes.clear();
+  });
 }
 
 void AddressSpaces::flush_jumps(AddressSpace& space, unsigned vi) {
@@ -301,25 +323,29 @@ void AddressSpaces::flush_jumps(AddressSpace& space, unsigned vi) {
   v.jumps.clear();
 }
 
+void AddressSpaces::flush_view(AddressSpace& space, unsigned vi) {
+  auto& v = space.view[vi];
+  for (const u16 slot : v.pages) reset_slot(space.tables->view[vi], slot);
+  v.pages.clear();
+  v.writes.clear();
+  for (const u16 slot : v.execs) v.exec_tag[slot] = 0;
+  v.execs.clear();
+  flush_jumps(space, vi);
+}
+
 void AddressSpaces::flush(AddressSpace& space) {
-  for (unsigned vi = 0; vi < kViews; ++vi) {
-    auto& v = space.view[vi];
-    for (const u16 slot : v.pages) reset_slot(space.tables->view[vi], slot);
-    v.pages.clear();
-    v.writes.clear();
-    for (const u16 slot : v.execs) v.exec_tag[slot] = 0;
-    v.execs.clear();
-    flush_jumps(space, vi);
-  }
+  for (unsigned vi = 0; vi < kViews; ++vi)
+    if (&owner(space, static_cast<View>(vi)) == &space) flush_view(space, vi);
 }
 
 void AddressSpaces::flush_all_jumps() {
-  for (auto& s : spaces_)
-    for (unsigned vi = 0; vi < kViews; ++vi) flush_jumps(*s, vi);
+  for_each_view([&](AddressSpace& s, unsigned vi) { flush_jumps(s, vi); });
 }
 
 void AddressSpaces::flush_all() {
-  for (auto& s : spaces_) flush(*s);
+  for_each_view([&](AddressSpace& s, unsigned vi) { flush_view(s, vi); });
+  for (auto& s : spaces_)
+    if (s->kernel) leave(*s);
   for (Table& t : tables_) {
     if (!table_index_[t.frame] || &tables_[table_index_[t.frame] - 1] != &t) continue;
     t.records.clear();

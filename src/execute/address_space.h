@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <memory>
 #include <vector>
 
@@ -19,6 +20,10 @@ struct AddressSpace {
   AddressSpaceTables* tables = nullptr;  // mapped lazily, zero = invalid but for two slots a table
   u64 last_used = 0;
   unsigned index = 0;
+  // Whose view kernel_smap this space uses in place of one of its own; nullptr: none's.
+  struct KernelHalf* kernel = nullptr;
+  struct KernelHalf* mapped = nullptr;  // …and whose stands at tables->view[kernel_smap], in use or not
+  bool keeps_apart = false;             // has supervisor pages in the lower half, which is never shared
   struct PerView {
     std::vector<u16> pages;   // slots of read_tag/write_tag in use
     std::vector<u16> writes;  // slots whose write_tag is or was valid
@@ -31,12 +36,31 @@ struct AddressSpace {
   } view[kViews];
 };
 
+// The TLB and jump cache of supervisor code for address spaces whose upper halves are the same (kernel_half.cc).
+// It stands where an address space stands, with one view: kernel_smap. Operating systems map their kernel alike in
+// all processes, so a new process starts warm, and a change of address space leaves the kernel's entries in place.
+//
+// What makes it exact: everything below the top-level table is memory that the members share. Of the top-level
+// table, which each has for itself, an entry may be used (`used`) only while it is the same, accessed bit
+// included, in every member; the tables are tracked, and a store that makes one differ makes its owner leave.
+struct KernelHalf : AddressSpace {
+  int fd = -1;                  // memory of the view
+  std::bitset<256> used;        // entries of the upper half of the top-level table, from 256 on
+  std::array<u64, 256> value{};  // of those used
+};
+
+void prepare_view(ViewTables& fresh);  // all zero but for this
+
 class AddressSpaces {
  public:
   static constexpr unsigned kSpaces = 16;
+  static constexpr unsigned kHalves = 4;  // kernels with different ideas: one and its successor after kexec, say
 
   explicit AddressSpaces(GuestRam& ram);
   ~AddressSpaces();
+
+  // Whether address spaces with the same upper half have one TLB for it; to be said before any is selected.
+  void share_kernel(bool on) { share_kernel_ = on; }
 
   // The address space for this paging state; the least recently used one is recycled, and *recycled counted up.
   AddressSpace& select(const PagingKey& key, u64* recycled);
@@ -47,7 +71,7 @@ class AddressSpaces {
   // Remembers a fetched-from page.
   void install_exec(AddressSpace& space, View view, Gva linear, const Walk& walk);
   bool find_exec(AddressSpace& space, View view, Gva linear, Gpa* page) const {
-    const auto& v = space.view[static_cast<unsigned>(view)];
+    const auto& v = owner(space, view).view[static_cast<unsigned>(view)];
     const unsigned slot = linear.value >> kPageShift & (AddressSpace::PerView::kExecSlots - 1);
     if (v.exec_tag[slot] != (linear.page().value | 1)) return false;
     *page = Gpa(v.exec_page[slot]);
@@ -55,9 +79,9 @@ class AddressSpaces {
   }
   void install_jump(AddressSpace& space, View view, u64 pc, u64 code, u32 mode);
   void set_jump_mode(AddressSpace& space, View view, u32 mode) {
-    u32& now = space.tables->jump_mode[static_cast<unsigned>(view)];
+    u32& now = space.tables->view[static_cast<unsigned>(view)].jump_mode;
     if (now == mode) return;
-    flush_jumps(space, static_cast<unsigned>(view));
+    flush_jumps(owner(space, view), static_cast<unsigned>(view));
     now = mode;
   }
 
@@ -81,21 +105,68 @@ class AddressSpaces {
   struct Table {
     u64 frame = 0;
     u32 spaces = 0;  // address spaces that used the page as an upper-level table
+    u32 roots = 0;   // members of kernel halves whose top-level table it is
     u32 idle_writes = 0;
     std::vector<Record> records;
   };
 
+  // Whose lists and records a view of a space goes by.
+  static AddressSpace& owner(AddressSpace& space, View view) {
+    return view == View::kernel_smap && space.kernel ? *space.kernel : space;
+  }
+  static const AddressSpace& owner(const AddressSpace& space, View view) {
+    return view == View::kernel_smap && space.kernel ? *space.kernel : space;
+  }
+  AddressSpace& by_index(unsigned index) {
+    return index < kSpaces ? *spaces_[index] : *halves_[index - kSpaces];
+  }
+  // Calls f(space, view index) for every view with tables of its own.
+  template <class F>
+  void for_each_view(F&& f) {
+    for (auto& s : spaces_)
+      for (unsigned vi = 0; vi < kViews; ++vi)
+        if (vi != static_cast<unsigned>(View::kernel_smap) || !s->kernel) f(*s, vi);
+    for (auto& h : halves_) f(static_cast<AddressSpace&>(*h), static_cast<unsigned>(View::kernel_smap));
+  }
+
+  // --- kernel_half.cc
+  // Joins a kernel half if the space may and one fits.
+  void join(AddressSpace& space);
+  // The space goes its own way until it is selected anew.
+  void leave(AddressSpace& space);
+  void part(AddressSpace& space, Table& root);  // the same, but the table may stay tracked for nothing
+  void leave_root(Table& t);                    // all whose top-level table it is part
+  void map_private_view(AddressSpace& space);
+  bool fits(const AddressSpace& space, const KernelHalf& half) const;
+  KernelHalf* make_half(const PagingKey& key);
+  // An entry of the top-level table of a member is used for the first time.
+  void use_root_entry(AddressSpace& member, Gpa entry);
+  // Bytes of a top-level table change. Returns whether that made a member leave.
+  bool root_write(Table& t, u64 from, u64 size);
+  u64 root_entry(const AddressSpace& space, unsigned index) const;
+
   Table& table_for(u64 frame, u8 flag);
   void release_if_unused(Table& t);
-  void track(const Walk& walk, Record record);
+  void track(const Walk& walk, AddressSpace& space, Record record);
   void drop(const Record& r);
   u64& write_tag(u32 writer);  // of an entry of Writers
   void note_writer(u64 frame, u32 writer);
-  void flush(AddressSpace& space);
+  void flush(AddressSpace& space);  // all views of its own
+  void flush_view(AddressSpace& space, unsigned view);
+  void flush_users(Table& t);
+  // A supervisor's page in the lower half is no other space's.
+  void keep_apart_for(AddressSpace& space, View view, Gva linear) {
+    if (view != View::kernel_smap || !space.kernel || linear.value >> 63) return;
+    space.keeps_apart = true;
+    leave(space);
+  }
   void flush_jumps(AddressSpace& space, unsigned view);
 
   GuestRam& ram_;
   std::vector<std::unique_ptr<AddressSpace>> spaces_;
+  std::vector<std::unique_ptr<KernelHalf>> halves_;
+  AddressSpace* current_ = nullptr;  // selected last
+  bool share_kernel_ = true;
   u64 clock_ = 0;
   u32* table_index_ = nullptr;  // per frame: index into tables_ plus one
   // Where the frame may be write-cached.

@@ -94,6 +94,7 @@ Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& 
       if (s.on != &TranslateOptions::inline_tlb) options_.translate.*s.on &= chaos() % 4 != 0;
     if (chaos() % 2) options_.translate.soft_flags = static_cast<u32>(chaos());
   }
+  spaces_.share_kernel(options_.translate.share_kernel);
   (void)vcpu_count;
 }
 
@@ -426,7 +427,7 @@ u64 Engine::dispatch(DispatchCause cause) {
       AddressSpace& sp = space();
       const ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
       if (t.jump_tag[jump_slot(pc)] + pc == 0 &&
-          sp.tables->jump_mode[static_cast<unsigned>(mode.view())] == plain) {
+          t.jump_mode == plain) {
         use_tables(sp);
         ctx_->r9 = pc;
         ctx_->vectors_wanted = mode.has(BlockMode::kUser);

@@ -62,7 +62,7 @@ DEJA_INLINE u64 leave_to(const Quick& q, u64 rip) {
   const unsigned view = static_cast<unsigned>(BlockMode{mode}.view());
   const AddressSpaceTables& tables = *q.context.quick.tables;
   const u64 slot = jump_slot(rip);
-  if (tables.view[view].jump_tag[slot] + rip != 0 || tables.jump_mode[view] != mode) return kQuickDispatch;
+  if (tables.view[view].jump_tag[slot] + rip != 0 || tables.view[view].jump_mode != mode) return kQuickDispatch;
   // With breakpoints off and a step left, RF has no effect on the next instruction, and goes with it.
   s.rflags &= ~flag::RF;
   q.context.r9 = rip;

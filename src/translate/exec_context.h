@@ -31,16 +31,17 @@ inline constexpr unsigned kViews = 3;
 // Tables that inline code looks up, indexed by 16 bits: of the virtual page number (TLB) or of the linear PC
 // (jump cache, see jump_slot). A tag is the negated page address or PC, so that adding the address looked up
 // gives 0 (+ offset) on a hit.
-struct ViewTables {
+// Whole pages: a view can be mapped into several address spaces.
+struct alignas(4096) ViewTables {
   u64 read_tag[65536];
   u64 write_tag[65536];
   u64 addend[65536];  // host address minus guest linear address
   u64 jump_tag[65536];
   u64 jump_code[65536];  // far entry in the code cache
+  u32 jump_mode;         // BlockMode of the code in the jump cache
 };
 struct AddressSpaceTables {
   ViewTables view[kViews];
-  u32 jump_mode[kViews];  // BlockMode of the code in the jump cache
 };
 
 // A tag for slot `index` that no access hits: 0 would be hit by page 0 in slot 0 and, by wrapping around the

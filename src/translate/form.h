@@ -21,6 +21,8 @@ struct TranslateOptions {
   bool elide = true;         // off: every access is checked by itself
   bool probes = true;        // off: a check that fails branches, and never faults
   u32 soft_flags = 0;        // FlagGroups done in C++, as the host computes other flags than the canonical ones
+  // execute/ asks: address spaces with the same upper half have one TLB and jump cache for supervisor code.
+  bool share_kernel = true;
 };
 
 // The optimisations that can be switched off by hand, by the names that they have there: --engine no-link,…
@@ -36,6 +38,7 @@ inline constexpr EngineSwitch kEngineSwitches[] = {
     {"extend", &TranslateOptions::extend},
     {"elide", &TranslateOptions::elide},
     {"probes", &TranslateOptions::probes},
+    {"share-kernel", &TranslateOptions::share_kernel},
 };
 
 struct TranslateInput {
