@@ -54,6 +54,8 @@ int debug(const Options& o) {
   launch.program = o.gdb;
   launch.arguments = o.arguments;
   launch.setup = symbols->gdb_commands();
+  launch.kernel_elf = symbols->kernel_elf();
+  launch.kernel_slide = symbols->kernel_slide();
   auto status = run_gdb(target, launch);
   return status ? *status : fail(status.error());
 }

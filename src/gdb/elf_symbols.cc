@@ -119,9 +119,25 @@ ElfSymbols ElfSymbols::read(std::span<const u8> file) {
         out.symbols_.push_back({symbol->st_value, symbol->st_size, std::string(name)});
     }
   }
-  std::stable_sort(out.symbols_.begin(), out.symbols_.end(),
-                   [](const Symbol& a, const Symbol& b) { return a.address < b.address; });
+  out.sort();
   return out;
+}
+
+ElfSymbols ElfSymbols::of(const std::vector<std::pair<u64, std::string>>& symbols) {
+  ElfSymbols out;
+  for (const auto& [address, name] : symbols) out.symbols_.push_back({address, 0, name});
+  out.sort();
+  for (std::size_t i = out.symbols_.size(); i-- > 1;) {
+    Symbol& s = out.symbols_[i - 1];
+    const Symbol& next = out.symbols_[i];
+    s.size = next.address > s.address ? next.address - s.address : next.size;
+  }
+  return out;
+}
+
+void ElfSymbols::sort() {
+  std::stable_sort(symbols_.begin(), symbols_.end(),
+                   [](const Symbol& a, const Symbol& b) { return a.address < b.address; });
 }
 
 std::string ElfSymbols::name_of(u64 address) const {

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -31,6 +32,8 @@ std::string build_id_in_notes(std::span<const u8> notes);
 class ElfSymbols {
  public:
   static ElfSymbols read(std::span<const u8> file);
+  // One of a size unknown ends where the next one begins.
+  static ElfSymbols of(const std::vector<std::pair<u64, std::string>>& symbols);
   // "vfs_read+0x1c"; empty when no symbol is near.
   std::string name_of(u64 address) const;
   std::optional<u64> address_of(std::string_view name) const;
@@ -41,6 +44,8 @@ class ElfSymbols {
     u64 address, size;
     std::string name;
   };
+  void sort();
+
   std::vector<Symbol> symbols_;  // by address
 };
 

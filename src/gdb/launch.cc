@@ -96,6 +96,11 @@ Result<int> run_gdb(DebugTarget& target, const GdbLaunch& launch) {
   // A reverse-continue may take long, but while it runs gdb waits without a limit; the limit is for the rest.
   std::string setup =
       "set remotetimeout 60\nset breakpoint always-inserted on\nset confirm off\n";
+  if (!launch.kernel_elf.empty()) {
+    const std::string kernel = (dir / "kernel").string();
+    DEJA_TRY(write_file(kernel, {reinterpret_cast<const char*>(launch.kernel_elf.data()), launch.kernel_elf.size()}));
+    setup += fmt::format("symbol-file {} -o {:#x}\n", kernel, launch.kernel_slide);
+  }
   for (const std::string& line : launch.setup) setup += line + "\n";
   setup += "source " + (dir / "deja.py").string() + "\ntarget remote " + socket_path +
            "\nset breakpoint condition-evaluation target\nset confirm on\n";

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "execute/page_walk.h"
+#include "gdb/kallsyms.h"
 #include "machine/bzimage.h"
 #include "replay/position.h"
 
@@ -77,24 +78,23 @@ std::optional<GuestImage> image_at(Machine& machine, const PagingKey& key, u64 l
   return image;
 }
 
-// Of the kernel that was recorded: the ELF file itself, unpacked.
-Result<std::optional<ElfInfo>> recorded_kernel(Navigator& nav) {
+// The kernel that was recorded: the ELF file itself, unpacked.
+Result<std::vector<u8>> recorded_kernel(Navigator& nav) {
   for (const RecordedFile& input : nav.manifest().inputs) {
     if (input.role != "kernel") continue;
     DEJA_ASSIGN(const std::filesystem::path path, find_input(nav.dir(), input));
     DEJA_ASSIGN(std::vector<u8> bytes, read_whole_file(path));
     if (is_bzimage(bytes)) {
       DEJA_ASSIGN(const BzImage image, parse_bzimage(bytes));
-      DEJA_ASSIGN(std::vector<u8> unpacked, extract_vmlinux(image));
-      return elf_info(unpacked);
+      return extract_vmlinux(image);
     }
-    return elf_info(bytes);
+    return bytes;
   }
-  return std::optional<ElfInfo>();
+  return std::vector<u8>();
 }
 
 // How far from where it was linked the kernel runs: its system call entry is in a register.
-Result<u64> kernel_slide(Navigator& nav, const ElfSymbols& symbols) {
+Result<u64> find_kernel_slide(Navigator& nav, const ElfSymbols& symbols) {
   const std::optional<u64> linked = symbols.address_of("entry_SYSCALL_64");
   if (nav.manifest().machine.boot_mode == "vmlinux" || !linked) return u64{0};  // nobody was there to move it
   const Step here = nav.position();
@@ -131,7 +131,8 @@ std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu) {
 }
 
 Status SymbolSetup::add_kernel(Navigator& nav, const std::vector<SymbolFile>& given) {
-  DEJA_ASSIGN(const std::optional<ElfInfo> recorded, recorded_kernel(nav));
+  DEJA_ASSIGN(const std::vector<u8> kernel, recorded_kernel(nav));
+  const std::optional<ElfInfo> recorded = elf_info(kernel);
   std::vector<SymbolFile> candidates;
   for (const SymbolFile& f : given)
     if (f.info.is_kernel) candidates.push_back(f);
@@ -151,7 +152,7 @@ Status SymbolSetup::add_kernel(Navigator& nav, const std::vector<SymbolFile>& gi
   const auto found = std::find_if(candidates.begin(), candidates.end(),
                                   [&](const SymbolFile& f) { return f.info.build_id == id; });
   if (found == candidates.end()) {
-    if (candidates.empty()) return {};
+    if (candidates.empty()) return use_own_table(nav, kernel);
     return make_error(
         "--symbols {}: of another kernel: its build-id is {}, that of the recorded one {}; Debian has the right "
         "file in the package linux-image-…-dbg of the same version",
@@ -159,10 +160,21 @@ Status SymbolSetup::add_kernel(Navigator& nav, const std::vector<SymbolFile>& gi
   }
   DEJA_ASSIGN(const std::vector<u8> bytes, read_whole_file(found->path));
   kernel_ = ElfSymbols::read(bytes);
-  DEJA_ASSIGN(kernel_slide_, kernel_slide(nav, kernel_));
+  DEJA_ASSIGN(kernel_slide_, find_kernel_slide(nav, kernel_));
   // The kernel's own gdb scripts lie beside it, when it was built here.
   commands_.push_back("add-auto-load-safe-path " + found->path.parent_path().string());
   commands_.push_back(fmt::format("symbol-file {} -o {:#x}", quoted(found->path), kernel_slide_));
+  return {};
+}
+
+Status SymbolSetup::use_own_table(Navigator& nav, std::span<const u8> kernel) {
+  const std::vector<KernelSymbol> symbols = read_kallsyms(kernel);
+  if (symbols.empty()) return {};
+  std::vector<std::pair<u64, std::string>> names;
+  for (const KernelSymbol& s : symbols) names.emplace_back(s.address, s.name);
+  kernel_ = ElfSymbols::of(names);
+  kernel_elf_ = symbols_as_elf(symbols);
+  DEJA_ASSIGN(kernel_slide_, find_kernel_slide(nav, kernel_));
   return {};
 }
 

@@ -23,20 +23,25 @@ std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu);
 class SymbolSetup {
  public:
   // `where`: what the user gave, files and directories; Debian's places for debug files are looked into for
-  // the kernel anyway. Finds where the kernel was loaded, for which it may go elsewhere in the recording and back.
+  // the kernel anyway, and if they have nothing, into the kernel itself. Finds where the kernel was loaded, for which it may go elsewhere in the recording and back.
   // An error: a file that is not usable, or the kernel file of another kernel.
   static Result<SymbolSetup> make(Navigator& nav, const std::vector<std::string>& where);
 
   // For gdb, before it connects.
   const std::vector<std::string>& gdb_commands() const { return commands_; }
+  // An ELF file to be loaded first, at kernel_slide(), when the kernel's own symbol table is all there is.
+  const std::vector<u8>& kernel_elf() const { return kernel_elf_; }
+  u64 kernel_slide() const { return kernel_slide_; }
   // The symbol at an address that `vcpu` runs at; empty when nobody knows.
   std::string name_of(Machine& machine, unsigned vcpu, u64 address);
 
  private:
   Status add_kernel(Navigator& nav, const std::vector<SymbolFile>& given);
+  Status use_own_table(Navigator& nav, std::span<const u8> kernel);
 
   std::vector<std::string> commands_;
   ElfSymbols kernel_;
+  std::vector<u8> kernel_elf_;
   u64 kernel_slide_ = 0;
   std::vector<SymbolFile> programs_;
   std::map<std::string, ElfSymbols> read_;  // by path

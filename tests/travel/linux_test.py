@@ -91,6 +91,11 @@ class Linux(TravelTest):
                           r"report->stamp = 0xbad0bad0bad0bad0 \+ jiffies;", r"^#1 .* auditor \(",
                           r"next = 0x\w+ <jobs>.*number = 16",
                           r"^step [\d,]+: vCPU 0 kernel .* mov .*-> 0xffffffffc0\w+$", r"planner \+")
+        # The kernel's functions are known by the names it knows itself.
+        writes = json.loads(deja("who-wrote", "--json", "--all", self.recording, corruption.group(1) + "/8").stdout)
+        self.assertRegex(writes[0]["symbol"], r"^(clear_page|memset|memcpy)\w*(\+0x\w+)?$")
+        output = self.gdb("seek end\nbreak __list_add_valid.cold\nreverse-continue\nbacktrace 1\ninfo symbol $pc\n")
+        self.assert_shown(output, r"Breakpoint 1, 0x\w+ in __list_add_valid.cold \(\)", r"^__list_add_valid.cold in section")
 
     def test_symbols_of_another_kernel_are_refused(self):
         self.record_programs("true", {})
