@@ -23,7 +23,7 @@
 namespace deja {
 namespace {
 
-constexpr unsigned kTokens = 256, kPerMarker = 256;
+constexpr unsigned kTokens = 256, kPerMarker = 256, kLongestToken = 64;
 constexpr u64 kMostSymbols = 4'000'000;
 
 u64 align8(u64 n) { return (n + 7) & ~u64{7}; }
@@ -72,18 +72,27 @@ class Tables {
   }
 
   bool find_tokens(u64 digits) {
-    // Back over the 48 tokens before '0'.
+    // Back over the 47 tokens between the first one and '0'.
     u64 at = digits;
-    for (unsigned i = 0; i < '0'; ++i) {
+    for (unsigned i = 1; i < '0'; ++i) {
       if (at < 2 || file_[at - 1] != 0) return false;
       for (--at; at > 0 && file_[at - 1] != 0; --at)
-        if (digits - at > kTokens * 64) return false;
+        if (digits - at > kTokens * kLongestToken) return false;
     }
-    token_table_ = at;
+    // What stands before the first token need not end in a zero, but the table is aligned.
+    if (at < 2 || file_[at - 1] != 0) return false;
+    u64 start = at - 1;
+    do {
+      if (start % 8 == 0 && start < at - 1 && tokens_begin(start)) return true;
+    } while (start > 0 && at - start < kLongestToken && file_[--start] != 0);
+    return false;
+  }
+  bool tokens_begin(u64 start) {
+    u64 at = token_table_ = start;
     for (unsigned i = 0; i < kTokens; ++i) {
-      token_at_[i] = static_cast<u16>(at - token_table_);
+      token_at_[i] = static_cast<u16>(at - start);
       while (at < file_.size() && file_[at] != 0) ++at;
-      if (++at >= file_.size() || at - token_table_ > 0xffff) return false;
+      if (++at >= file_.size() || at - start > 0xffff) return false;
     }
     const u64 index = align8(at);
     if (file_.size() < index + kTokens * 2) return false;
