@@ -44,7 +44,8 @@ class When(Command):
 
 
 class Seek(Command):
-    """Go to a place in the recording: a step number, N%, start or end."""
+    """Go to a place in the recording: a step number, N%, start, end, +2s or -500ms from here, serial:"text", panic,
+mark:NAME, event:N, or the host's time of day."""
     name, help = "seek", __doc__
 
     def run(self, argument):

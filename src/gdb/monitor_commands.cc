@@ -107,8 +107,11 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
   if (verb == "when") return when();
   if (verb == "seek") {
     if (words.size() < 2) return make_error("seek: where to? a step number, N%, -500ms, serial:\"text\"…");
-    DEJA_ASSIGN(const Step to, find_position(nav_, text.substr(text.find(argument, verb.size())), nav_.position()));
-    DEJA_TRY(seek(to));
+    // Finding out may go anywhere.
+    const Step here = nav_.position();
+    const auto to = find_position(nav_, text.substr(text.find(argument, verb.size())), here);
+    DEJA_TRY(seek(to ? to.value() : here));
+    if (!to) return to.error();
     return when();
   }
   if (verb == "checkpoint") {

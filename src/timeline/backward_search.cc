@@ -39,6 +39,17 @@ Status search_segment(Navigator& nav, const BackwardSearch& search, Step from, S
   return {};
 }
 
+// Whether the checkpoints know already that nothing in [from, to) can hit.
+bool is_ruled_out(Navigator& nav, const ObservationSpec& spec, Step from, Step to) {
+  if (!spec.breakpoints.empty() || spec.delivery_at || spec.turn_of) return false;
+  return std::none_of(spec.watchpoints.begin(), spec.watchpoints.end(), [&](const Watchpoint& w) {
+    if (!w.physical || w.kinds != Watchpoint::kWrite) return true;
+    for (u64 frame = Gpa(w.address).frame(); frame <= Gpa(w.address + w.size - 1).frame(); ++frame)
+      if (nav.may_have_been_written(static_cast<u32>(frame), from, to)) return true;
+    return false;
+  });
+}
+
 }  // namespace
 
 Step place_of(const Hit& hit) {
@@ -52,7 +63,7 @@ Result<BackwardResult> search_backward(Navigator& nav, const BackwardSearch& sea
   while (to > search.floor && result.outcome == BackwardResult::Outcome::nothing) {
     result.searched_to = to;
     const Step from = std::max(search.floor, nav.segment_start(to - 1));
-    DEJA_TRY(search_segment(nav, search, from, to, &result));
+    if (!is_ruled_out(nav, search.spec, from, to)) DEJA_TRY(search_segment(nav, search, from, to, &result));
     to = from;
   }
   if (result.outcome == BackwardResult::Outcome::nothing) result.searched_to = search.floor;
