@@ -34,6 +34,7 @@ void EngineArguments::add_to(CLI::App& app) {
                  "translate:block=ADDR shows how the code at this linear address is translated")
       ->group(group);
   app.add_flag("--stats", stats, "print the engine's counters at the end")->group(group);
+  app.add_flag("--perf-map", perf_map, "write /tmp/perf-PID.map at the end, for `perf report`")->group(group);
 }
 
 Status parse_engine_list(std::string_view text, EngineOptions* options) {
@@ -64,6 +65,7 @@ Status parse_engine_list(std::string_view text, EngineOptions* options) {
 Result<EngineOptions> EngineArguments::apply() const {
   EngineOptions options;
   DEJA_TRY(parse_engine_list(engine, &options));
+  options.perf_map = perf_map;
   options.chaos.enabled = chaos->count() > 0;
   options.chaos.seed = chaos_seed;
   std::string categories = log;

@@ -16,6 +16,7 @@ struct EngineArguments {
   CLI::Option* chaos = nullptr;
   std::string log;
   bool stats = false;
+  bool perf_map = false;
 
   void add_to(CLI::App& app);
   // Also turns on logging.

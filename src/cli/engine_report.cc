@@ -38,8 +38,12 @@ std::string engine_text(const EngineRun& run) {
   };
   row(c.blocks, "blocks translated");
   row(c.translated_insns, "instructions translated");
-  const double part = run.host_ns ? 100.0 * static_cast<double>(c.translation_ns) / static_cast<double>(run.host_ns) : 0;
-  row(c.translation_ns / 1'000'000, fmt::format("ms translating, {:.1f} % of the time", part));
+  const auto time_row = [&](u64 ns, const char* what) {
+    const double part = run.host_ns ? 100.0 * static_cast<double>(ns) / static_cast<double>(run.host_ns) : 0;
+    row(ns / 1'000'000, fmt::format("ms {}, {:.1f} % of the time", what, part));
+  };
+  time_row(c.translation_ns, "translating");
+  time_row(c.digest_ns, "for digests");
   row(c.cache_flushes, "times the code cache was full and emptied");
   row(c.code_invalidations, "stores into translated code");
   row(c.links, "direct jumps linked");
@@ -72,6 +76,7 @@ std::string engine_json(const EngineRun& run) {
   j["blocks"] = c.blocks;
   j["translated_instructions"] = c.translated_insns;
   j["translation_ns"] = c.translation_ns;
+  j["digest_ns"] = c.digest_ns;
   j["cache_flushes"] = c.cache_flushes;
   j["code_invalidations"] = c.code_invalidations;
   j["links"] = c.links;

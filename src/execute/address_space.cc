@@ -13,6 +13,7 @@ namespace {
 constexpr u32 kSeveral = ~u32{0};
 constexpr u64 kPresentAccessed = 0x21;
 constexpr std::size_t kMostListed = 1 << 17;
+constexpr u64 kManyFills = 4096;  // of about a quarter of the tables' pages
 
 template <class T>
 T* map_zeroed(u64 bytes) {
@@ -68,6 +69,7 @@ AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
     spaces_.push_back(std::move(fresh));
   } else {
     flush(*oldest);
+    release_memory(*oldest);
     if (oldest->kernel) leave(*oldest);
     ++*recycled;
   }
@@ -77,6 +79,17 @@ AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
   current_ = oldest;
   join(*oldest);
   return *oldest;
+}
+
+// The tables of an address space that has touched much would stay resident for ever.
+void AddressSpaces::release_memory(AddressSpace& space) {
+  if (space.fills < kManyFills) return;
+  space.fills = 0;
+  for (unsigned vi = 0; vi < kViews; ++vi) {
+    if (&owner(space, static_cast<View>(vi)) != &space) continue;
+    madvise(&space.tables->view[vi], sizeof(ViewTables), MADV_DONTNEED);
+    prepare_view(space.tables->view[vi]);
+  }
 }
 
 AddressSpaces::Table& AddressSpaces::table_for(u64 frame, u8 flag) {
@@ -142,6 +155,7 @@ void AddressSpaces::install(AddressSpace& user, View view, Gva linear, const Wal
   // The lists of slots in use collect duplicates; emptied tables start them anew.
   if (space.view[vi].pages.size() >= kMostListed || space.view[vi].execs.size() >= kMostListed) flush(space);
   if (space.view[vi].writes.size() >= kMostListed) drop_all_writable();
+  ++space.fills;
   track(walk, user, {0, static_cast<u16>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), false});
   ViewTables& t = space.tables->view[vi];
   auto& v = space.view[vi];

@@ -23,6 +23,7 @@ struct AddressSpace {
   // Whose view kernel_smap this space uses in place of one of its own; nullptr: none's.
   struct KernelHalf* kernel = nullptr;
   struct KernelHalf* mapped = nullptr;  // …and whose stands at tables->view[kernel_smap], in use or not
+  u64 fills = 0;                        // TLB entries made since its memory was last released
   bool keeps_apart = false;             // has supervisor pages in the lower half, which is never shared
   struct PerView {
     std::vector<u16> pages;   // slots of read_tag/write_tag in use
@@ -154,6 +155,7 @@ class AddressSpaces {
   void flush(AddressSpace& space);  // all views of its own
   void flush_view(AddressSpace& space, unsigned view);
   void flush_users(Table& t);
+  void release_memory(AddressSpace& space);  // a flushed one's
   // A supervisor's page in the lower half is no other space's.
   void keep_apart_for(AddressSpace& space, View view, Gva linear) {
     if (view != View::kernel_smap || !space.kernel || linear.value >> 63) return;

@@ -14,6 +14,7 @@ namespace deja {
 namespace {
 constexpr u64 kProbeReadable = (static_cast<u64>(kMaxSliceSteps) >> kCounterShift) + kPageSize;
 constexpr u64 kProbeGuard = 64_KiB;
+constexpr u32 kLetGo = 4_MiB;
 }  // namespace
 
 CodeCache::CodeCache(GuestRam& ram, u64 bytes) : ram_(ram), bytes_(bytes), cold_(static_cast<u32>(bytes / 2)), buckets_(u64{1} << 18, kNone) {}
@@ -51,6 +52,16 @@ Status CodeCache::init() {
       mmap(nullptr, ram_.frames() * 4, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   if (page_index_ == MAP_FAILED) return page_index_ = nullptr, failed("page index");
   return {};
+}
+
+void CodeCache::take(const Block& block) {
+  written_ += (block.end - hot_) + (block.cold_end - cold_);
+  hot_ = block.end;
+  cold_ = block.cold_end;
+  if (written_ < kLetGo) return;
+  // What is written is rarely written again: unmapped, it counts once in what this process has resident.
+  madvise(write_, bytes_, MADV_DONTNEED);
+  written_ = 0;
 }
 
 BlockId CodeCache::find(Gpa pc, BlockMode mode) const {

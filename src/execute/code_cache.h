@@ -28,7 +28,7 @@ class CodeCache {
 
   // Two bump allocators: main code in the first half, cold code in the second.
   CodeSpace space() const { return {write_, hot_, cold_, bytes_ / 2 - hot_, bytes_ - cold_}; }
-  void take(const Block& block) { hot_ = block.end, cold_ = block.cold_end; }
+  void take(const Block& block);
   // The first `bytes` survive clear(): the thunks.
   void keep(u32 bytes) { hot_ = kept_ = bytes; }
 
@@ -69,6 +69,7 @@ class CodeCache {
   u64 probe_ = 0;
   void* probe_map_ = nullptr;
   u32 hot_ = 0, cold_ = 0, kept_ = 0;
+  u32 written_ = 0;  // bytes emitted since the writable mapping was last let go of
   CodeStore store_;
   std::vector<BlockId> buckets_;
   std::vector<BlockId> chain_;  // next in bucket, by block id

@@ -10,6 +10,7 @@
 #include "execute/fpu_state.h"
 #include "execute/host_signals.h"
 #include "execute/near_ops.h"
+#include "execute/perf_map.h"
 #include "execute/page_probe.h"
 #include "execute/quick_ops.h"
 #include "execute/stopwatch.h"
@@ -147,7 +148,10 @@ Status Engine::init() {
   return {};
 }
 
-Engine::~Engine() { ram_.set_observer(nullptr); }
+Engine::~Engine() {
+  ram_.set_observer(nullptr);
+  if (options_.perf_map) write_perf_map(perf_map_text(cache_.store(), cache_.exec_base()));
+}
 
 EngineCounters Engine::counters() const {
   EngineCounters c = counters_;

@@ -24,8 +24,9 @@ struct EngineChaos {
 };
 
 struct EngineOptions {
-  u64 code_cache_bytes = 128_MiB;
+  u64 code_cache_bytes = 64_MiB;
   TranslateOptions translate;
+  bool perf_map = false;  // at the end, tell perf what the translated code is (perf_map.h)
   EngineChaos chaos;
   // Blocks translated for this linear address are logged, category translate: --log=translate:block=ADDR.
   std::optional<u64> list_block;
@@ -68,6 +69,8 @@ class Engine final : public Mmu, private RamObserver {
   u64 deliveries() const { return counters_.faults; }
 
   EngineCounters counters() const;
+  // Where the machine adds the time that its digests take.
+  u64* digest_ns() { return &counters_.digest_ns; }
   // Drops all translated code and TLBs.
   void flush_caches();
 

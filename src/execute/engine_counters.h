@@ -34,6 +34,7 @@ struct EngineCounters {
   std::array<u64, ZYDIS_MNEMONIC_MAX_VALUE + 1> helpers{};  // instructions done in C++, by mnemonic
   u64 quick_done = 0;  // those that went the quick way (quick_ops.h); `helpers` has the others
   u64 quick_declined = 0;
+  u64 digest_ns = 0;  // of the machine's digests
   u64 faults = 0;                                           // exceptions and interrupts delivered
   u64 interrupts = 0;
   // Memory accesses that the inline lookup did not settle, and why.

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "execute/stopwatch.h"
 #include "machine/boot_cpu.h"
 #include "machine/cpu_archive.h"
 #include "machine/memory_map.h"
@@ -316,6 +317,7 @@ Status Machine::restore(const MachineState& state) {
 }
 
 MachineDigest Machine::digest() {
+  const Stopwatch watch(engine_->digest_ns());
   const auto hash = [](const std::vector<u8>& bytes) { return XXH3_64bits(bytes.data(), bytes.size()); };
   u64 devices = hash(save_devices());
   for (std::size_t i = 0; i < overlays_.size(); ++i)
