@@ -31,7 +31,8 @@ std::string why(const event::End& end) {
   return text;
 }
 
-// Prints notes to standard error.
+}  // namespace
+
 int report_session(const SessionReport& report, bool stats) {
   if (stats) std::fputs(engine_text({report.counters, report.instructions, report.host_ns}).c_str(), stderr);
   int status = status_of(report);
@@ -67,8 +68,6 @@ int report_session(const SessionReport& report, bool stats) {
   }
   return status;
 }
-
-}  // namespace
 
 int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
                    std::optional<RecordingRequest> recording) {

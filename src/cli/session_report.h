@@ -15,4 +15,7 @@ namespace deja {
 int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
                    std::optional<RecordingRequest> recording);
 
+// Prints notes about a session that has ended; returns the exit status.
+int report_session(const SessionReport& report, bool stats);
+
 }  // namespace deja

@@ -257,6 +257,10 @@ std::string to_json(const RecordingManifest& m) {
       {"rtc_base_unix_seconds", m.rtc_base_unix_seconds},
       {"rng_seed", hex(m.rng_seed)},
       {"state", m.end ? "ended" : "running"}};
+  if (m.parent)
+    j["parent"] = {{"name", text_json(m.parent->name)},
+                   {"created_unix_ns", m.parent->created_unix_ns},
+                   {"step", m.parent->step}};
   if (m.end) j["end"] = end_json(*m.end);
 
   std::string text = j.dump(2, ' ', false, Json::error_handler_t::replace);
@@ -336,6 +340,15 @@ Result<RecordingManifest> parse_manifest(std::string_view text, const std::strin
     }
   }
   machine.refuse_others();
+
+  if (m.format_version > 2 && top.member("parent", false)) {
+    Fields parent(object(top.member("parent")), "parent", error, where);
+    m.parent.emplace();
+    m.parent->name = parent.text("name");
+    m.parent->created_unix_ns = parent.signed_number("created_unix_ns");
+    m.parent->step = parent.number("step");
+    parent.refuse_others();
+  }
 
   if (const Json* inputs = top.member("inputs")) {
     if (!inputs->is_array()) top.fail("inputs", "must be an array");

@@ -12,7 +12,7 @@
 
 namespace deja {
 
-inline constexpr u32 kRecordingFormatVersion = 2;
+inline constexpr u32 kRecordingFormatVersion = 3;
 
 // A file that the machine was built from.
 struct RecordedFile {
@@ -74,6 +74,15 @@ struct EndInfo {
   bool operator==(const EndInfo&) const = default;
 };
 
+// What a recording branched off from (`deja live`). Its log begins with the parent's, up to `step`, so the
+// parent is not needed to replay it.
+struct ParentInfo {
+  std::string name;  // of the parent's directory, as it was; for people
+  i64 created_unix_ns = 0;
+  Step step = 0;
+  bool operator==(const ParentInfo&) const = default;
+};
+
 struct RecordingManifest {
   u32 format_version = kRecordingFormatVersion;
   u32 machine_version = 0;  // version of the guest-visible behaviour (docs/determinism.md, rule 7)
@@ -83,9 +92,10 @@ struct RecordingManifest {
   HostInfo host;
   MachineSpec machine;
   std::vector<RecordedFile> inputs;
-  i64 rtc_base_unix_seconds = 0;  // the date that the RTC shows at power-on
-  std::string rng_seed;           // raw bytes, at most 4096; hexadecimal in the file
-  std::optional<EndInfo> end;     // absent: still running, or its recorder was killed
+  i64 rtc_base_unix_seconds = 0;     // the date that the RTC shows at power-on
+  std::string rng_seed;              // raw bytes, at most 4096; hexadecimal in the file
+  std::optional<ParentInfo> parent;  // absent: the recording began at power-on
+  std::optional<EndInfo> end;        // absent: still running, or its recorder was killed
   bool operator==(const RecordingManifest&) const = default;
 };
 

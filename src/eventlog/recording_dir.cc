@@ -13,6 +13,7 @@
 #include <system_error>
 #include <tuple>
 
+#include "eventlog/packed_recording.h"
 #include "eventlog/small_file.h"
 
 namespace deja {
@@ -119,6 +120,10 @@ Result<fs::path> create_recording_dir(std::string_view name, i64 now_unix_ns) {
 
 Result<fs::path> resolve_recording(std::string_view rec) {
   if (rec.empty()) return make_error("the name of a recording is missing; `deja ls` lists them");
+  if (rec.ends_with(kPackedSuffix)) {
+    std::error_code packed_ec;
+    if (fs::is_regular_file(rec, packed_ec)) return unpacked_copy(rec);
+  }
   std::vector<fs::path> candidates;
   const auto home = default_recordings_dir();
   if (rec.find('/') == std::string_view::npos && home.ok()) {

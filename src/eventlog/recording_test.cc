@@ -93,8 +93,8 @@ TEST(Manifest, ErrorsNameTheMember) {
   const auto error = [&](const std::string& from, const std::string& to) {
     return parse_manifest(with_checksum(replaced(good, from, to)), "/r/manifest.json").error().message;
   };
-  EXPECT_THAT(error("\"format_version\": 2", "\"format_version\": 3"),
-              HasSubstr("/r/manifest.json: format_version: the recording has format 3, and this program "
+  EXPECT_THAT(error("\"format_version\": 3", "\"format_version\": 4"),
+              HasSubstr("/r/manifest.json: format_version: the recording has format 4, and this program "
                         "knows formats up to 2"));
   EXPECT_THAT(error("\"ram_bytes\": 536870912", "\"ram_bytes\": \"x\""),
               HasSubstr("machine.ram_bytes: must be an integer"));

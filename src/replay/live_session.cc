@@ -31,17 +31,20 @@ LiveSession::LiveSession(Machine& machine, InputSource& inputs, SerialOutput& ou
       clock_(clock),
       sink_(sink),
       notify_(std::move(notify)),
-      options_(options) {
+      options_(std::move(options)),
+      events_(options_.before.events),
+      warps_(options_.before.warps),
+      seen_resets_(machine.resets()) {
   machine_.on_serial([this](u8 byte) { text_[0].push_back(static_cast<char>(byte)); });
   machine_.on_console([this](u8 byte) { text_[1].push_back(static_cast<char>(byte)); });
   machine_.on_frame([this](std::string_view frame) { output_.send_frame(frame); });
 }
 
 event::End LiveSession::run() {
-  started_ns_ = clock_.monotonic_ns();
-  pace_ns_ = static_cast<i64>(started_ns_ - machine_.clock().now());
+  started_ns_ = clock_.monotonic_ns() - options_.before_host_ns;
+  pace_ns_ = static_cast<i64>(clock_.monotonic_ns() - machine_.clock().now());
   if (sink_) {
-    next_progress_ns_ = started_ns_ + kProgressNs;
+    next_progress_ns_ = clock_.monotonic_ns() + kProgressNs;
     next_digest_ = next_multiple(options_.digest_interval);
   }
   if (options_.checkpoint) next_checkpoint_ = next_multiple(options_.checkpoint_interval);
@@ -260,10 +263,15 @@ void LiveSession::take_digest() {
 
 void LiveSession::take_checkpoint() {
   bring_to_rest(machine_);
-  const bool taken = options_.checkpoint({events_, warps_, machine_.engine().counters().faults});
+  const bool taken = options_.checkpoint(
+      {events_, warps_, options_.before.deliveries + machine_.engine().counters().faults});
   // Where digests are taken as well, so that the bookkeeping of writes is done once for both.
   const Step interval = options_.checkpoint_interval;
   next_checkpoint_ = taken ? next_multiple(interval) : machine_.clock().steps + interval / 8 + 1;
+}
+
+u64 LiveSession::instructions() const {
+  return instructions_retired(machine_, warps_) - options_.before.deliveries;
 }
 
 void LiveSession::log(const EventBody& body) {

@@ -48,6 +48,10 @@ struct SessionCounts {
 };
 
 struct LiveOptions {
+  // Of the recording that this one goes on from; zero at power-on. `deliveries`: less those that the engine
+  // has counted already.
+  SessionCounts before;
+  u64 before_host_ns = 0;
   // Somebody sits at the terminal: trouble with the host pauses the session until it is solved. Otherwise it
   // ends the session.
   bool interactive = false;
@@ -72,6 +76,7 @@ class LiveSession {
   // For the monitor's `status`.
   std::string status();
   u64 warps() const { return warps_; }
+  u64 instructions() const;
   u64 digests() const { return digests_; }
   u64 host_ns() { return clock_.monotonic_ns() - started_ns_; }
 

@@ -95,6 +95,31 @@ Result<std::unique_ptr<RecordingWriter>> start_recording(const std::filesystem::
   return RecordingWriter::create(dir, std::move(manifest), clock);
 }
 
+// The parent's manifest with its inputs, which the two recordings share where the file system can, and its
+// log.
+Result<std::unique_ptr<RecordingWriter>> start_branch(const std::filesystem::path& dir,
+                                                      const BranchPoint& branch, HostClock& clock) {
+  RecordingManifest manifest = branch.parent;
+  manifest.build = build_version();
+  manifest.host = this_host();
+  manifest.parent = {branch.parent_dir.stem().string(), branch.parent.created_unix_ns,
+                     branch.machine->clock().steps};
+  for (const RecordedFile& input : manifest.inputs) {
+    if (input.stored.empty()) continue;
+    DEJA_ASSIGN(const std::filesystem::path from, find_input(branch.parent_dir, input));
+    std::error_code ec;
+    std::filesystem::create_directories(dir / kInputsDir, ec);
+    const std::filesystem::path to = dir / kInputsDir / input.stored;
+    std::filesystem::create_hard_link(from, to, ec);
+    if (ec) std::filesystem::copy_file(from, to, ec);
+    if (ec) return make_error("{}: cannot copy to {}: {}", from.string(), to.string(), ec.message());
+  }
+  DEJA_ASSIGN(auto writer, RecordingWriter::create(dir, std::move(manifest), clock));
+  for (const LogEvent& event : branch.log) DEJA_TRY(writer->append(event));
+  DEJA_TRY(writer->flush());
+  return writer;
+}
+
 // A directory in which nothing was recorded is of no use to anybody; removed unless disarmed.
 class UnlessStarted {
  public:
@@ -113,11 +138,16 @@ class UnlessStarted {
 
 Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   // First everything that a wrong option or file makes fail, so that nothing is left behind then.
-  DEJA_ASSIGN(const GuestFiles files, read_guest_files(request.kernel, request.initrd, request.drives));
-  for (std::size_t i = 0; i < files.drives.size(); ++i)
-    request.setup.spec.drives[i].format = files.drives[i].format;
-  DEJA_ASSIGN(const MachineConfig config, machine_config(request.setup, files));
-  DEJA_ASSIGN(const std::unique_ptr<Machine> machine, Machine::create(config, request.engine));
+  GuestFiles files;
+  std::unique_ptr<Machine> powered_on;
+  if (!request.branch) {
+    DEJA_ASSIGN(files, read_guest_files(request.kernel, request.initrd, request.drives));
+    for (std::size_t i = 0; i < files.drives.size(); ++i)
+      request.setup.spec.drives[i].format = files.drives[i].format;
+    DEJA_ASSIGN(const MachineConfig config, machine_config(request.setup, files));
+    DEJA_ASSIGN(powered_on, Machine::create(config, request.engine));
+  }
+  Machine* const machine = request.branch ? request.branch->machine : powered_on.get();
 
   std::filesystem::path dir;
   if (request.recording) {
@@ -132,10 +162,14 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   inputs_config.monitor_socket = request.monitor_socket;
   inputs_config.nic = request.nic;
   if (request.recording) {
-    DEJA_ASSIGN(writer, start_recording(dir, request, files, clock));
+    if (request.branch) {
+      DEJA_ASSIGN(writer, start_branch(dir, *request.branch, clock));
+    } else {
+      DEJA_ASSIGN(writer, start_recording(dir, request, files, clock));
+    }
     sink.emplace(*writer);
-    // Checkpoints on disk do not hold what was written to drives.
-    if (request.recording->checkpoint_interval && machine->drive_count() == 0) {
+    // Checkpoints on disk do not hold what was written to drives, and begin at power-on.
+    if (request.recording->checkpoint_interval && machine->drive_count() == 0 && !request.branch) {
       DEJA_ASSIGN(std::unique_ptr<AppendFile> file, create_append_file((dir / kCheckpointsFile).string()));
       DEJA_ASSIGN(checkpoints, CheckpointWriter::create(std::move(file), checkpoint_owner(writer->manifest()),
                                                         machine->ram()));
@@ -150,6 +184,13 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
                                  [](const SerialConfig& s) { return s.kind == SerialConfig::Kind::stdio; });
   LiveOptions options;
   options.interactive = stdio && ::isatty(STDIN_FILENO);
+  if (request.branch) {
+    options.before = request.branch->counts;
+    options.before.deliveries -= machine->engine().counters().faults;
+    for (const LogEvent& e : request.branch->log)
+      if (const auto* progress = std::get_if<event::Progress>(&e.body))
+        options.before_host_ns = progress->host_ns;
+  }
   if (checkpoints) {
     options.checkpoint_interval = request.recording->checkpoint_interval;
     options.checkpoint = [&](const SessionCounts& counts) {
@@ -166,10 +207,14 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   report.end = session.run();
   report.exit_status = machine->exit_status();
   report.steps = machine->clock().steps;
-  report.instructions = instructions_retired(*machine, session.warps());
+  report.instructions = session.instructions();
   report.virtual_ns = machine->clock().now();
   report.host_ns = session.host_ns();
   report.digests = session.digests();
+  if (request.branch)
+    report.digests += static_cast<u64>(std::count_if(
+        request.branch->log.begin(), request.branch->log.end(),
+        [](const LogEvent& e) { return std::holds_alternative<event::Digest>(e.body); }));
   report.counters = machine->engine().counters();
   report.recording = dir;
   if (writer) {

@@ -24,6 +24,15 @@ struct RecordingRequest {
   Step checkpoint_interval = kCheckpointInterval;  // 0: no checkpoints
 };
 
+// A moment of another recording, from which a session goes on.
+struct BranchPoint {
+  Machine* machine = nullptr;  // stands there
+  RecordingManifest parent;
+  std::filesystem::path parent_dir;
+  std::vector<LogEvent> log;  // the parent's, up to there
+  SessionCounts counts;
+};
+
 struct SessionRequest {
   GuestSetup setup;
   std::string kernel, initrd;  // paths; no initrd: empty
@@ -34,6 +43,8 @@ struct SessionRequest {
   std::vector<SerialConfig> serial;           // by port; the virtio console, if there is one, is the last
   std::optional<std::string> monitor_socket;  // a recording has one of its own besides
   std::optional<RecordingRequest> recording;  // absent: the run is not recorded
+  // Present: the machine is this one, and what describes another above is not looked at. To be recorded.
+  std::optional<BranchPoint> branch;
 };
 
 struct SessionReport {

@@ -1,13 +1,15 @@
 """Going back and forth in recordings of Debian's kernel: checkpoints, digests at any moment, damage."""
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "replay"))
-from guest_session import TIMEOUT, ReplayTest, deja  # noqa: E402
+from guest_session import DEJA, TIMEOUT, ReplayTest, deja  # noqa: E402
 
 RANDOM_SEEKS = os.environ["RANDOM_SEEKS"]
 FULL = os.environ.get("DEJA_FULL_TRAVEL") == "1"  # a thousand seeks instead of some
@@ -79,6 +81,94 @@ class Travel(ReplayTest):
         recorder.expect(b"done", at)
         recorder.kill()
         self.seek_at_random(20)
+
+    def test_positions_in_every_form(self):
+        self.record_some_work()
+
+        def step(to):
+            return int(self.digest(to).stdout.split()[1])
+
+        end = step("end")
+        self.assertEqual(step("start"), 0)
+        self.assertEqual(step(f"{end:,}"), end)
+        self.assertEqual(step("100%"), end)
+        # What was typed has quotes in the word; so it occurs once.
+        done = step('serial:"finished"')
+        self.assertLess(done, end)
+        self.assertEqual(step('serial:finished#1'), done)
+        self.assertLess(step("-1s"), step("-500ms"))
+        self.assertLess(step("+1s"), step("+1.5s"))
+        dump = [line for line in deja("dump", self.recording).stdout.splitlines() if line.strip()]
+        self.assertEqual(step("event:3"), int(dump[2].split()[0]))
+        date = re.search(r"(\d+-\d+-\d+ \d+:\d+:\d+)", deja("info", self.recording).stdout)[1]
+        self.assertLess(step(f"{date}.999"), end)
+        for wrong, word in (("panic", "does not occur"), ("mark:none", "does not occur"), ("+1min", "behind the end"),
+                            ("-1min", "before the start"), (str(end + 1), "behind the end"), ("nonsense", "not a position"),
+                            ('serial:"e"', "say which"), ("event:99999", "has .* events"), ("2001-01-01 10:00:00", "outside")):
+            self.assert_clean_error(deja("replay", "--to", wrong, "--digest", self.recording), word)
+
+    def test_export_gives_tools_a_kernel_they_know(self):
+        self.record_some_work()
+        core = self.folder / "out.core"
+        done = deja("export", self.recording, "vmcore", "--at", "90%", core)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stderr, r"Linux 6\.1\.")
+        notes = subprocess.run(["readelf", "-n", core], capture_output=True, text=True).stdout
+        self.assertIn("NT_PRSTATUS", notes)
+        self.assertIn("VMCOREINFO", notes)
+        again = deja("export", self.recording, "vmcore", core)
+        self.assert_clean_error(again, "out.core", "cannot create")
+
+    def test_a_packed_recording_is_as_good_as_the_recording(self):
+        self.record_some_work("--checkpoint-every", "100M")
+        want = self.digest("60%").stdout
+        packed = self.folder / "run.dejavm"
+        environment = {**os.environ, "XDG_DATA_HOME": str(self.folder)}
+        done = deja("pack", "-o", packed, self.recording)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("secrets", done.stderr)
+        for _ in range(2):  # the second time it is unpacked already
+            done = deja("replay", "--to", "60%", "--digest", packed, env=environment)
+            self.assertEqual(done.stdout, want, done.stderr)
+        other = self.folder / "other.deja"
+        done = deja("unpack", "-o", other, packed)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for file in self.recording.rglob("*"):
+            if file.is_file():
+                self.assertEqual((other / file.relative_to(self.recording)).read_bytes(), file.read_bytes(), file)
+        whole = packed.read_bytes()
+        for at in (0, len(whole) // 2, len(whole) - 3):
+            damaged = bytearray(whole)
+            damaged[at] ^= 4
+            bad = self.folder / f"bad{at}.dejavm"
+            bad.write_bytes(damaged)
+            self.assert_clean_error(deja("unpack", "-o", self.folder / f"bad{at}", bad), bad.name)
+            self.assertFalse((self.folder / f"bad{at}.deja").exists())
+        cut = self.folder / "cut.dejavm"
+        cut.write_bytes(whole[:-100])
+        self.assert_clean_error(deja("unpack", "-o", self.folder / "cut", cut), "cut off")
+
+    def test_live_goes_on_from_the_past_as_a_recording_of_its_own(self):
+        self.record_some_work()
+        branch = self.folder / "branch.deja"
+        before = self.digest('serial:"finished"').stdout
+        step = before.split()[1]
+        done = subprocess.run([DEJA, "live", "--at", step, "-o", str(branch.with_suffix("")), str(self.recording)],
+                              input="sleep 1; echo bran''ched; poweroff -f\n", capture_output=True, text=True,
+                              errors="replace", timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("branched", done.stdout)
+        manifest = json.loads((branch / "manifest.json").read_text())
+        self.assertEqual(manifest["parent"]["name"], "run")
+        self.assertEqual(str(manifest["parent"]["step"]), step)
+        self.assert_identical()
+        parent, self.recording = self.recording, branch
+        shutil.rmtree(parent)
+        self.assert_identical()
+        self.assertEqual(self.digest(step).stdout, before)
+        self.assertIn("branched", deja("replay", branch).stdout)
+        again = deja("live", "-o", self.folder / "more", branch)
+        self.assert_clean_error(again, "has ended")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+#include "cli/messages.h"
+#include "cli/session_report.h"
+#include "cli/verbs.h"
+#include "replay/position.h"
+#include "timeline/branch.h"
+#include "timeline/position_finder.h"
+
+namespace deja {
+namespace {
+
+struct Options {
+  EngineArguments engine;
+  std::string recording, at = "end", name;
+  std::vector<std::string> serial;
+};
+
+int live(const Options& o) {
+  auto engine = o.engine.apply();
+  if (!engine) return fail(engine.error());
+  auto dir = resolve_recording(o.recording);
+  if (!dir) return fail(dir.error());
+  auto nav = Navigator::open(*dir, *engine);
+  if (!nav) return fail(nav.error());
+  auto step = find_position(**nav, o.at);
+  if (!step) return fail(step.error());
+  if (Status status = (*nav)->seek(*step); !status) return fail(status.error());
+
+  SessionRequest request;
+  for (const std::string& text : o.serial.empty() ? (*nav)->manifest().machine.serial : o.serial) {
+    auto serial = parse_serial(text);
+    if (!serial) return fail(serial.error());
+    request.serial.push_back(std::move(*serial));
+  }
+  request.recording = RecordingRequest{o.name};
+  auto branch = branch_here(**nav);
+  if (!branch) return fail(branch.error());
+  request.branch = std::move(*branch);
+  note(fmt::format("going on from step {} of {}", format_count(*step), dir->string()));
+  RealHostClock clock;
+  auto report = run_session(std::move(request), clock);
+  if (!report) return fail(report.error());
+  return report_session(*report, o.engine.stats);
+}
+
+}  // namespace
+
+void add_live(CLI::App& app, Action* action) {
+  auto o = std::make_shared<Options>();
+  CLI::App* verb =
+      app.add_subcommand("live", "Go on from a moment of a recording as a running machine, recorded anew");
+  verb->footer(
+      "The recording stays as it is. What runs on is a recording of its own that begins at power-on as "
+      "well.\n"
+      "Examples:\n"
+      "  deja live crash --at panic#1           from right after the panic\n"
+      "  deja live crash --at -2s -o fixed      from two seconds before the end");
+  verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
+  verb->add_option("--at", o->at, "the moment: docs/time-travel.md has all forms")->capture_default_str();
+  verb->add_option("-o,--output", o->name, "name of the new recording, or a path with a slash [the date]");
+  verb->add_option("--serial", o->serial, "COM1, as for `deja record` [as it was recorded]");
+  o->engine.add_to(*verb);
+  verb->final_callback([o, action] { *action = [o] { return live(*o); }; });
+}
+
+}  // namespace deja

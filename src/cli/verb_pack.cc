@@ -1,0 +1,71 @@
+#include <filesystem>
+
+#include "cli/messages.h"
+#include "cli/progress_bar.h"
+#include "cli/verbs.h"
+#include "eventlog/packed_recording.h"
+#include "eventlog/recording_dir.h"
+#include "inputs/host_clock.h"
+
+namespace deja {
+
+void add_pack(CLI::App& app, Action* action) {
+  struct Options {
+    std::string recording, output;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* verb =
+      app.add_subcommand("pack", "Make one compressed file of a recording, to hand it to others");
+  verb->footer(
+      "The file holds all that a replay needs, and so all that the guest's memory and its users' keystrokes\n"
+      "held: passwords, keys, documents. Hand it only to those who may see them.\n"
+      "Examples:\n"
+      "  deja pack crash                  makes crash.dejavm; `deja replay crash.dejavm` takes it as it is\n"
+      "  deja pack -o /tmp/x.dejavm crash");
+  verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
+  verb->add_option("-o,--output", o->output, "the file to write [NAME.dejavm]; must not exist");
+  verb->final_callback([o, action] {
+    *action = [o] {
+      auto dir = resolve_recording(o->recording);
+      if (!dir) return fail(dir.error());
+      const std::string file =
+          o->output.empty() ? dir->stem().string() + std::string(kPackedSuffix) : o->output;
+      ProgressBar bar("pack");
+      auto size = pack_recording(*dir, file, [&](u64 done, u64 all) { bar.update(done, all); });
+      bar.clear();
+      if (!size) return fail(size.error());
+      fmt::print("{}: {}\n", file, bytes(*size));
+      note("the file holds all that was typed and all that was in the guest's memory, secrets included");
+      return kExitOk;
+    };
+  });
+}
+
+void add_unpack(CLI::App& app, Action* action) {
+  struct Options {
+    std::string file, name;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("unpack", "Make a recording of a packed file");
+  verb->footer(
+      "Example:\n"
+      "  deja unpack crash.dejavm         makes the recording crash");
+  verb->add_option("FILE", o->file, "made by `deja pack`")->required();
+  verb->add_option("-o,--output", o->name, "name of the recording, or a path with a slash [the file's name]");
+  verb->final_callback([o, action] {
+    *action = [o] {
+      const std::string name = o->name.empty() ? std::filesystem::path(o->file).stem().string() : o->name;
+      RealHostClock clock;
+      // Claims the name, with the checks that all recordings' names go through.
+      auto dir = create_recording_dir(name, clock.wall_unix_ns());
+      if (!dir) return fail(dir.error());
+      std::error_code ec;
+      std::filesystem::remove(*dir, ec);
+      if (Status status = unpack_recording(o->file, *dir); !status) return fail(status.error());
+      fmt::print("{}\n", dir->string());
+      return kExitOk;
+    };
+  });
+}
+
+}  // namespace deja

@@ -1,0 +1,309 @@
+#include "eventlog/packed_recording.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zstd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "eventlog/recording.h"
+
+namespace deja {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int kLevel = 3;
+constexpr std::size_t kBlock = 512;  // of tar
+constexpr std::size_t kPiece = 1 << 20;
+constexpr u64 kMostBytes = u64{1} << 40;  // of one file
+constexpr std::string_view kCheckpoints = "checkpoints.dat";
+constexpr std::string_view kUnpackedDir = "unpacked";
+constexpr std::string_view kStoredPrefix = "inputs/sha256-";
+
+// The only names that are written or taken.
+bool is_ours(std::string_view name) {
+  if (name == kManifestFile || name == kEventsFile || name == kCheckpoints) return true;
+  if (!name.starts_with(kStoredPrefix)) return false;
+  name.remove_prefix(kStoredPrefix.size());
+  return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == name.npos;
+}
+
+struct File {
+  std::string path;
+  int fd = -1;
+  File(const fs::path& p, int flags) : path(p.string()), fd(::open(path.c_str(), flags | O_CLOEXEC, 0600)) {}
+  ~File() {
+    if (fd >= 0) ::close(fd);
+  }
+  File(const File&) = delete;
+
+  Error failed(const char* what) const {
+    return make_error("{}: cannot {}: {}", path, what, std::strerror(errno));
+  }
+  Status write(const char* data, std::size_t size) {
+    while (size) {
+      const ssize_t n = ::write(fd, data, size);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return failed("write");
+      data += n, size -= static_cast<std::size_t>(n);
+    }
+    return {};
+  }
+  Result<std::size_t> read(char* data, std::size_t size) {
+    while (true) {
+      const ssize_t n = ::read(fd, data, size);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return failed("read");
+      return static_cast<std::size_t>(n);
+    }
+  }
+};
+
+// Compressed on its way to a file.
+class PackedOutput {
+ public:
+  explicit PackedOutput(File& file)
+      : file_(file), stream_(ZSTD_createCCtx(), ZSTD_freeCCtx), out_(ZSTD_CStreamOutSize()) {
+    ZSTD_CCtx_setParameter(stream_.get(), ZSTD_c_compressionLevel, kLevel);
+    ZSTD_CCtx_setParameter(stream_.get(), ZSTD_c_checksumFlag, 1);
+  }
+  Status write(std::string_view bytes, bool last = false) {
+    ZSTD_inBuffer in{bytes.data(), bytes.size(), 0};
+    while (true) {
+      ZSTD_outBuffer out{out_.data(), out_.size(), 0};
+      const std::size_t left =
+          ZSTD_compressStream2(stream_.get(), &out, &in, last ? ZSTD_e_end : ZSTD_e_continue);
+      DEJA_CHECK(!ZSTD_isError(left), "{}", ZSTD_getErrorName(left));
+      DEJA_TRY(file_.write(out_.data(), out.pos));
+      if (last ? left == 0 : in.pos == in.size) return {};
+    }
+  }
+
+ private:
+  File& file_;
+  std::unique_ptr<ZSTD_CCtx, decltype(&ZSTD_freeCCtx)> stream_;
+  std::vector<char> out_;
+};
+
+class PackedInput {
+ public:
+  explicit PackedInput(File& file)
+      : file_(file), stream_(ZSTD_createDCtx(), ZSTD_freeDCtx), in_(ZSTD_DStreamInSize()) {}
+  // Exactly `size` bytes, or an error.
+  Status read(char* to, std::size_t size) {
+    ZSTD_outBuffer out{to, size, 0};
+    while (out.pos < out.size) {
+      if (feed_.pos == feed_.size) {
+        DEJA_ASSIGN(const std::size_t n, file_.read(in_.data(), in_.size()));
+        if (n == 0) return make_error("{}: is cut off; copy it again", file_.path);
+        feed_ = {in_.data(), n, 0};
+      }
+      const std::size_t left = ZSTD_decompressStream(stream_.get(), &out, &feed_);
+      if (ZSTD_isError(left))
+        return make_error("{}: is damaged, or not a packed recording ({}); copy it again", file_.path,
+                          ZSTD_getErrorName(left));
+    }
+    return {};
+  }
+
+ private:
+  File& file_;
+  std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> stream_;
+  std::vector<char> in_;
+  ZSTD_inBuffer feed_{nullptr, 0, 0};
+};
+
+// POSIX ustar. Sizes beyond 8 GiB are in base 256, as GNU tar has them.
+struct TarHeader {
+  char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100], magic[6],
+      version[2], user[32], group[32], device_major[8], device_minor[8], prefix[155], pad[12];
+};
+static_assert(sizeof(TarHeader) == kBlock);
+
+unsigned tar_checksum(TarHeader h) {
+  std::memset(h.checksum, ' ', sizeof h.checksum);
+  unsigned sum = 0;
+  for (const unsigned char c : std::string_view(reinterpret_cast<const char*>(&h), sizeof h)) sum += c;
+  return sum;
+}
+
+TarHeader tar_header(std::string_view name, u64 size) {
+  TarHeader h{};
+  std::memcpy(h.name, name.data(), name.size());
+  const auto octal = [](char* to, std::size_t digits, u64 value) {
+    fmt::format_to_n(to, digits, "{:0{}o}", value, digits);
+  };
+  octal(h.mode, 7, 0600);
+  octal(h.uid, 7, 0);
+  octal(h.gid, 7, 0);
+  octal(h.mtime, 11, 0);
+  if (size < u64{1} << 33) {
+    octal(h.size, 11, size);
+  } else {
+    h.size[0] = static_cast<char>(0x80);
+    for (int i = 11; i > 3; --i, size >>= 8) h.size[i] = static_cast<char>(size & 0xff);
+  }
+  h.type = '0';
+  std::memcpy(h.magic, "ustar", 6);
+  std::memcpy(h.version, "00", 2);
+  octal(h.checksum, 6, tar_checksum(h));
+  h.checksum[7] = ' ';
+  return h;
+}
+
+Result<u64> tar_size(const TarHeader& h) {
+  u64 size = 0;
+  if (h.size[0] & 0x80) {
+    for (int i = 4; i < 12; ++i) size = size << 8 | static_cast<unsigned char>(h.size[i]);
+  } else {
+    for (const char c : std::string_view(h.size, 11)) {
+      if (c < '0' || c > '7') return make_error("a size in it is no number");
+      size = size * 8 + static_cast<u64>(c - '0');
+    }
+  }
+  if (size > kMostBytes) return make_error("a file in it is larger than any recording");
+  return size;
+}
+
+u64 padding(u64 size) { return (kBlock - size % kBlock) % kBlock; }
+
+// A file or directory that is removed unless it was kept.
+class Unfinished {
+ public:
+  explicit Unfinished(fs::path path) : path_(std::move(path)) {}
+  ~Unfinished() {
+    std::error_code ec;
+    if (!path_.empty()) fs::remove_all(path_, ec);
+  }
+  const fs::path& path() const { return path_; }
+  void keep() { path_.clear(); }
+
+ private:
+  fs::path path_;
+};
+
+Status unpack_into(const fs::path& file, const fs::path& dir) {
+  File in(file, O_RDONLY);
+  if (in.fd < 0) return in.failed("open");
+  PackedInput packed(in);
+  std::vector<char> piece(kPiece);
+  while (true) {
+    TarHeader h;
+    DEJA_TRY(packed.read(reinterpret_cast<char*>(&h), sizeof h));
+    if (h.name[0] == 0) return {};  // the block of zeros at the end
+    const std::string name(h.name, ::strnlen(h.name, sizeof h.name));
+    auto size = tar_size(h);
+    if (!size) return make_error("{}: {}", in.path, size.error().message);
+    if (std::memcmp(h.magic, "ustar", 5) != 0 || h.type != '0' || !is_ours(name))
+      return make_error("{}: holds '{}', which is no part of a recording", in.path,
+                        fmt::format("{:.100}", name));
+    File out(dir / name, O_WRONLY | O_CREAT | O_EXCL);
+    if (out.fd < 0) return out.failed("create");
+    for (u64 left = *size; left;) {
+      const std::size_t n = std::min<u64>(left, piece.size());
+      DEJA_TRY(packed.read(piece.data(), n));
+      DEJA_TRY(out.write(piece.data(), n));
+      left -= n;
+    }
+    DEJA_TRY(packed.read(piece.data(), padding(*size)));
+  }
+}
+
+}  // namespace
+
+Result<u64> pack_recording(const fs::path& recording, const fs::path& file,
+                           const std::function<void(u64, u64)>& progress) {
+  DEJA_ASSIGN(const Recording opened, Recording::open(recording));
+  if (opened.state == RecordingState::writing)
+    return make_error("{}: is still being written; wait for its end", recording.string());
+  std::vector<std::string> names{std::string(kManifestFile), std::string(kEventsFile)};
+  for (const RecordedFile& input : opened.manifest.inputs) {
+    if (input.stored.empty())
+      return make_error("{}: needs {} ({}), which is not in it: it was recorded without copies of its inputs",
+                        recording.string(), input.original_path, input.role);
+    const std::string name = fmt::format("{}/{}", kInputsDir, input.stored);
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  std::error_code ec;
+  if (fs::exists(recording / kCheckpoints, ec)) names.emplace_back(kCheckpoints);
+  u64 all = 0, done = 0;
+  for (const std::string& name : names) all += fs::file_size(recording / name, ec);
+
+  File out(file, O_WRONLY | O_CREAT | O_EXCL);
+  if (out.fd < 0) return out.failed("create");
+  Unfinished unfinished(file);
+  PackedOutput packed(out);
+  std::vector<char> piece(kPiece);
+  for (const std::string& name : names) {
+    File in(recording / name, O_RDONLY);
+    struct stat st {};
+    if (in.fd < 0 || ::fstat(in.fd, &st) != 0 || !S_ISREG(st.st_mode)) return in.failed("read");
+    const u64 size = static_cast<u64>(st.st_size);
+    const TarHeader h = tar_header(name, size);
+    DEJA_TRY(packed.write({reinterpret_cast<const char*>(&h), sizeof h}));
+    for (u64 left = size; left;) {
+      DEJA_ASSIGN(const std::size_t n, in.read(piece.data(), std::min<u64>(left, piece.size())));
+      if (n == 0) return make_error("{}: became shorter while it was read", in.path);
+      DEJA_TRY(packed.write({piece.data(), n}));
+      left -= n;
+      done += n;
+      if (progress) progress(done, all);
+    }
+    DEJA_TRY(packed.write(std::string(padding(size), '\0')));
+  }
+  DEJA_TRY(packed.write(std::string(2 * kBlock, '\0'), true));
+  if (::fsync(out.fd) != 0 && errno != EINVAL) return out.failed("sync");
+  unfinished.keep();
+  return static_cast<u64>(fs::file_size(file, ec));
+}
+
+Status unpack_recording(const fs::path& file, const fs::path& recording) {
+  std::error_code ec;
+  if (fs::exists(recording, ec)) return make_error("{}: exists already", recording.string());
+  Unfinished unfinished(recording.string() + fmt::format(".unpacking.{}", ::getpid()));
+  fs::create_directories(unfinished.path() / kInputsDir, ec);
+  if (ec) return make_error("{}: cannot create: {}", unfinished.path().string(), ec.message());
+  fs::permissions(unfinished.path(), fs::perms::owner_all, ec);
+  DEJA_TRY(unpack_into(file, unfinished.path()));
+  // Half a recording is none.
+  const auto opened = Recording::open(unfinished.path());
+  if (!opened) return make_error("{}: holds no whole recording: {}", file.string(), opened.error().message);
+  fs::rename(unfinished.path(), recording, ec);
+  if (ec) return make_error("{}: cannot create: {}", recording.string(), ec.message());
+  unfinished.keep();
+  return {};
+}
+
+Result<fs::path> unpacked_copy(const fs::path& file) {
+  std::error_code ec;
+  const fs::path real = fs::canonical(file, ec);
+  struct stat st {};
+  if (ec || ::stat(real.c_str(), &st) != 0)
+    return make_error("{}: cannot open: {}", file.string(), ec.message());
+  DEJA_ASSIGN(const fs::path home, default_recordings_dir());
+  const fs::path cache = home / kUnpackedDir;
+  // Another content has another size or date.
+  const std::string identity =
+      fmt::format("{}\n{}\n{}.{}", real.string(), st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+  const fs::path copy = cache / fmt::format("{}-{:016x}{}", real.stem().string(),
+                                            XXH3_64bits(identity.data(), identity.size()), kRecordingSuffix);
+  if (fs::exists(copy, ec)) return copy;
+  fs::create_directories(cache, ec);
+  if (Status status = unpack_recording(real, copy); !status && !fs::exists(copy, ec)) return status.error();
+  return copy;
+}
+
+}  // namespace deja
