@@ -105,16 +105,15 @@ class PackedInput {
   // Exactly `size` bytes, or an error.
   Status read(char* to, std::size_t size) {
     ZSTD_outBuffer out{to, size, 0};
-    while (out.pos < out.size) {
-      if (feed_.pos == feed_.size) {
-        DEJA_ASSIGN(const std::size_t n, file_.read(in_.data(), in_.size()));
-        if (n == 0) return make_error("{}: is cut off; copy it again", file_.path);
-        feed_ = {in_.data(), n, 0};
-      }
-      const std::size_t left = ZSTD_decompressStream(stream_.get(), &out, &feed_);
-      if (ZSTD_isError(left))
-        return make_error("{}: is damaged, or not a packed recording ({}); copy it again", file_.path,
-                          ZSTD_getErrorName(left));
+    while (out.pos < out.size) DEJA_TRY(step(&out));
+    return {};
+  }
+  // To the end, where the checksum of all is.
+  Status finish() {
+    char rest[kBlock];
+    while (left_) {
+      ZSTD_outBuffer out{rest, sizeof rest, 0};
+      DEJA_TRY(step(&out));
     }
     return {};
   }
@@ -123,7 +122,21 @@ class PackedInput {
   File& file_;
   std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> stream_;
   std::vector<char> in_;
+  Status step(ZSTD_outBuffer* out) {
+    if (feed_.pos == feed_.size) {
+      DEJA_ASSIGN(const std::size_t n, file_.read(in_.data(), in_.size()));
+      if (n == 0) return make_error("{}: is cut off; copy it again", file_.path);
+      feed_ = {in_.data(), n, 0};
+    }
+    left_ = ZSTD_decompressStream(stream_.get(), out, &feed_);
+    if (ZSTD_isError(left_))
+      return make_error("{}: is damaged, or not a packed recording ({}); copy it again", file_.path,
+                        ZSTD_getErrorName(left_));
+    return {};
+  }
+
   ZSTD_inBuffer feed_{nullptr, 0, 0};
+  std::size_t left_ = 1;  // of the frame, as far as is known; 0: it has ended
 };
 
 // POSIX ustar. Sizes beyond 8 GiB are in base 256, as GNU tar has them.
@@ -203,7 +216,7 @@ Status unpack_into(const fs::path& file, const fs::path& dir) {
   while (true) {
     TarHeader h;
     DEJA_TRY(packed.read(reinterpret_cast<char*>(&h), sizeof h));
-    if (h.name[0] == 0) return {};  // the block of zeros at the end
+    if (h.name[0] == 0) return packed.finish();  // the block of zeros at the end
     const std::string name(h.name, ::strnlen(h.name, sizeof h.name));
     auto size = tar_size(h);
     if (!size) return make_error("{}: {}", in.path, size.error().message);

@@ -290,6 +290,8 @@ Result<Step> find_position(Navigator& nav, std::string_view text, std::optional<
       if (needle.size() < 2 || !needle.ends_with('"'))
         return make_error("{}: the closing quote is missing", text);
       needle = needle.substr(1, needle.size() - 2);
+    } else {
+      occurrence = take_occurrence(&needle);  // the shell may have taken the quotes
     }
     if (needle.empty()) return make_error("{}: which text?", text);
     return find_in_serial(nav, needle, occurrence, fmt::format("serial:\"{}\"", needle));
