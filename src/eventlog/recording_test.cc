@@ -95,7 +95,7 @@ TEST(Manifest, ErrorsNameTheMember) {
   };
   EXPECT_THAT(error("\"format_version\": 3", "\"format_version\": 4"),
               HasSubstr("/r/manifest.json: format_version: the recording has format 4, and this program "
-                        "knows formats up to 2"));
+                        "knows formats up to 3"));
   EXPECT_THAT(error("\"ram_bytes\": 536870912", "\"ram_bytes\": \"x\""),
               HasSubstr("machine.ram_bytes: must be an integer"));
   EXPECT_THAT(error("\"ram_bytes\": 536870912", "\"ram_bytes\": 1.5"),
