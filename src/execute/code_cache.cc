@@ -65,16 +65,16 @@ void CodeCache::take(const Block& block) {
 }
 
 BlockId CodeCache::find(Gpa pc, BlockMode mode) const {
-  for (BlockId id = buckets_[hash(pc, mode)]; id != kNone; id = chain_[id])
-    if (store_.blocks[id].pc == pc && store_.blocks[id].mode.bits == mode.bits) return id;
+  for (BlockId id = buckets_[hash(pc, mode)]; id != kNone; id = chain_[id].next)
+    if (chain_[id].pc == pc.value && chain_[id].mode == mode.bits) return id;
   return kNone;
 }
 
 void CodeCache::add(BlockId id) {
   Block& b = store_.blocks[id];
-  chain_.resize(store_.blocks.size(), kNone);
+  chain_.resize(store_.blocks.size());
   BlockId& bucket = buckets_[hash(b.pc, b.mode)];
-  chain_[id] = bucket;
+  chain_[id] = {b.pc.value, b.mode.bits, bucket};
   bucket = id;
   if (b.mode.has(BlockMode::kObserved)) observed_.push_back(id);
   for (const Gpa page : {b.pc.page(), b.second_page}) {
@@ -116,6 +116,13 @@ void CodeCache::set_link(u32 link, BlockId target) {
 void CodeCache::remove(BlockId id) {
   Block& b = store_.blocks[id];
   b.valid = false;
+  // Jump caches may still lead to its far entry, where r9 is the linear PC: as the dispatcher wants it.
+  u8* const entry = write_ + b.far_entry;
+  entry[0] = 0xb9;  // mov ecx, kNone
+  patch32(b.far_entry + 1, kNone);
+  entry[5] = 0xe9;  // jmp dispatch
+  patch32(b.far_entry + 6, static_cast<u32>(dispatch_ - (exec_base() + b.far_entry + 10)));
+  static_assert(Translator::kFarEntryBytes >= 10);
   for (const u32 link : b.incoming) {
     LinkSite& l = store_.link_sites[link];
     if (l.linked != id) continue;
@@ -124,8 +131,8 @@ void CodeCache::remove(BlockId id) {
   }
   b.incoming.clear();
   BlockId* at = &buckets_[hash(b.pc, b.mode)];
-  while (*at != id) at = &chain_[*at];
-  *at = chain_[id];
+  while (*at != id) at = &chain_[*at].next;
+  *at = chain_[id].next;
   for (const Gpa page : {b.pc.page(), b.second_page}) {
     if (page.value == ~u64{0}) continue;
     auto& list = pages_[page_index_[page.frame()] - 1];

@@ -29,8 +29,8 @@ class CodeCache {
   // Two bump allocators: main code in the first half, cold code in the second.
   CodeSpace space() const { return {write_, hot_, cold_, bytes_ / 2 - hot_, bytes_ - cold_}; }
   void take(const Block& block);
-  // The first `bytes` survive clear(): the thunks.
-  void keep(u32 bytes) { hot_ = kept_ = bytes; }
+  // The first `bytes` survive clear(): the thunks. Blocks that were removed lead to `dispatch`, one of them.
+  void keep(u32 bytes, u64 dispatch) { hot_ = kept_ = bytes, dispatch_ = dispatch; }
 
   // The last memory site whose inline code begins at or before this host address, or kNone.
   u32 site_before(u64 host_pc) const;
@@ -38,7 +38,7 @@ class CodeCache {
   BlockId find(Gpa pc, BlockMode mode) const;
   // Makes a translated block findable and marks its pages as code. Returns whether a page became code only now.
   void add(BlockId id);
-  // Blocks with bytes in [at, at+size) become unreachable. Returns how many.
+  // Blocks with bytes in [at, at+size) become unreachable: who jumps there comes to the dispatcher. Returns how many.
   unsigned invalidate(Gpa at, u64 size);
   // This block becomes unreachable.
   void remove(BlockId id);
@@ -72,7 +72,13 @@ class CodeCache {
   u32 written_ = 0;  // bytes emitted since the writable mapping was last let go of
   CodeStore store_;
   std::vector<BlockId> buckets_;
-  std::vector<BlockId> chain_;  // next in bucket, by block id
+  struct Key {
+    u64 pc = 0;
+    u32 mode = 0;
+    BlockId next = kNone;  // in its bucket
+  };
+  std::vector<Key> chain_;  // by block id
+  u64 dispatch_ = 0;
   std::vector<BlockId> observed_;
   u32* page_index_ = nullptr;   // per frame: index into pages_ plus one
   std::vector<std::vector<BlockId>> pages_;

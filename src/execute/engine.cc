@@ -27,7 +27,7 @@ constexpr u64 kDr6Bs = 1 << 14;
 constexpr u64 kDebugCtlBtf = 1 << 1;
 constexpr unsigned kMaxInsnBytes = 15;
 // How often the probe of a memory site may fault, at a microsecond or two, before it is made to branch.
-constexpr unsigned kFaultsPerProbe = 2;
+constexpr unsigned kFaultsPerProbe = 4;
 // A group of accesses is given up when its lookup has missed this often, on average after fewer steps than this.
 constexpr u32 kGroupMisses = 16;
 constexpr u64 kStepsPerGroupMiss = 1000;
@@ -142,7 +142,7 @@ Status Engine::init() {
   targets.page_probe = page_probe();
   targets.cache_exec = cache_.exec_base();
   thunks_ = emit_thunks(e, targets, handlers);
-  cache_.keep(static_cast<u32>(e.p - cache_.write_base()));
+  cache_.keep(static_cast<u32>(e.p - cache_.write_base()), thunks_.targets.dispatch);
   translator_ = std::make_unique<Translator>(cache_.store(), thunks_.targets, options_.translate);
   ram_.set_observer(this);
   return {};
@@ -426,8 +426,10 @@ u64 Engine::dispatch(DispatchCause cause) {
                        (cause == DispatchCause::group ? BlockMode::kPlain : 0u) | n << BlockMode::kLimitShift};
     };
     mode = limited(limit);
-    if (limit == 0 && cause != DispatchCause::expired && cause != DispatchCause::group && !observed) {
-      // Where the jump cache has the answer, the block's own head checks the counter.
+    if (limit == 0 && (cause == DispatchCause::start || cause == DispatchCause::link || cause == DispatchCause::helper ||
+                       cause == DispatchCause::memory) && !observed) {
+      // Where the jump cache has the answer, the block's own head checks the counter. If that is a block that was
+      // removed, its way leads back here, as a miss.
       AddressSpace& sp = space();
       const ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
       if (t.jump_tag[jump_slot(pc)] + pc == 0 &&
@@ -542,7 +544,6 @@ BlockId Engine::find_block(u64 pc, BlockMode mode) {
   if (crosses) {
     if (cache_.block(id).second_page == second) return id;
     cache_.invalidate(at, 1);
-    spaces_.flush_all_jumps();
   }
   u8 joined[30];
   const unsigned head = std::min(in_page, 15u);
@@ -790,7 +791,6 @@ u64 Engine::leave_group(MemSite& site) {
       const Block& b = cache_.block(id);
       translator_->avoid_groups(b.pc, b.mode);
       cache_.remove(id);
-      spaces_.flush_all_jumps();
     } else {
       site.misses = 0;
     }
@@ -850,7 +850,13 @@ u64 Engine::mem_slow(MemSite& site, u64 looked_up) {
   sync_to(b, insn);
   set_rip(b, insn);
   ctx_->set_remaining(entered);
-  if (!translate(linear, access, view, &page, &error)) return fail(fault_pf(linear.value, error));
+  // Of an operand in two pages nothing is to be filled in when the TLB has both.
+  const auto find_page = [&](Gva at, Gpa* found) {
+    const u8* const host = crosses ? cached(at, site.write, view) : nullptr;
+    if (host) *found = Gpa(static_cast<u64>(host - ram_.base())).page();
+    return host || translate(at, access, view, found, &error);
+  };
+  if (!find_page(linear, &page)) return fail(fault_pf(linear.value, error));
   // On the bounce buffer when the run has to end after this instruction.
   if (!crosses && !site.checked && !dropped_ && !stop_requested_ && cached(linear, site.write, view)) {
     if (!site.span || group_cached(site, linear, view)) {
@@ -872,7 +878,7 @@ u64 Engine::mem_slow(MemSite& site, u64 looked_up) {
     u64 second = linear.page().value + kPageSize;
     if (!b.mode.has(BlockMode::kCode64)) second &= 0xffffffff;
     Gpa page2;
-    if (!translate(Gva(second), access, view, &page2, &error)) return fail(fault_pf(second, error));
+    if (!find_page(Gva(second), &page2)) return fail(fault_pf(second, error));
     parts_[1] = {page2, site.size - in_page};
     part_count_ = 2;
   }
@@ -1016,7 +1022,6 @@ AccessCause Engine::implicit_cause(Gva linear, Rights rights) const {
 void Engine::invalidate_code(Gpa at, u64 size) {
   if (cache_.invalidate(at, size) == 0) return;
   ++counters_.code_invalidations;
-  spaces_.flush_all_jumps();
   dropped_ = true;
 }
 
