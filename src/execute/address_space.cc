@@ -45,7 +45,7 @@ AddressSpaces::~AddressSpaces() {
 
 void prepare_view(ViewTables& t) {
   reset_slot(t, 0);
-  reset_slot(t, 0xffff);
+  reset_slot(t, kTlbSlots - 1);
   t.jump_tag[0] = invalid_jump_tag(0);
 }
 
@@ -149,18 +149,18 @@ void AddressSpaces::track(const Walk& w, AddressSpace& space, Record record) {
 void AddressSpaces::install(AddressSpace& user, View view, Gva linear, const Walk& walk, bool writable) {
   if (ram_.flags(walk.page.frame()) & GuestRam::kReadWatched) return;
   const unsigned vi = static_cast<unsigned>(view);
-  const u64 slot = linear.value >> kPageShift & 0xffff;
+  const u64 slot = page_slot(linear.value);
   keep_apart_for(user, view, linear);
   AddressSpace& space = owner(user, view);
   // The lists of slots in use collect duplicates; emptied tables start them anew.
   if (space.view[vi].pages.size() >= kMostListed || space.view[vi].execs.size() >= kMostListed) flush(space);
   if (space.view[vi].writes.size() >= kMostListed) drop_all_writable();
   ++space.fills;
-  track(walk, user, {0, static_cast<u16>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), false});
+  track(walk, user, {0, static_cast<u32>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), false});
   ViewTables& t = space.tables->view[vi];
   auto& v = space.view[vi];
   const u64 tag = u64{0} - linear.page().value;
-  if (t.read_tag[slot] == invalid_page_tag(slot)) v.pages.push_back(static_cast<u16>(slot));
+  if (t.read_tag[slot] == invalid_page_tag(slot)) v.pages.push_back(static_cast<u32>(slot));
   t.read_tag[slot] = tag;
   t.addend[slot] = reinterpret_cast<u64>(ram_.host(walk.page)) - linear.page().value;
   t.write_tag[slot] = invalid_page_tag(slot);
@@ -169,8 +169,8 @@ void AddressSpaces::install(AddressSpace& user, View view, Gva linear, const Wal
   if (!writable || (ram_.flags(frame) & GuestRam::kTracked)) return;
   ram_.mark_dirty(frame);
   t.write_tag[slot] = tag;
-  v.writes.push_back(static_cast<u16>(slot));
-  note_writer(frame, (space.index << 20 | vi << 16 | static_cast<u32>(slot)) + 1);
+  v.writes.push_back(static_cast<u32>(slot));
+  note_writer(frame, (space.index << 24 | vi << 20 | static_cast<u32>(slot)) + 1);
   ram_.flags(frame) |= GuestRam::kWriteCached;
 }
 
@@ -182,7 +182,7 @@ void AddressSpaces::install_exec(AddressSpace& user, View view, Gva linear, cons
   const unsigned slot = linear.value >> kPageShift & (AddressSpace::PerView::kExecSlots - 1);
   // A page displaced from its slot keeps its record: a change of its mapping still flushes the jump cache.
   if (v.exec_tag[slot] == 0) v.execs.push_back(static_cast<u16>(slot));
-  track(walk, user, {0, static_cast<u16>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), true});
+  track(walk, user, {0, static_cast<u32>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), true});
   v.exec_tag[slot] = linear.page().value | 1;
   v.exec_page[slot] = walk.page.value;
 }
@@ -268,7 +268,7 @@ bool AddressSpaces::table_write(Gpa at, const void* data, u64 size) {
 
 u64& AddressSpaces::write_tag(u32 writer) {
   const u32 packed = writer - 1;
-  return by_index(packed >> 20).tables->view[packed >> 16 & 15].write_tag[packed & 0xffff];
+  return by_index(packed >> 24).tables->view[packed >> 20 & 15].write_tag[packed & (kTlbSlots - 1)];
 }
 
 void AddressSpaces::note_writer(u64 frame, u32 writer) {
@@ -285,9 +285,9 @@ void AddressSpaces::note_writer(u64 frame, u32 writer) {
     } else {
       // Out of date when the slot has gone to another page.
       const u32 packed = entry - 1;
-      const ViewTables& t = by_index(packed >> 20).tables->view[packed >> 16 & 15];
-      const u64 tag = t.write_tag[packed & 0xffff];
-      if (tag == invalid_page_tag(packed & 0xffff) || t.addend[packed & 0xffff] - tag != host) place = &entry;
+      const ViewTables& t = by_index(packed >> 24).tables->view[packed >> 20 & 15];
+      const u64 tag = t.write_tag[packed & (kTlbSlots - 1)];
+      if (tag == invalid_page_tag(packed & (kTlbSlots - 1)) || t.addend[packed & (kTlbSlots - 1)] - tag != host) place = &entry;
     }
   }
   if (place)
@@ -303,13 +303,13 @@ void AddressSpaces::drop_writable(u64 frame) {
   if (writers.entry[0] != kSeveral) {
     // One that is out of date costs another page a TLB miss.
     for (const u32 writer : writers.entry)
-      if (writer) write_tag(writer) = invalid_page_tag((writer - 1) & 0xffff);
+      if (writer) write_tag(writer) = invalid_page_tag((writer - 1) & (kTlbSlots - 1));
     return;
   }
   const u64 host = reinterpret_cast<u64>(ram_.host(Gpa(frame << kPageShift)));
   for_each_view([&](AddressSpace& s, unsigned vi) {
     ViewTables& t = s.tables->view[vi];
-    for (const u16 slot : s.view[vi].writes)
+    for (const u32 slot : s.view[vi].writes)
       if (t.write_tag[slot] != invalid_page_tag(slot) && t.addend[slot] - t.write_tag[slot] == host)
         t.write_tag[slot] = invalid_page_tag(slot);
   });
@@ -318,7 +318,7 @@ void AddressSpaces::drop_writable(u64 frame) {
 void AddressSpaces::drop_all_writable() {
   for_each_view([&](AddressSpace& s, unsigned vi) {
     ViewTables& t = s.tables->view[vi];
-    for (const u16 slot : s.view[vi].writes) {
+    for (const u32 slot : s.view[vi].writes) {
       if (t.write_tag[slot] == invalid_page_tag(slot)) continue;
       const u64 host = t.addend[slot] - t.write_tag[slot];
       const u64 frame = (host - reinterpret_cast<u64>(ram_.base())) >> kPageShift;
@@ -339,7 +339,7 @@ void AddressSpaces::flush_jumps(AddressSpace& space, unsigned vi) {
 
 void AddressSpaces::flush_view(AddressSpace& space, unsigned vi) {
   auto& v = space.view[vi];
-  for (const u16 slot : v.pages) reset_slot(space.tables->view[vi], slot);
+  for (const u32 slot : v.pages) reset_slot(space.tables->view[vi], slot);
   v.pages.clear();
   v.writes.clear();
   for (const u16 slot : v.execs) v.exec_tag[slot] = 0;

@@ -26,8 +26,8 @@ struct AddressSpace {
   u64 fills = 0;                        // TLB entries made since its memory was last released
   bool keeps_apart = false;             // has supervisor pages in the lower half, which is never shared
   struct PerView {
-    std::vector<u16> pages;   // slots of read_tag/write_tag in use
-    std::vector<u16> writes;  // slots whose write_tag is or was valid
+    std::vector<u32> pages;   // slots of read_tag/write_tag in use
+    std::vector<u32> writes;  // slots whose write_tag is or was valid
     std::vector<u16> jumps;
     // Pages that code was fetched from: direct mapped by virtual page number. Tag: linear page | 1.
     static constexpr unsigned kExecSlots = 4096;
@@ -98,7 +98,7 @@ class AddressSpaces {
  private:
   struct Record {  // a cached translation derived from one leaf entry
     u16 entry;     // index of the leaf entry in its page, in units of 4 bytes
-    u16 slot;
+    u32 slot;
     u8 space;
     u8 view;
     bool exec;
@@ -174,7 +174,7 @@ class AddressSpaces {
   // Where the frame may be write-cached.
   static constexpr unsigned kWriters = 4;  // user, kernel, and the other side of a fork
   struct Writers {
-    // 0: free; else space << 20 | view << 16 | slot, plus one, which may be out of date. The first is kSeveral when
+    // 0: free; else space << 24 | view << 20 | slot, plus one, which may be out of date. The first is kSeveral when
     // there were more.
     u32 entry[kWriters];
   };

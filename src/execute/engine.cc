@@ -672,6 +672,7 @@ u64 Engine::run_helper(u32 site) {
 u64 Engine::host_fault(u64 r9) {
   const u32 site = cache_.site_before(ctx_->host_fault_pc);
   MemSite* const access = site == kNone ? nullptr : &cache_.store().mem_sites[site];
+  if (access && access->base != 0xff) r9 = ctx_->state.gpr[access->base];
   if (access && cache_.exec_base() + access->probe == ctx_->host_fault_pc) {
     ++counters_.probe_faults;
     if (++access->faults >= kFaultsPerProbe) cache_.make_branching(*access);

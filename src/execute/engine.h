@@ -188,7 +188,7 @@ class Engine final : public Mmu, private RamObserver {
   bool translate(Gva linear, Access access, View view, Gpa* page, u32* error);
   u8* cached(Gva linear, bool write, View view) {
     ViewTables& t = space().tables->view[static_cast<unsigned>(view)];
-    const u64 slot = linear.value >> kPageShift & 0xffff;
+    const u64 slot = page_slot(linear.value);
     const u64 tag = write ? t.write_tag[slot] : t.read_tag[slot];
     return tag + linear.page().value == 0 ? reinterpret_cast<u8*>(t.addend[slot] + linear.value) : nullptr;
   }

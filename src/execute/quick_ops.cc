@@ -18,13 +18,13 @@ DEJA_INLINE bool canonical(u64 address) { return sign_extend(address, 48) == add
 
 DEJA_INLINE u8* readable(const Quick& q, View view, u64 linear, unsigned size) {
   const ViewTables& t = q.context.quick.tables->view[static_cast<unsigned>(view)];
-  const u64 slot = linear >> kPageShift & 0xffff;
+  const u64 slot = page_slot(linear);
   if (t.read_tag[slot] + linear + (size - 1) >= kPageSize) return nullptr;
   return reinterpret_cast<u8*>(t.addend[slot] + linear);
 }
 DEJA_INLINE u8* writable(const Quick& q, View view, u64 linear, unsigned size) {
   const ViewTables& t = q.context.quick.tables->view[static_cast<unsigned>(view)];
-  const u64 slot = linear >> kPageShift & 0xffff;
+  const u64 slot = page_slot(linear);
   if (t.write_tag[slot] + linear + (size - 1) >= kPageSize) return nullptr;
   return reinterpret_cast<u8*>(t.addend[slot] + linear);
 }

@@ -62,19 +62,20 @@ int Translator::direct_base(const Address& a, i32* disp) const {
   if (!a.operand) return *disp = a.disp, static_cast<int>(a.base);
   const MemOperand& m = a.operand->mem;
   if (m.rip_relative || m.index >= 0 || m.base < 0 || (m.base >= R8 && m.base <= R11)) return -1;
+  if (m.address_size != 8 || m.segment == FS || m.segment == GS) return -1;
   const i64 sum = i64{static_cast<i32>(m.disp)} + a.disp;
   if (sum != static_cast<i32>(sum)) return -1;
   *disp = static_cast<i32>(sum);
   return m.base == RCX ? static_cast<int>(HR8) : m.base;
 }
 
-void Translator::emit_lookup(u8 reach, bool write, MemSite& site, u8** miss) {
+void Translator::emit_lookup(unsigned at, u8 reach, bool write, MemSite& site, u8** miss) {
   const u32 view = static_cast<u32>(mode_.view()) * sizeof(ViewTables);
-  e_.rorx32(HR10, HR9, kPageShift);
-  e_.movzx16(HR10, HR10);
+  static_assert(kTlbSlots == u64{1} << (32 - kPageShift) && kCounterLow == kPageShift);
+  e_.shrx32(HR10, at, HR11);
   const std::size_t tags = write ? offsetof(ViewTables, write_tag) : offsetof(ViewTables, read_tag);
   e_.mov_load_gs(HRCX, HR10, view + static_cast<u32>(tags));
-  e_.lea(HRCX, HRCX, HR9, 1, reach);
+  e_.lea(HRCX, static_cast<int>(at), HRCX, 1, reach);
   e_.shrx(HRCX, HRCX, HR11);
   if (options_.probes && targets_.page_probe) {
     site.probe = offset_of(e_.p);
@@ -105,7 +106,11 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec, std
     r10_group_ = plan.group;
     return op();
   }
-  emit_address(address, -plan.before);
+  // An address that stands in a register is looked up from there.
+  i32 disp = 0;
+  const int base = mode_.code_size() == CodeSize::bits64 ? direct_base(address, &disp) : -1;
+  const bool lean = base >= 0 && disp == plan.before && !access_is_checked(spec.segment);
+  if (!lean) emit_address(address, -plan.before);
   const u32 site_id = static_cast<u32>(store_.mem_sites.size());
   MemSite site{};
   site.block = id_;
@@ -122,6 +127,7 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec, std
   site.converts = spec.converts;
   site.after = spec.after;
   site.target = spec.target;
+  if (lean) site.base = base == HR8 ? u8{RCX} : static_cast<u8>(base);
   site.hot = offset_of(e_.p);
   const bool leads = plan.leads;
   if (leads) {
@@ -131,13 +137,14 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec, std
   }
   u8* miss = nullptr;
   if (!site.checked) {
-    emit_lookup(static_cast<u8>((leads ? plan.span : spec.size) - 1), leads ? plan.writes : spec.write, site, &miss);
+    const unsigned at = lean ? static_cast<unsigned>(base) : static_cast<unsigned>(HR9);
+    emit_lookup(at, static_cast<u8>((leads ? plan.span : spec.size) - 1), leads ? plan.writes : spec.write, site, &miss);
     r10_group_ = -1;
     if (leads) {
       e_.mov_store(ctx(group_slot(static_cast<unsigned>(plan.group))), HR10);
       r10_group_ = plan.group;
     }
-    mem_base_ = HR9;
+    mem_base_ = at;
     mem_disp_ = plan.before;
     op();
   } else {
@@ -148,12 +155,13 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec, std
   }
   site.resume = offset_of(e_.p);
   store_.mem_sites.push_back(site);
-  deferred([this, site_id, miss, op = std::move(op), keep = spec.keep_r9] {
+  deferred([this, site_id, miss, lean, base, op = std::move(op), keep = spec.keep_r9] {
     store_.mem_sites[site_id].miss = offset_of(e_.p);
     if (miss) {
       const u32 displacement = static_cast<u32>(e_.p - (miss + 4));
       std::memcpy(miss, &displacement, 4);
     }
+    if (lean) e_.mov(HR9, static_cast<unsigned>(base));
     e_.mov_imm32(HRCX, site_id);
     e_.jmp(targets_.mem_slow);
     store_.mem_sites[site_id].special = offset_of(e_.p);

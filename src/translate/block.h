@@ -59,10 +59,11 @@ struct MemSite {
   u16 span = 0;
   i16 before = 0;
   bool group_writes = false;
+  u8 base = 0xff;    // the guest register whose value is looked up; 0xff: r9 has it
   u8 faults = 0;     // times that the probe failed
   u32 misses = 0;    // times that a group's lookup failed
   u64 first_miss = 0;  // step of the first of these
-  u32 hot = 0;       // offset in the code cache of the inline lookup (r9 = linear address of what is looked up)
+  u32 hot = 0;       // offset in the code cache of the inline lookup
   u32 probe = 0;     // of the load that faults when the lookup misses; 0: it branches
   u32 miss = 0;      // of the out-of-line call of the slow path
   u32 special = 0;   // offset of the out-of-line copy that works on a bounce buffer

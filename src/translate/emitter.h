@@ -90,6 +90,11 @@ class Emitter {
   }
   void shrx(unsigned to, unsigned from, unsigned count) { shift_x(3, to, from, count); }
   void sarx(unsigned to, unsigned from, unsigned count) { shift_x(2, to, from, count); }
+  // The same with 32 bits, zero-extended, by the low five bits.
+  void shrx32(unsigned to, unsigned from, unsigned count) {
+    b(0xc4), b(static_cast<u8>((to < 8 ? 0x80 : 0) | 0x40 | (from < 8 ? 0x20 : 0) | 2));
+    b(static_cast<u8>((~count & 15) << 3 | 3), 0xf7, static_cast<u8>(0xc0 | (to & 7) << 3 | (from & 7)));
+  }
   void movzx16(unsigned to, unsigned from) {
     if (to >= 8 || from >= 8) b(static_cast<u8>(0x40 | (to >> 3) << 2 | from >> 3));
     b(0x0f, 0xb7, static_cast<u8>(0xc0 | (to & 7) << 3 | (from & 7)));

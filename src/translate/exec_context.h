@@ -28,14 +28,16 @@ enum class View : u8 {
 };
 inline constexpr unsigned kViews = 3;
 
-// Tables that inline code looks up, indexed by 16 bits: of the virtual page number (TLB) or of the linear PC
-// (jump cache, see jump_slot). A tag is the negated page address or PC, so that adding the address looked up
-// gives 0 (+ offset) on a hit.
+// Tables that inline code looks up, the TLB by the low 20 bits of the virtual page number, which one 32-bit shift
+// leaves over; the jump cache by 16 bits of a hash of the linear PC (jump_slot). A tag is the negated page address
+// or PC, so that adding the address looked up gives 0 (+ offset) on a hit. Most of them is never touched.
+inline constexpr u64 kTlbSlots = 1 << 20;
+constexpr u64 page_slot(u64 linear) { return linear >> kPageShift & (kTlbSlots - 1); }
 // Whole pages: a view can be mapped into several address spaces.
 struct alignas(4096) ViewTables {
-  u64 read_tag[65536];
-  u64 write_tag[65536];
-  u64 addend[65536];  // host address minus guest linear address
+  u64 read_tag[kTlbSlots];
+  u64 write_tag[kTlbSlots];
+  u64 addend[kTlbSlots];  // host address minus guest linear address
   u64 jump_tag[65536];
   u64 jump_code[65536];  // far entry in the code cache
   u32 jump_mode;         // BlockMode of the code in the jump cache
@@ -45,9 +47,9 @@ struct AddressSpaceTables {
 };
 
 // A tag for slot `index` that no access hits: 0 would be hit by page 0 in slot 0 and, by wrapping around the
-// top of the address space, from slot ffffh.
+// top of the address space, from the last slot.
 constexpr u64 invalid_page_tag(u64 index) {
-  return index == 0 || index == 0xffff ? u64{0} - ((index ^ 0x8000) << kPageShift) : 0;
+  return index == 0 || index == kTlbSlots - 1 ? u64{0} - ((index ^ kTlbSlots / 2) << kPageShift) : 0;
 }
 // No two PCs less than 60 KiB apart have the same slot, and function entries, which stand on 16-byte
 // boundaries, use all slots: 17 is odd.

@@ -109,7 +109,8 @@ class Translator {
   };
   // Emits the lookup, `op` on the memory at [mem_base_ + r10 + mem_disp_], and its out-of-line twin.
   void emit_access(const Address& address, const AccessSpec& spec, std::function<void()> op);
-  void emit_lookup(u8 reach, bool write, MemSite& site, u8** miss);
+  // The bytes from host register `at` on, the last of them `reach` behind it; r10 = addend.
+  void emit_lookup(unsigned at, u8 reach, bool write, MemSite& site, u8** miss);
   // ModRM, SIB and displacement for the memory operand of the op; and its REX bits.
   void emit_mem(unsigned reg);
   u8 mem_rex(unsigned reg, bool wide) const {
