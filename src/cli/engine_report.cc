@@ -51,6 +51,7 @@ std::string engine_text(const EngineRun& run) {
   for (unsigned i = 0; i < kDispatchCauses; ++i)
     row(c.dispatches[i], fmt::format("  {}", to_string(static_cast<DispatchCause>(i))));
   row(c.slow_accesses, "memory accesses not settled inline, of these:");
+  row(c.probe_faults, "  found by a host fault");
   row(c.tlb_fills, "  TLB entry made");
   row(c.crossings, "  across pages");
   row(c.mmio, "  not RAM");
@@ -83,6 +84,7 @@ std::string engine_json(const EngineRun& run) {
   for (unsigned i = 0; i < kDispatchCauses; ++i)
     j["dispatches"][to_string(static_cast<DispatchCause>(i))] = c.dispatches[i];
   j["slow_accesses"] = {{"all", c.slow_accesses},
+                        {"probe_faults", c.probe_faults},
                         {"tlb_fills", c.tlb_fills},
                         {"crossings", c.crossings},
                         {"mmio", c.mmio},

@@ -12,7 +12,7 @@ bool jumps_back(const BlockInsn& b) { return b.way == Way::jcc && b.insn.imm < 0
 
 // A block goes on behind this many conditional jumps. More would seldom be reached, and what follows a jump is
 // translated once more for those who jump there.
-constexpr unsigned kMaxJumpsPassed = 6;
+constexpr unsigned kMaxJumpsPassed = 3;
 
 // The vector that `i` raises instead of being executed, or 0xff; and else its way.
 u8 choose_way(const TranslateOptions& options, BlockMode mode, Insn& i, Way* way) {
