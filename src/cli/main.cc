@@ -1,12 +1,16 @@
 // The command line: `deja VERB …`.
 #include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
 
 #include "cli/arguments.h"
 #include "cli/messages.h"
 #include "cli/verbs.h"
 
-int main(int argc, char** argv) {
-  using namespace deja;
+namespace deja {
+namespace {
+
+int run(int argc, char** argv) {
   CLI::App app("DejaVM: records everything that a virtual machine does, and reproduces it exactly.", "deja");
   app.require_subcommand(1);
   app.set_version_flag("--version", version_text());
@@ -33,4 +37,18 @@ int main(int argc, char** argv) {
   }
   for (const std::string& text : notes) note(text);
   return action();
+}
+
+}  // namespace
+}  // namespace deja
+
+int main(int argc, char** argv) {
+  try {
+    return deja::run(argc, argv);
+  } catch (const std::exception& error) {  // memory is used up, for instance
+    std::fputs("deja: ", stderr);
+    std::fputs(error.what(), stderr);
+    std::fputs("\n", stderr);
+    return deja::kExitError;
+  }
 }

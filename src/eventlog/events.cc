@@ -12,6 +12,8 @@ template <class... Fs>
 struct Overloaded : Fs... {
   using Fs::operator()...;
 };
+template <class... Fs>
+Overloaded(Fs...) -> Overloaded<Fs...>;
 
 constexpr std::array<std::string_view, kEventKinds> kKindNames = {
     "serial", "break",     "power",    "nmi",      "reset",  "pause", "resume",

@@ -127,7 +127,7 @@ Result<fs::path> resolve_recording(std::string_view rec) {
   std::vector<fs::path> candidates;
   const auto home = default_recordings_dir();
   if (rec.find('/') == std::string_view::npos && home.ok()) {
-    const fs::path dir = home.value();
+    const fs::path& dir = home.value();
     if (rec == kLatest) candidates.push_back(dir / kLatest);
     candidates.push_back(dir / with_suffix(rec));
   }

@@ -58,8 +58,10 @@ struct Outcome {
   u16 flags = 0;
   bool up = false;
 
+  // NOLINTBEGIN(google-explicit-constructor): functions return either
   Outcome(const Extended& v, u16 fl = 0) : value(v), flags(fl) {}
   Outcome(const Rounded& r) : value(r.value), flags(r.flags), up(r.up) {}
+  // NOLINTEND(google-explicit-constructor)
 };
 
 Outcome invalid() { return {kDefaultNan, fsw::IE}; }
