@@ -66,7 +66,9 @@ class Guest:
         if engine == "deja":
             return self.deja(binary, "run")
         if engine == "deja-record":
-            return [*self.deja(binary, "record"), "-o", str(self.recording.with_suffix(""))]
+            # Everything is pinned to one CPU, where checkpoints would be written at the guest's expense; what they cost
+            # is measured by --travel.
+            return [*self.deja(binary, "record"), "--checkpoint-every", "off", "-o", str(self.recording.with_suffix(""))]
         if engine == "deja-replay":
             return [str(binary), "replay", str(self.recording)]
         return self.qemu({"qemu": None, "qemu-record": "record", "qemu-replay": "replay"}[engine])
