@@ -67,9 +67,9 @@ void MachineOptions::add_to(CLI::App& app) {
   app.add_option("-m,--memory", memory, "RAM: 32M to 16G; a plain number counts MiB [512M]")->group(group);
   app.add_option("--smp", smp, "number of vCPUs, 1 to 16 [1]")->group(group);
   app.add_option("--cpu", cpu, fmt::format("CPU model: {} [x86-64-v3]", cpu_model_names()))->group(group);
-  app.add_option("--kernel", kernel, "Linux bzImage or vmlinux, or a Multiboot ELF kernel")
-      ->group(group)
-      ->required();
+  app.add_option("IMAGE", image,
+                 "disk image to run: the first drive, from which the kernel is taken too; brings --nic user");
+  app.add_option("--kernel", kernel, "Linux bzImage or vmlinux, or a Multiboot ELF kernel")->group(group);
   app.add_option("--initrd", initrd, "initial RAM disk; for Multiboot: the module")->group(group);
   app.add_option("--append", append, "kernel command line, e.g. console=ttyS0")->group(group);
   app.add_option("--boot", boot,
@@ -139,10 +139,16 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
     DEJA_ASSIGN(SerialConfig parsed, parse_serial(line));
     request->serial.push_back(std::move(parsed));
   }
+  if (kernel.empty() && image.empty() && drive.empty())
+    return make_error("no guest: name a disk image, or give --kernel");
   if (!console.empty()) {
     DEJA_ASSIGN(SerialConfig parsed, parse_serial(console));
     request->serial.push_back(std::move(parsed));
     spec.console = true;
+  }
+  if (!image.empty()) {
+    request->drives.push_back({image, ""});
+    spec.drives.push_back({"", false, "deja0"});
   }
   for (const std::string& text : drive) {
     DEJA_ASSIGN(DriveOption parsed, parse_drive(text, spec.drives.size()));
@@ -150,8 +156,8 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
     spec.drives.push_back(std::move(parsed.spec));
   }
   if (nic.size() > 1) return make_error("--nic {}: the machine has one network card", nic[1]);
-  if (!nic.empty()) {
-    DEJA_ASSIGN(request->nic, parse_nic(nic[0]));
+  if (!nic.empty() || !image.empty()) {
+    DEJA_ASSIGN(request->nic, parse_nic(nic.empty() ? "user" : nic[0]));
     spec.nic_mac = request->nic.mac;
   }
   // QEMU's -monitor none, and stdio, where Ctrl-A c is always there.

@@ -14,6 +14,7 @@ struct MachineOptions {
   std::string memory = "512M";
   std::string smp = "1";
   std::string cpu = "x86-64-v3";
+  std::string image;
   std::string kernel, initrd, append;
   std::string boot = "vmlinux";
   std::vector<std::string> serial;

@@ -2,6 +2,7 @@
 #include "cli/messages.h"
 #include "cli/verbs.h"
 #include "eventlog/recording_dir.h"
+#include "replay/export.h"
 #include "replay/position.h"
 #include "timeline/position_finder.h"
 #include "timeline/vmcore.h"
@@ -12,19 +13,37 @@ namespace {
 struct Options {
   EngineArguments engine;
   std::string recording, what, at = "end", file;
+  unsigned drive = 0;
 };
 
-int export_memory(const Options& o) {
+int export_traffic(const Options& o, const std::filesystem::path& dir, const EngineOptions& engine) {
+  auto frames = export_pcap(dir, engine, o.file);
+  if (!frames) return fail(frames.error());
+  fmt::print("{}: {} frames\n", o.file, format_count(*frames));
+  return kExitOk;
+}
+
+int export_moment(const Options& o) {
   auto engine = o.engine.apply();
   if (!engine) return fail(engine.error());
   auto dir = resolve_recording(o.recording);
   if (!dir) return fail(dir.error());
+  if (o.what == "pcap") return export_traffic(o, *dir, *engine);
   auto nav = Navigator::open(*dir, *engine);
   if (!nav) return fail(nav.error());
   auto step = find_position(**nav, o.at);
   if (!step) return fail(step.error());
   if (Status status = (*nav)->seek(*step); !status) return fail(status.error());
   Machine& machine = (*nav)->machine();
+  if (o.what == "disk") {
+    if (o.drive >= machine.drive_count())
+      return fail(make_error("{}: has {} drives, numbered from 0; there is no drive {}", dir->string(),
+                             machine.drive_count(), o.drive));
+    if (Status status = write_disk(machine.drive(o.drive), o.file); !status) return fail(status.error());
+    fmt::print("{}: drive {} at step {}, {}\n", o.file, o.drive, format_count(*step),
+               bytes(machine.drive(o.drive).size()));
+    return kExitOk;
+  }
   auto report = o.what == "vmcore" ? write_vmcore(machine, o.file) : write_raw_memory(machine, o.file);
   if (!report) return fail(report.error());
   fmt::print("{}: {} at step {}, {}\n", o.file, o.what, format_count(*step), bytes(report->bytes));
@@ -41,19 +60,22 @@ int export_memory(const Options& o) {
 
 void add_export(CLI::App& app, Action* action) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("export", "Write the guest's memory at some moment for other tools");
+  CLI::App* verb = app.add_subcommand("export", "Write what a recording holds for other tools");
   verb->footer(
       "Examples:\n"
       "  deja export crash vmcore --at panic out.core     for `crash` and drgn, with the CPUs' registers\n"
-      "  deja export crash memory --at 50% ram.bin        RAM by physical address");
+      "  deja export crash memory --at 50% ram.bin        RAM by physical address\n"
+      "  deja export web pcap traffic.pcapng              all network traffic, for tshark and Wireshark\n"
+      "  deja export web disk --at 50% half.raw           a disk as it was then");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
-  verb->add_option("WHAT", o->what, "vmcore or memory")
+  verb->add_option("WHAT", o->what, "vmcore, memory, pcap or disk")
       ->required()
-      ->check(CLI::IsMember({"vmcore", "memory"}));
+      ->check(CLI::IsMember({"vmcore", "memory", "pcap", "disk"}));
   verb->add_option("FILE", o->file, "the file to write; must not exist")->required();
   verb->add_option("--at", o->at, "the moment: docs/time-travel.md has all forms")->capture_default_str();
+  verb->add_option("--drive", o->drive, "disk: which one, from 0 [0]");
   o->engine.add_to(*verb);
-  verb->final_callback([o, action] { *action = [o] { return export_memory(*o); }; });
+  verb->final_callback([o, action] { *action = [o] { return export_moment(*o); }; });
 }
 
 }  // namespace deja

@@ -17,6 +17,7 @@ void add_record(CLI::App& app, Action* action) {
   CLI::App* verb = app.add_subcommand("record", "Run a guest and record everything that it does");
   verb->footer(
       "Examples:\n"
+      "  deja record debian.qcow2 --nic user,hostfwd=tcp::2222-:22\n"
       "  deja record -m 512M --kernel vmlinuz --initrd initrd.img --append console=ttyS0\n"
       "  deja record -o crash -kernel bzImage -append \"console=ttyS0 panic=-1\" -nographic -no-reboot\n"
       "  deja record --kernel vmlinuz --initrd initrd.img --append \"console=ttyS0 root=/dev/vda\" \\\n"

@@ -11,7 +11,8 @@ void add_run(CLI::App& app, Action* action) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("run", "Run a guest without recording it");
   verb->footer(
-      "Example:\n"
+      "Examples:\n"
+      "  deja run debian.qcow2\n"
       "  deja run -m 512M --kernel vmlinuz --initrd initrd.img --append console=ttyS0\n"
       "Ctrl-A x ends the session, Ctrl-A c opens the monitor, Ctrl-A h lists the keys.");
   o->machine.add_to(*verb);

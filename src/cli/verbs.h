@@ -32,6 +32,8 @@ void add_bisect(CLI::App& app, Action* action);
 void add_stats(CLI::App& app, Action* action);
 void add_debug(CLI::App& app, Action* action);
 void add_who_wrote(CLI::App& app, Action* action);
+void add_image(CLI::App& app, Action* action);
+void add_export(CLI::App& app, Action* action);
 void add_version(CLI::App& app, Action* action);
 void add_help(CLI::App& app, Action* action);
 

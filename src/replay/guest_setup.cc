@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "disk/boot_disk.h"
+
 namespace deja {
 namespace {
 
@@ -19,6 +21,25 @@ Result<MacAddress> parse_mac(std::string_view text) {
   return mac;
 }
 
+LoadedFile from_disk(const DiskImage& disk, const std::string& path, std::vector<u8> bytes) {
+  LoadedFile file{fmt::format("{}:{}", disk.path, path), std::move(bytes), {}};
+  file.sha256 = sha256_hex(file.bytes);
+  return file;
+}
+
+Status take_kernel_from_disk(GuestFiles* files) {
+  if (files->drives.empty()) return make_error("no guest: name a disk image, or give --kernel");
+  const DiskImage& disk = files->drives[0];
+  auto found = find_boot_disk(*disk.content);
+  if (!found)
+    return make_error("disk image '{}': no kernel was found on it ({}); give --kernel and --initrd", disk.path,
+                      found.error().message);
+  files->kernel = from_disk(disk, found->kernel_path, std::move(found->kernel));
+  if (!found->initrd_path.empty()) files->initrd = from_disk(disk, found->initrd_path, std::move(found->initrd));
+  files->root_argument = found->partition ? fmt::format("root=/dev/vda{}", found->partition) : "root=/dev/vda";
+  return {};
+}
+
 BootFile boot_file(const LoadedFile& file) { return {file.path, file.bytes}; }
 
 }  // namespace
@@ -26,7 +47,9 @@ BootFile boot_file(const LoadedFile& file) { return {file.path, file.bytes}; }
 Result<GuestFiles> read_guest_files(const std::string& kernel, const std::string& initrd,
                                     const std::vector<DriveFile>& drives) {
   GuestFiles files;
-  DEJA_ASSIGN(files.kernel, read_input_file("kernel", kernel, kMaxFile));
+  if (!kernel.empty()) {
+    DEJA_ASSIGN(files.kernel, read_input_file("kernel", kernel, kMaxFile));
+  }
   if (!initrd.empty()) {
     DEJA_ASSIGN(files.initrd, read_input_file("initrd", initrd, kMaxFile));
   }
@@ -34,6 +57,7 @@ Result<GuestFiles> read_guest_files(const std::string& kernel, const std::string
     DEJA_ASSIGN(DiskImage image, open_disk_image(drive.path, drive.format));
     files.drives.push_back(std::move(image));
   }
+  if (kernel.empty()) DEJA_TRY(take_kernel_from_disk(&files));
   return files;
 }
 

@@ -144,6 +144,13 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
     DEJA_ASSIGN(files, read_guest_files(request.kernel, request.initrd, request.drives));
     for (std::size_t i = 0; i < files.drives.size(); ++i)
       request.setup.spec.drives[i].format = files.drives[i].format;
+    if (!files.root_argument.empty()) {
+      // What was taken from a disk is not a file of its own: a recording keeps a copy.
+      if (request.recording) request.recording->storage = InputStorage::copy;
+      const std::string standard = files.root_argument + " console=ttyS0";
+      std::string& cmdline = request.setup.spec.cmdline;
+      cmdline = cmdline.empty() ? standard : standard + " " + cmdline;
+    }
     DEJA_ASSIGN(const MachineConfig config, machine_config(request.setup, files));
     DEJA_ASSIGN(powered_on, Machine::create(config, request.engine));
   }

@@ -4,13 +4,14 @@ import hashlib
 import http.server
 import os
 import random
+import shutil
 import socket
 import subprocess
 import threading
 import unittest
 from pathlib import Path
 
-from guest_session import PROMPT, Recorder, ReplayTest, deja
+from guest_session import KERNEL, PROMPT, Recorder, ReplayTest, deja
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +54,15 @@ class Devices(ReplayTest):
         self.assertEqual(hashlib.sha256(path.read_bytes()).hexdigest(), digest, "the image is never written")
         self.assert_identical()
         self.assert_identical("--chaos-engine", 3)
+        content = path.read_bytes()
+        for at, expected in (("start", content),
+                             ("end", content[:7 * 512] + b"overwritten\n" + content[7 * 512 + 12:])):
+            exported = self.folder / at
+            done = deja("export", self.recording, "disk", "--at", at, exported)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(exported.read_bytes(), expected)
+        self.assert_clean_error(deja("export", self.recording, "disk", "--drive", "1", self.folder / "x"), "no drive 1")
+        self.assert_clean_error(deja("export", self.recording, "pcap", self.folder / "x"), "no network card")
 
     def test_a_changed_image_is_refused_and_the_same_content_is_not(self):
         path, _ = self.image()
@@ -101,6 +111,14 @@ class Devices(ReplayTest):
         self.power_off(recorder)
         server.shutdown()
         self.assert_identical()
+        pcap = self.folder / "traffic.pcapng"
+        done = deja("export", self.recording, "pcap", pcap)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        traffic = pcap.read_bytes()
+        self.assertEqual(traffic[:12], bytes.fromhex("0a0d0d0a1c0000004d3c2b1a"))
+        self.assertIn(b"GET /file HTTP/1.1", traffic, "sent")
+        self.assertIn(b"through the forwarded port", traffic, "received")
+        self.assertIn(data[:1000], traffic)
         self.assert_identical("--chaos-engine", 5)
 
     def test_a_forwarded_port_in_use_is_named(self):
@@ -112,6 +130,25 @@ class Devices(ReplayTest):
             done = deja("run", "--kernel", guest["kernel"], "-nic", f"user,hostfwd=tcp::{port}-:22")
         self.assert_clean_error(done, f"port {port}", "in use")
         self.assertFalse(os.path.exists(self.recording))
+
+    @unittest.skipUnless(shutil.which("mke2fs"), "mke2fs is not installed")
+    def test_an_image_alone_starts_the_kernel_on_it(self):
+        tree = self.folder / "tree"
+        tree.mkdir()
+        shutil.copy(KERNEL, tree / "vmlinuz")
+        shutil.copy(devices_guest()["initrd"], tree / "initrd.img")
+        (tree / "name").write_text("found on the disk")
+        image = self.folder / "system.raw"
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, image, "64M"], check=True)
+        recorder = Recorder(self.recording, append="quiet", options=[image], kernel=None, initrd=None)
+        self.addCleanup(recorder.process.kill)
+        at = recorder.expect(PROMPT)
+        recorder.type("drivers; mount -t ext4 /dev/vda /tmp; cat /tmp/name /proc/cmdline\n")
+        at = recorder.expect(b"found on the disk", at)
+        recorder.expect(b"root=/dev/vda console=ttyS0 quiet", at)
+        self.power_off(recorder)
+        self.assert_identical()
+        self.assert_clean_error(deja("run", self.image()[0]), "no kernel was found on it")
 
     def test_console_and_entropy(self):
         log = self.folder / "console"

@@ -23,7 +23,8 @@ class Recorder:
     def __init__(self, recording, append="console=ttyS0", options=(), kernel=KERNEL, initrd=INITRD, **popen):
         self.output = b""
         self.process = subprocess.Popen(
-            [DEJA, "record", "-o", str(recording.with_suffix("")), "-m", "256M", "--kernel", kernel, "--initrd", initrd,
+            [DEJA, "record", "-o", str(recording.with_suffix("")), "-m", "256M",
+             *(["--kernel", kernel, "--initrd", initrd] if kernel else []),
              "--append", append, *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen)
 

@@ -1,0 +1,63 @@
+// The part of making an image that runs inside the new system's namespace, as mmdebstrap's customize hook: sets the
+// system up, removes what differs between two builds, and packs it into a file system.
+#pragma once
+
+namespace deja {
+
+inline constexpr char kImageScript[] = R"script(#!/bin/sh
+# Called by mmdebstrap with the root of the new system, as (a namespace's) root; see verb_image.cc.
+set -eu
+export root=$1
+echo "$HOST" >"$root/etc/hostname"
+printf '127.0.0.1\tlocalhost\n127.0.1.1\t%s\n' "$HOST" >"$root/etc/hosts"
+printf '/dev/vda1 / ext4 errors=remount-ro 0 1\n' >"$root/etc/fstab"
+printf '[Match]\nName=en* eth*\n[Network]\nDHCP=yes\n' >"$root/etc/systemd/network/80-dhcp.network"
+rm -f "$root/etc/resolv.conf"
+printf 'nameserver 10.0.2.3\n' >"$root/etc/resolv.conf"
+# Keys of the host are made at the first start: an image with the same keys for everybody would be none.
+cat >"$root/etc/systemd/system/ssh-host-keys.service" <<'UNIT'
+[Unit]
+Description=Make the host keys of ssh
+Before=ssh.service
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
+[Install]
+WantedBy=multi-user.target
+UNIT
+chroot "$root" systemctl -q enable systemd-networkd ssh-host-keys
+rm -f "$root"/etc/ssh/ssh_host_*
+chroot "$root" passwd -q -d root
+chroot "$root" useradd -m -s /bin/bash "$LOGIN"
+chroot "$root" passwd -q -d "$LOGIN"
+if [ -n "$SSH_KEY" ]; then
+  for home in root "home/$LOGIN"; do
+    mkdir -p -m 700 "$root/$home/.ssh"
+    printf '%s\n' "$SSH_KEY" >"$root/$home/.ssh/authorized_keys"
+    chown -R --reference="$root/$home" "$root/$home/.ssh"
+  done
+fi
+# An initramfs with nothing but what this machine needs: it is unpacked by the guest's CPU.
+printf 'MODULES=list\nCOMPRESS=zstd\nFSTYPE=ext4\n' >"$root/etc/initramfs-tools/conf.d/deja"
+printf 'virtio_pci\nvirtio_blk\next4\n' >>"$root/etc/initramfs-tools/modules"
+chroot "$root" update-initramfs -u -k all >/dev/null
+# What differs from one build to the next, and what nobody needs.
+: >"$root/etc/machine-id"
+rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb \
+  "$root"/var/log/* "$root"/var/cache/ldconfig/aux-cache "$root"/var/cache/debconf/*-old "$root"/var/lib/dpkg/*-old \
+  "$root"/tmp/* "$root"/var/lib/systemd/random-seed "$root"/etc/*- "$root"/var/lib/initramfs-tools/* \
+  "$root"/boot/*.old* "$root"/run/* "$root"/etc/resolv.conf.dpkg*
+# Without what mmdebstrap has mounted there: this mount namespace is our own.
+unshare --mount sh -eu <<'INNER'
+for mounted in $(sed 's/\\040/ /g' /proc/self/mounts | cut -d' ' -f2 | grep "^$root/" | sort -r); do umount -l "$mounted"; done
+find "$root" -xdev -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+rm -f "$FS"
+truncate -s "$FS_BYTES" "$FS"
+mke2fs -q -t ext4 -L root -U 6a0e2b52-6d5c-4d0e-9a6f-64656a613132 \
+  -E hash_seed=6a0e2b52-6d5c-4d0e-9a6f-64656a613132,lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0 \
+  -d "$root" "$FS"
+INNER
+)script";
+
+}  // namespace deja
