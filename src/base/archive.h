@@ -23,10 +23,7 @@ class StateWriter {
     out_.insert(out_.end(), p, p + size);
   }
   template <class T>
-    requires(std::is_integral_v<T> || std::is_enum_v<T>)
-  void field(const T& x) {
-    bytes(&x, sizeof x);
-  }
+  requires(std::is_integral_v<T> || std::is_enum_v<T>) void field(const T& x) { bytes(&x, sizeof x); }
   template <class T, std::size_t N>
   void field(const T (&xs)[N]) {
     for (const auto& x : xs) field(x);
@@ -48,7 +45,8 @@ class StateWriter {
   std::vector<u8> out_;
 };
 
-// Reads what StateWriter wrote. Reading past the end sets !ok() and yields zeros: state files are hostile input.
+// Reads what StateWriter wrote. Reading past the end sets !ok() and yields zeros: state files are hostile
+// input.
 class StateReader {
  public:
   static constexpr bool is_writer = false;
@@ -68,8 +66,7 @@ class StateReader {
     pos_ += size;
   }
   template <class T>
-    requires(std::is_integral_v<T> || std::is_enum_v<T>)
-  void field(T& x) {
+  requires(std::is_integral_v<T> || std::is_enum_v<T>) void field(T& x) {
     if constexpr (std::is_same_v<T, bool>) {
       u8 b = 0;
       bytes(&b, 1);

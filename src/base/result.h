@@ -66,9 +66,9 @@ using Status = Result<void>;
 }  // namespace deja
 
 // Returns from the enclosing function when `expr` (a Result) holds an error.
-#define DEJA_TRY(expr)                          \
-  do {                                          \
-    auto deja_status = (expr);                  \
+#define DEJA_TRY(expr)                            \
+  do {                                            \
+    auto deja_status = (expr);                    \
     if (!deja_status) return deja_status.error(); \
   } while (0)
 

@@ -54,9 +54,9 @@ const Spelling* find(std::string_view name) {
 
 // Our own options with values that QEMU does not have: what follows them is no option.
 constexpr std::array<std::string_view, 18> kOwnWithValue = {
-    "--console", "--size", "--packages", "--hostname", "--ssh-key", "--at",
-    "--mirror", "-o",         "--output",  "--log",  "--engine", "--chaos-engine",
-    "--rtc",     "--rng-seed", "--quantum", "--boot", "--to",     "--kind"};
+    "--console", "--size",     "--packages", "--hostname", "--ssh-key", "--at",
+    "--mirror",  "-o",         "--output",   "--log",      "--engine",  "--chaos-engine",
+    "--rtc",     "--rng-seed", "--quantum",  "--boot",     "--to",      "--kind"};
 
 }  // namespace
 

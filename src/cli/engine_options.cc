@@ -43,9 +43,9 @@ Status parse_engine_list(std::string_view text, EngineOptions* options) {
     const auto comma = text.find(',');
     const std::string_view item = text.substr(0, comma);
     text = comma == std::string_view::npos ? "" : text.substr(comma + 1);
-    const auto named = std::find_if(std::begin(kEngineSwitches), std::end(kEngineSwitches), [&](const EngineSwitch& s) {
-      return item.starts_with("no-") && item.substr(3) == s.name;
-    });
+    const auto named = std::find_if(
+        std::begin(kEngineSwitches), std::end(kEngineSwitches),
+        [&](const EngineSwitch& s) { return item.starts_with("no-") && item.substr(3) == s.name; });
     if (named != std::end(kEngineSwitches)) {
       options->translate.*named->on = false;
     } else if (item.starts_with(kMaxInsns)) {
@@ -72,7 +72,8 @@ Result<EngineOptions> EngineArguments::apply() const {
   constexpr std::string_view kListBlock = "translate:block=";
   if (const auto at = log.find(kListBlock); at != std::string::npos) {
     const auto end = std::min(log.find(',', at), log.size());
-    std::string_view digits = std::string_view(log).substr(at + kListBlock.size(), end - at - kListBlock.size());
+    std::string_view digits =
+        std::string_view(log).substr(at + kListBlock.size(), end - at - kListBlock.size());
     if (digits.starts_with("0x")) digits.remove_prefix(2);
     u64 address = 0;
     const auto [rest, error] = std::from_chars(digits.data(), digits.data() + digits.size(), address, 16);

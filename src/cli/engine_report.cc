@@ -24,7 +24,8 @@ std::vector<Helper> helpers_of(const EngineCounters& c) {
   std::vector<Helper> list;
   for (std::size_t m = 0; m < c.helpers.size(); ++m)
     if (c.helpers[m]) list.push_back({ZydisMnemonicGetString(static_cast<ZydisMnemonic>(m)), c.helpers[m]});
-  std::stable_sort(list.begin(), list.end(), [](const Helper& a, const Helper& b) { return a.calls > b.calls; });
+  std::stable_sort(list.begin(), list.end(),
+                   [](const Helper& a, const Helper& b) { return a.calls > b.calls; });
   return list;
 }
 
@@ -83,12 +84,9 @@ std::string engine_json(const EngineRun& run) {
   j["links"] = c.links;
   for (unsigned i = 0; i < kDispatchCauses; ++i)
     j["dispatches"][to_string(static_cast<DispatchCause>(i))] = c.dispatches[i];
-  j["slow_accesses"] = {{"all", c.slow_accesses},
-                        {"probe_faults", c.probe_faults},
-                        {"tlb_fills", c.tlb_fills},
-                        {"crossings", c.crossings},
-                        {"mmio", c.mmio},
-                        {"tracked", c.tracked}};
+  j["slow_accesses"] = {{"all", c.slow_accesses},   {"probe_faults", c.probe_faults},
+                        {"tlb_fills", c.tlb_fills}, {"crossings", c.crossings},
+                        {"mmio", c.mmio},           {"tracked", c.tracked}};
   j["table_drops"] = c.table_drops;
   j["space_recycles"] = c.space_recycles;
   j["exceptions"] = c.faults - c.interrupts;

@@ -1,5 +1,5 @@
-// The part of making an image that runs inside the new system's namespace, as mmdebstrap's customize hook: sets the
-// system up, removes what differs between two builds, and packs it into a file system.
+// The part of making an image that runs inside the new system's namespace, as mmdebstrap's customize hook:
+// sets the system up, removes what differs between two builds, and packs it into a file system.
 #pragma once
 
 namespace deja {

@@ -74,7 +74,8 @@ int bisect(const std::string& name, const EngineOptions& other, const std::strin
   auto switches = switches_at_fault(whole, clock);
   if (!switches) return fail(switches.error());
   if (!switches->empty())
-    fmt::print("It is identical with each of these alone (--engine LIST): {}. Look there first.\n", *switches);
+    fmt::print("It is identical with each of these alone (--engine LIST): {}. Look there first.\n",
+               *switches);
   fmt::print("Comparing it with {} (the reference), step by step.\n", name_of(request.reference));
   std::fflush(stdout);
   auto report = run_bisect(request);

@@ -74,10 +74,12 @@ void add_debug(CLI::App& app, Action* action) {
       "In gdb: when, seek, checkpoint, restart, who-wrote, insn. docs/debugging.md goes through a session.");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`");
   verb->add_option("--at", o->at, "where to begin: docs/time-travel.md has all forms")->capture_default_str();
-  o->port_option = verb->add_option("-s,--serve", o->port, "serve a gdb that connects to this port of localhost");
-  verb->add_option("--symbols", o->symbols,
-                   "a file with symbols, or a directory of such: the kernel's vmlinux and programs, known by their "
-                   "build-ids")
+  o->port_option =
+      verb->add_option("-s,--serve", o->port, "serve a gdb that connects to this port of localhost");
+  verb->add_option(
+          "--symbols", o->symbols,
+          "a file with symbols, or a directory of such: the kernel's vmlinux and programs, known by their "
+          "build-ids")
       ->type_name("PATH")
       ->allow_extra_args(false);
   verb->add_option("--gdb", o->gdb, "the gdb to start")->capture_default_str();

@@ -39,12 +39,14 @@ int stats(const StatsOptions& o) {
 
 void add_stats(CLI::App& app, Action* action) {
   auto o = std::make_shared<StatsOptions>();
-  CLI::App* verb = app.add_subcommand("stats", "Replay without output and say what the engine had to do for it");
+  CLI::App* verb =
+      app.add_subcommand("stats", "Replay without output and say what the engine had to do for it");
   verb->footer(
       "Examples:\n"
       "  deja stats latest\n"
       "  deja stats --json boot | jq .helpers\n"
-      "The counts are of this replay; those of the recording run differ a little, since runs are cut otherwise.");
+      "The counts are of this replay; those of the recording run differ a little, since runs are cut "
+      "otherwise.");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
   verb->add_option("--to", o->to, "stop there: a step number, N%, start or end");
   verb->add_flag("--json", o->json, "as one JSON object");

@@ -17,7 +17,8 @@ int verify(const std::string& name, const EngineOptions& engine, bool stats) {
   auto report = run_replay({*dir, engine, "", false}, nowhere, clock);
   if (!report) return fail(report.error());
   if (!report->note.empty()) note(report->note);
-  if (stats) std::fputs(engine_text({report->counters, report->instructions, report->host_ns}).c_str(), stderr);
+  if (stats)
+    std::fputs(engine_text({report->counters, report->instructions, report->host_ns}).c_str(), stderr);
   // Scripts read this line; docs and tests hold its form.
   if (report->divergence) {
     std::fputs(report->divergence_report.c_str(), stderr);

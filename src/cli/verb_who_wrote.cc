@@ -29,7 +29,8 @@ Result<std::vector<MemoryPiece>> locate(Machine& machine, const std::string& as,
   if (as.empty()) return locate_linear(machine, vcpu, {}, range.address, range.size);
   if (as == "kernel") {
     if (!(range.address >> 47))
-      return make_error("--as kernel: {:#x} is in the half of the address space that processes have", range.address);
+      return make_error("--as kernel: {:#x} is in the half of the address space that processes have",
+                        range.address);
     return locate_linear(machine, vcpu, {}, range.address, range.size);
   }
   if (as.starts_with(kCr3)) {
@@ -40,7 +41,8 @@ Result<std::vector<MemoryPiece>> locate(Machine& machine, const std::string& as,
     if (error == std::errc() && end == digits.data() + digits.size())
       return locate_linear(machine, vcpu, cr3, range.address, range.size);
   }
-  return make_error("--as {}: there are kernel, phys, and cr3:HEX for the address space with that page table", as);
+  return make_error("--as {}: there are kernel, phys, and cr3:HEX for the address space with that page table",
+                    as);
 }
 
 std::string hex(const std::vector<u8>& bytes) {
@@ -118,12 +120,16 @@ void add_who_wrote(CLI::App& app, Action* action) {
       "  deja who-wrote crash ffff888003a51c40              the last write of these 8 bytes before the end\n"
       "  deja who-wrote crash ffffffff82a11004/4 --at 50%\n"
       "  deja who-wrote crash 3a51c40/64 --as phys --all    every write there was\n"
-      "A write counts whichever way it came: through another mapping, by another process, by a device, or by\n"
-      "the processor itself (accessed bits, stack frames of interrupts). The step printed is the last one at\n"
+      "A write counts whichever way it came: through another mapping, by another process, by a device, or "
+      "by\n"
+      "the processor itself (accessed bits, stack frames of interrupts). The step printed is the last one "
+      "at\n"
       "which the write had not happened: `deja debug --at STEP` stands right before the instruction.");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
-  verb->add_option("ADDRESS[/LENGTH]", o->where, "in hexadecimal; 8 bytes when no length is given")->required();
-  verb->add_option("--at", o->at, "before this moment: docs/time-travel.md has all forms")->capture_default_str();
+  verb->add_option("ADDRESS[/LENGTH]", o->where, "in hexadecimal; 8 bytes when no length is given")
+      ->required();
+  verb->add_option("--at", o->at, "before this moment: docs/time-travel.md has all forms")
+      ->capture_default_str();
   verb->add_option("--as", o->as,
                    "whose address it is: kernel, phys, or cr3:HEX; default: of what runs at that moment");
   verb->add_option("--symbols", o->symbols, "files with symbols, or directories of such")

@@ -29,22 +29,32 @@ struct Decoders {
 const ZydisDecoder& decoder_for(CodeSize size, bool stack_big) {
   static const Decoders decoders;
   switch (size) {
-    case CodeSize::bits16: return decoders.d16;
-    case CodeSize::bits32: return stack_big ? decoders.d32 : decoders.d32_stack16;
-    case CodeSize::bits64: return decoders.d64;
+    case CodeSize::bits16:
+      return decoders.d16;
+    case CodeSize::bits32:
+      return stack_big ? decoders.d32 : decoders.d32_stack16;
+    case CodeSize::bits64:
+      return decoders.d64;
   }
   DEJA_UNREACHABLE();
 }
 
 Field field_of(ZydisOperandEncoding e) {
   switch (e) {
-    case ZYDIS_OPERAND_ENCODING_MODRM_REG: return Field::modrm_reg;
-    case ZYDIS_OPERAND_ENCODING_MODRM_RM: return Field::modrm_rm;
-    case ZYDIS_OPERAND_ENCODING_OPCODE: return Field::opcode;
-    case ZYDIS_OPERAND_ENCODING_NDSNDD: return Field::vvvv;
-    case ZYDIS_OPERAND_ENCODING_IS4: return Field::is4;
-    case ZYDIS_OPERAND_ENCODING_NONE: return Field::implicit;
-    default: return Field::immediate;
+    case ZYDIS_OPERAND_ENCODING_MODRM_REG:
+      return Field::modrm_reg;
+    case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+      return Field::modrm_rm;
+    case ZYDIS_OPERAND_ENCODING_OPCODE:
+      return Field::opcode;
+    case ZYDIS_OPERAND_ENCODING_NDSNDD:
+      return Field::vvvv;
+    case ZYDIS_OPERAND_ENCODING_IS4:
+      return Field::is4;
+    case ZYDIS_OPERAND_ENCODING_NONE:
+      return Field::implicit;
+    default:
+      return Field::immediate;
   }
 }
 
@@ -65,15 +75,33 @@ void set_register(ZydisRegister reg, Operand* op) {
       break;
     case ZYDIS_REGCLASS_GPR16:
     case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64: op->kind = OperandKind::gpr; break;
-    case ZYDIS_REGCLASS_SEGMENT: op->kind = OperandKind::seg; break;
-    case ZYDIS_REGCLASS_CONTROL: op->kind = OperandKind::cr; break;
-    case ZYDIS_REGCLASS_DEBUG: op->kind = OperandKind::dr; break;
-    case ZYDIS_REGCLASS_MMX: op->kind = OperandKind::mmx; break;
-    case ZYDIS_REGCLASS_XMM: op->kind = OperandKind::xmm; break;
-    case ZYDIS_REGCLASS_YMM: op->kind = OperandKind::ymm; break;
-    case ZYDIS_REGCLASS_X87: op->kind = OperandKind::st; break;
-    default: op->kind = OperandKind::none; break;
+    case ZYDIS_REGCLASS_GPR64:
+      op->kind = OperandKind::gpr;
+      break;
+    case ZYDIS_REGCLASS_SEGMENT:
+      op->kind = OperandKind::seg;
+      break;
+    case ZYDIS_REGCLASS_CONTROL:
+      op->kind = OperandKind::cr;
+      break;
+    case ZYDIS_REGCLASS_DEBUG:
+      op->kind = OperandKind::dr;
+      break;
+    case ZYDIS_REGCLASS_MMX:
+      op->kind = OperandKind::mmx;
+      break;
+    case ZYDIS_REGCLASS_XMM:
+      op->kind = OperandKind::xmm;
+      break;
+    case ZYDIS_REGCLASS_YMM:
+      op->kind = OperandKind::ymm;
+      break;
+    case ZYDIS_REGCLASS_X87:
+      op->kind = OperandKind::st;
+      break;
+    default:
+      op->kind = OperandKind::none;
+      break;
   }
 }
 
@@ -86,8 +114,10 @@ bool is_gpr(ZydisRegister reg) {
     case ZYDIS_REGCLASS_GPR8:
     case ZYDIS_REGCLASS_GPR16:
     case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64: return true;
-    default: return false;
+    case ZYDIS_REGCLASS_GPR64:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -101,8 +131,8 @@ void set_memory(const ZydisDecodedInstruction& raw, const ZydisDecodedOperand& z
   m.scale = z.mem.scale ? z.mem.scale : 1;
   m.segment = static_cast<u8>(ZydisRegisterGetId(z.mem.segment));
   m.disp = z.mem.disp.has_displacement ? z.mem.disp.value : 0;
-  // A SIB byte whose base is 101b means a displacement alone when ModRM.mod is 0, whatever REX.B says; with 32-bit
-  // addresses Zydis 4.0 takes it for R13.
+  // A SIB byte whose base is 101b means a displacement alone when ModRM.mod is 0, whatever REX.B says; with
+  // 32-bit addresses Zydis 4.0 takes it for R13.
   if ((raw.attributes & ZYDIS_ATTRIB_HAS_SIB) && raw.raw.sib.base == 5 && raw.raw.modrm.mod == 0) {
     m.base = -1;
     m.disp = raw.raw.disp.value;
@@ -117,7 +147,8 @@ DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool s
   ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
   const ZyanStatus status = ZydisDecoderDecodeFull(&decoder_for(code_size, stack_big), code, size, &z, ops);
   if (!ZYAN_SUCCESS(status)) {
-    if (status == ZYDIS_STATUS_NO_MORE_DATA) return size >= 15 ? DecodeStatus::too_long : DecodeStatus::truncated;
+    if (status == ZYDIS_STATUS_NO_MORE_DATA)
+      return size >= 15 ? DecodeStatus::too_long : DecodeStatus::truncated;
     if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) return DecodeStatus::too_long;
     return DecodeStatus::invalid;
   }
@@ -200,7 +231,9 @@ DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool s
     op.read = read;
     op.written = written;
     switch (o.type) {
-      case ZYDIS_OPERAND_TYPE_REGISTER: set_register(o.reg.value, &op); break;
+      case ZYDIS_OPERAND_TYPE_REGISTER:
+        set_register(o.reg.value, &op);
+        break;
       case ZYDIS_OPERAND_TYPE_MEMORY:
         op.kind = OperandKind::mem;
         if (o.mem.type == ZYDIS_MEMOP_TYPE_AGEN) op.size = 0;
@@ -221,7 +254,8 @@ DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool s
         i.imm = static_cast<i64>(o.ptr.offset);
         i.imm2 = o.ptr.segment;
         break;
-      default: break;
+      default:
+        break;
     }
   }
   // MOVSXD r16, r/m16 (SDM vol. 2B): Zydis 4.0 gives the source 32 bits.
@@ -234,10 +268,11 @@ std::string disassemble(const u8* code, std::size_t size, CodeSize code_size, u6
   ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
   ZydisDecodedInstruction z;
   ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
-  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder_for(code_size, true), code, size, &z, ops))) return "(bad)";
+  if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder_for(code_size, true), code, size, &z, ops)))
+    return "(bad)";
   char buffer[160];
-  if (!ZYAN_SUCCESS(ZydisFormatterFormatInstruction(&formatter, &z, ops, z.operand_count_visible, buffer, sizeof buffer,
-                                                    address, nullptr)))
+  if (!ZYAN_SUCCESS(ZydisFormatterFormatInstruction(&formatter, &z, ops, z.operand_count_visible, buffer,
+                                                    sizeof buffer, address, nullptr)))
     return "(bad)";
   return buffer;
 }

@@ -1,4 +1,5 @@
-// One decoded guest instruction in compact form. Zydis does the decoding; mnemonics and registers keep its names.
+// One decoded guest instruction in compact form. Zydis does the decoding; mnemonics and registers keep its
+// names.
 #pragma once
 
 #include <Zydis/Zydis.h>
@@ -21,8 +22,8 @@ enum class Field : u8 { implicit, modrm_reg, modrm_rm, opcode, vvvv, is4, immedi
 struct Operand {
   OperandKind kind = OperandKind::none;
   Field field = Field::implicit;
-  u8 size = 0;         // bytes (mem: bytes accessed; 0 for AGEN operands such as LEA, INVLPG)
-  u8 reg = 0;          // register number in encoding order; for high-byte registers (AH..BH) 0..3 and high = true
+  u8 size = 0;  // bytes (mem: bytes accessed; 0 for AGEN operands such as LEA, INVLPG)
+  u8 reg = 0;   // register number in encoding order; for high-byte registers (AH..BH) 0..3 and high = true
   bool high = false;
   bool read = false, written = false;
   bool is_signed = false;  // immediates
@@ -44,8 +45,8 @@ struct Insn {
   u8 length = 0;
   u8 bytes[15] = {};
   CodeSize code_size = CodeSize::bits64;
-  u8 operand_size = 0;  // effective operand size in bytes: 1, 2, 4, 8 (or 16, 32 for vectors)
-  u8 address_size = 0;  // effective address size in bytes
+  u8 operand_size = 0;      // effective operand size in bytes: 1, 2, 4, 8 (or 16, 32 for vectors)
+  u8 address_size = 0;      // effective address size in bytes
   u8 mandatory_prefix = 0;  // 66h, F2h or F3h when it selects the instruction, else 0
   bool lock = false, rep = false, repne = false, prefix66 = false, rex_w = false;
   u8 stack_size = 0;     // effective stack address width in bytes
@@ -56,8 +57,8 @@ struct Insn {
   Operand op[4];
   MemOperand mem;  // valid when has_mem
   bool has_mem = false;
-  i64 imm = 0;    // first immediate, sign-extended when signed; branch targets: the displacement
-  u64 imm2 = 0;   // second immediate (ENTER, EXTRQ); far_ptr: selector, with the offset in imm
+  i64 imm = 0;               // first immediate, sign-extended when signed; branch targets: the displacement
+  u64 imm2 = 0;              // second immediate (ENTER, EXTRQ); far_ptr: selector, with the offset in imm
   bool is_relative = false;  // imm is relative to the end of the instruction
 
   // Raw layout, for rewriting in place; offsets into bytes[], 0 where absent.
@@ -69,7 +70,8 @@ struct Insn {
   u8 encoding = 0;  // ZydisInstructionEncoding: legacy, VEX…
   u8 modrm = 0;
   bool has_modrm = false;
-  bool has_rex = false, rex_r = false, rex_x = false, rex_b = false;  // REX bits; for VEX its bits, not inverted
+  bool has_rex = false, rex_r = false, rex_x = false,
+       rex_b = false;                      // REX bits; for VEX its bits, not inverted
   u8 vex_l = 0, vex_vvvv = 0, vex_pp = 0;  // VEX.vvvv not inverted; VEX.W is rex_w
 
   // Status flags (flag::…): what the instruction reads, sets to a defined value, leaves undefined.

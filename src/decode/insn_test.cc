@@ -15,7 +15,8 @@ Insn decoded(std::vector<u8> bytes, CodeSize size = CodeSize::bits64) {
 }
 
 TEST(Decode, MemoryOperandWithSibAndDisplacement) {
-  const Insn i = decoded({0x4a, 0x8b, 0x84, 0xe5, 0x10, 0x00, 0x00, 0x80});  // mov rax, [rbp + r12*8 - 0x7ffffff0]
+  const Insn i =
+      decoded({0x4a, 0x8b, 0x84, 0xe5, 0x10, 0x00, 0x00, 0x80});  // mov rax, [rbp + r12*8 - 0x7ffffff0]
   EXPECT_EQ(i.mnemonic, ZYDIS_MNEMONIC_MOV);
   ASSERT_TRUE(i.has_mem);
   EXPECT_EQ(i.mem.base, RBP);

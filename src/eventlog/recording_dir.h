@@ -29,8 +29,8 @@ Result<std::filesystem::path> default_recordings_dir();
 // refused. Does not move `latest`.
 Result<std::filesystem::path> create_recording_dir(std::string_view name, i64 now_unix_ns);
 
-// What a user means by REC: a path of a recording or of a packed one (which is unpacked, once), a name in the default directory (with or without .deja),
-// or "latest". An absolute, lexically clean path.
+// What a user means by REC: a path of a recording or of a packed one (which is unpacked, once), a name in the
+// default directory (with or without .deja), or "latest". An absolute, lexically clean path.
 Result<std::filesystem::path> resolve_recording(std::string_view rec);
 
 // Points `latest` beside `recording` to it, atomically. Only in the default directory; elsewhere does

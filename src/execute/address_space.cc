@@ -22,9 +22,7 @@ T* map_zeroed(u64 bytes) {
   return static_cast<T*>(p);
 }
 
-void reset_slot(ViewTables& t, u64 slot) {
-  t.read_tag[slot] = t.write_tag[slot] = invalid_page_tag(slot);
-}
+void reset_slot(ViewTables& t, u64 slot) { t.read_tag[slot] = t.write_tag[slot] = invalid_page_tag(slot); }
 
 }  // namespace
 
@@ -192,7 +190,8 @@ void AddressSpaces::install_jump(AddressSpace& space, View view, u64 pc, u64 cod
   set_jump_mode(space, view, mode);
   ViewTables& t = space.tables->view[vi];
   const u64 slot = jump_slot(pc);
-  if (t.jump_tag[slot] == invalid_jump_tag(slot)) owner(space, view).view[vi].jumps.push_back(static_cast<u16>(slot));
+  if (t.jump_tag[slot] == invalid_jump_tag(slot))
+    owner(space, view).view[vi].jumps.push_back(static_cast<u16>(slot));
   t.jump_tag[slot] = u64{0} - pc;
   t.jump_code[slot] = code;
 }
@@ -225,8 +224,8 @@ bool AddressSpaces::table_write(Gpa at, const void* data, u64 size) {
   if (data && std::memcmp(old, data, size) == 0) return false;
   bool dropped = t.roots && root_write(t, at.offset(), size);
   if (t.spaces) {
-    // Entries whose A bit is clear have nothing derived from them. 4- and 8-byte entries alike have P and A in
-    // their low byte; looking at every 4-byte unit errs on the safe side.
+    // Entries whose A bit is clear have nothing derived from them. 4- and 8-byte entries alike have P and A
+    // in their low byte; looking at every 4-byte unit errs on the safe side.
     bool used = data == nullptr;
     const u64 first = at.offset() & ~u64{3};
     for (u64 o = first; o < at.offset() + size && !used; o += 4) {
@@ -287,7 +286,9 @@ void AddressSpaces::note_writer(u64 frame, u32 writer) {
       const u32 packed = entry - 1;
       const ViewTables& t = by_index(packed >> 24).tables->view[packed >> 20 & 15];
       const u64 tag = t.write_tag[packed & (kTlbSlots - 1)];
-      if (tag == invalid_page_tag(packed & (kTlbSlots - 1)) || t.addend[packed & (kTlbSlots - 1)] - tag != host) place = &entry;
+      if (tag == invalid_page_tag(packed & (kTlbSlots - 1)) ||
+          t.addend[packed & (kTlbSlots - 1)] - tag != host)
+        place = &entry;
     }
   }
   if (place)

@@ -1,8 +1,8 @@
 // Software TLBs and jump caches, one set per guest address space, kept coherent with the guest's page tables.
 //
-// Coherence (docs/determinism.md, rule 3): an entry exists only while every paging-structure entry it was derived
-// from is unchanged. The pages that hold those structures are marked in GuestRam::flags, so that writes to them
-// come here and drop what depends on them. CR3 writes and INVLPG therefore drop nothing.
+// Coherence (docs/determinism.md, rule 3): an entry exists only while every paging-structure entry it was
+// derived from is unchanged. The pages that hold those structures are marked in GuestRam::flags, so that
+// writes to them come here and drop what depends on them. CR3 writes and INVLPG therefore drop nothing.
 #pragma once
 
 #include <array>
@@ -37,16 +37,18 @@ struct AddressSpace {
   } view[kViews];
 };
 
-// The TLB and jump cache of supervisor code for address spaces whose upper halves are the same (kernel_half.cc).
-// It stands where an address space stands, with one view: kernel_smap. Operating systems map their kernel alike in
-// all processes, so a new process starts warm, and a change of address space leaves the kernel's entries in place.
+// The TLB and jump cache of supervisor code for address spaces whose upper halves are the same
+// (kernel_half.cc). It stands where an address space stands, with one view: kernel_smap. Operating systems
+// map their kernel alike in all processes, so a new process starts warm, and a change of address space leaves
+// the kernel's entries in place.
 //
-// What makes it exact: everything below the top-level table is memory that the members share. Of the top-level
-// table, which each has for itself, an entry may be used (`used`) only while it is the same, accessed bit
-// included, in every member; the tables are tracked, and a store that makes one differ makes its owner leave.
+// What makes it exact: everything below the top-level table is memory that the members share. Of the
+// top-level table, which each has for itself, an entry may be used (`used`) only while it is the same,
+// accessed bit included, in every member; the tables are tracked, and a store that makes one differ makes its
+// owner leave.
 struct KernelHalf : AddressSpace {
-  int fd = -1;                  // memory of the view
-  std::bitset<256> used;        // entries of the upper half of the top-level table, from 256 on
+  int fd = -1;                   // memory of the view
+  std::bitset<256> used;         // entries of the upper half of the top-level table, from 256 on
   std::array<u64, 256> value{};  // of those used
 };
 
@@ -55,7 +57,8 @@ void prepare_view(ViewTables& fresh);  // all zero but for this
 class AddressSpaces {
  public:
   static constexpr unsigned kSpaces = 16;
-  static constexpr unsigned kHalves = 4;  // kernels with different ideas: one and its successor after kexec, say
+  static constexpr unsigned kHalves =
+      4;  // kernels with different ideas: one and its successor after kexec, say
 
   explicit AddressSpaces(GuestRam& ram);
   ~AddressSpaces();
@@ -63,7 +66,8 @@ class AddressSpaces {
   // Whether address spaces with the same upper half have one TLB for it; to be said before any is selected.
   void share_kernel(bool on) { share_kernel_ = on; }
 
-  // The address space for this paging state; the least recently used one is recycled, and *recycled counted up.
+  // The address space for this paging state; the least recently used one is recycled, and *recycled counted
+  // up.
   AddressSpace& select(const PagingKey& key, u64* recycled);
 
   // Makes `linear`'s page reachable for inline reads, and writes when `writable`. Pages whose
@@ -174,8 +178,8 @@ class AddressSpaces {
   // Where the frame may be write-cached.
   static constexpr unsigned kWriters = 4;  // user, kernel, and the other side of a fork
   struct Writers {
-    // 0: free; else space << 24 | view << 20 | slot, plus one, which may be out of date. The first is kSeveral when
-    // there were more.
+    // 0: free; else space << 24 | view << 20 | slot, plus one, which may be out of date. The first is
+    // kSeveral when there were more.
     u32 entry[kWriters];
   };
   Writers* writers_ = nullptr;  // per frame

@@ -17,7 +17,8 @@ constexpr u64 kProbeGuard = 64_KiB;
 constexpr u32 kLetGo = 4_MiB;
 }  // namespace
 
-CodeCache::CodeCache(GuestRam& ram, u64 bytes) : ram_(ram), bytes_(bytes), cold_(static_cast<u32>(bytes / 2)), buckets_(u64{1} << 18, kNone) {}
+CodeCache::CodeCache(GuestRam& ram, u64 bytes)
+    : ram_(ram), bytes_(bytes), cold_(static_cast<u32>(bytes / 2)), buckets_(u64{1} << 18, kNone) {}
 
 CodeCache::~CodeCache() {
   if (context_) context_->~ExecContext();
@@ -29,7 +30,9 @@ CodeCache::~CodeCache() {
 }
 
 Status CodeCache::init() {
-  const auto failed = [](const char* what) { return make_error("cannot set up the code cache: {}: {}", what, strerror(errno)); };
+  const auto failed = [](const char* what) {
+    return make_error("cannot set up the code cache: {}: {}", what, strerror(errno));
+  };
   fd_ = memfd_create("deja-code", MFD_CLOEXEC);
   if (fd_ < 0) return failed("memfd_create");
   if (ftruncate(fd_, static_cast<off_t>(bytes_))) return failed("ftruncate");
@@ -37,19 +40,22 @@ Status CodeCache::init() {
   if (write_ == MAP_FAILED) return write_ = nullptr, failed("mapping it writable");
   const u64 context_bytes = (sizeof(ExecContext) + kPageSize - 1) & ~(kPageSize - 1);
   region_bytes_ = context_bytes + bytes_;
-  region_ = static_cast<u8*>(mmap(nullptr, region_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  region_ = static_cast<u8*>(
+      mmap(nullptr, region_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   if (region_ == MAP_FAILED) return region_ = nullptr, failed("reserving address space");
   context_ = new (region_) ExecContext;
   exec_ = region_ + context_bytes;
   if (mmap(exec_, bytes_, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd_, 0) == MAP_FAILED)
     return failed("mapping it executable (is the memory file system mounted noexec?)");
   // The probe is addressed by a 32-bit displacement: it has to lie below 2 GiB.
-  probe_map_ = mmap(nullptr, kProbeGuard + kProbeReadable, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-  if (probe_map_ == MAP_FAILED) return probe_map_ = nullptr, failed("reserving the counter's guard below 2 GiB");
+  probe_map_ =
+      mmap(nullptr, kProbeGuard + kProbeReadable, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+  if (probe_map_ == MAP_FAILED)
+    return probe_map_ = nullptr, failed("reserving the counter's guard below 2 GiB");
   probe_ = reinterpret_cast<u64>(probe_map_) + kProbeGuard;
   if (mprotect(reinterpret_cast<void*>(probe_), kProbeReadable, PROT_READ)) return failed("mprotect");
-  page_index_ = static_cast<u32*>(
-      mmap(nullptr, ram_.frames() * 4, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  page_index_ = static_cast<u32*>(mmap(nullptr, ram_.frames() * 4, PROT_READ | PROT_WRITE,
+                                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
   if (page_index_ == MAP_FAILED) return page_index_ = nullptr, failed("page index");
   return {};
 }
@@ -94,7 +100,8 @@ void CodeCache::patch32(u32 at, u32 value) { std::memcpy(write_ + at, &value, 4)
 u32 CodeCache::site_before(u64 host_pc) const {
   const u32 offset = static_cast<u32>(host_pc - exec_base());
   const auto& sites = store_.mem_sites;
-  auto it = std::upper_bound(sites.begin(), sites.end(), offset, [](u32 o, const MemSite& s) { return o < s.hot; });
+  auto it =
+      std::upper_bound(sites.begin(), sites.end(), offset, [](u32 o, const MemSite& s) { return o < s.hot; });
   return it == sites.begin() ? kNone : static_cast<u32>(it - sites.begin() - 1);
 }
 
@@ -187,11 +194,12 @@ void CodeCache::clear() {
 
 bool CodeCache::locate(u64 host_pc, BlockId* block, unsigned* insn) const {
   const u32 offset = static_cast<u32>(host_pc - exec_base());
-  // Blocks are in the order of their code, main and cold; a block without cold code begins where the next one's does.
+  // Blocks are in the order of their code, main and cold; a block without cold code begins where the next
+  // one's does.
   const bool cold = offset >= bytes_ / 2;
-  auto it = std::upper_bound(store_.blocks.begin(), store_.blocks.end(), offset, [cold](u32 o, const Block& b) {
-    return o < (cold ? b.cold_begin : b.far_entry);
-  });
+  auto it =
+      std::upper_bound(store_.blocks.begin(), store_.blocks.end(), offset,
+                       [cold](u32 o, const Block& b) { return o < (cold ? b.cold_begin : b.far_entry); });
   if (it == store_.blocks.begin()) return false;
   --it;
   if (offset >= (cold ? it->cold_end : it->end)) return false;

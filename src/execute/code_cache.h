@@ -1,5 +1,5 @@
-// Host memory for translated code: one memfd mapped twice, writable and executable, with the ExecContext right
-// before the executable mapping; and the index from guest physical addresses to blocks.
+// Host memory for translated code: one memfd mapped twice, writable and executable, with the ExecContext
+// right before the executable mapping; and the index from guest physical addresses to blocks.
 #pragma once
 
 #include <vector>
@@ -36,9 +36,11 @@ class CodeCache {
   u32 site_before(u64 host_pc) const;
 
   BlockId find(Gpa pc, BlockMode mode) const;
-  // Makes a translated block findable and marks its pages as code. Returns whether a page became code only now.
+  // Makes a translated block findable and marks its pages as code. Returns whether a page became code only
+  // now.
   void add(BlockId id);
-  // Blocks with bytes in [at, at+size) become unreachable: who jumps there comes to the dispatcher. Returns how many.
+  // Blocks with bytes in [at, at+size) become unreachable: who jumps there comes to the dispatcher. Returns
+  // how many.
   unsigned invalidate(Gpa at, u64 size);
   // This block becomes unreachable.
   void remove(BlockId id);
@@ -80,7 +82,7 @@ class CodeCache {
   std::vector<Key> chain_;  // by block id
   u64 dispatch_ = 0;
   std::vector<BlockId> observed_;
-  u32* page_index_ = nullptr;   // per frame: index into pages_ plus one
+  u32* page_index_ = nullptr;  // per frame: index into pages_ plus one
   std::vector<std::vector<BlockId>> pages_;
   std::vector<u64> page_frames_;
 };

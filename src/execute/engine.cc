@@ -10,8 +10,8 @@
 #include "execute/fpu_state.h"
 #include "execute/host_signals.h"
 #include "execute/near_ops.h"
-#include "execute/perf_map.h"
 #include "execute/page_probe.h"
+#include "execute/perf_map.h"
 #include "execute/quick_ops.h"
 #include "execute/stopwatch.h"
 #include "translate/classify.h"
@@ -28,7 +28,8 @@ constexpr u64 kDebugCtlBtf = 1 << 1;
 constexpr unsigned kMaxInsnBytes = 15;
 // How often the probe of a memory site may fault, at a microsecond or two, before it is made to branch.
 constexpr unsigned kFaultsPerProbe = 4;
-// A group of accesses is given up when its lookup has missed this often, on average after fewer steps than this.
+// A group of accesses is given up when its lookup has missed this often, on average after fewer steps than
+// this.
 constexpr u32 kGroupMisses = 16;
 constexpr u64 kStepsPerGroupMiss = 1000;
 
@@ -423,17 +424,19 @@ u64 Engine::dispatch(DispatchCause cause) {
     ctx_->quick.system_mode = system_mode(s);
     const auto limited = [&](unsigned n) {
       return BlockMode{plain | (observed ? BlockMode::kObserved : 0u) |
-                       (cause == DispatchCause::group ? BlockMode::kPlain : 0u) | n << BlockMode::kLimitShift};
+                       (cause == DispatchCause::group ? BlockMode::kPlain : 0u) |
+                       n << BlockMode::kLimitShift};
     };
     mode = limited(limit);
-    if (limit == 0 && (cause == DispatchCause::start || cause == DispatchCause::link || cause == DispatchCause::helper ||
-                       cause == DispatchCause::memory) && !observed) {
-      // Where the jump cache has the answer, the block's own head checks the counter. If that is a block that was
-      // removed, its way leads back here, as a miss.
+    if (limit == 0 &&
+        (cause == DispatchCause::start || cause == DispatchCause::link || cause == DispatchCause::helper ||
+         cause == DispatchCause::memory) &&
+        !observed) {
+      // Where the jump cache has the answer, the block's own head checks the counter. If that is a block that
+      // was removed, its way leads back here, as a miss.
       AddressSpace& sp = space();
       const ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
-      if (t.jump_tag[jump_slot(pc)] + pc == 0 &&
-          t.jump_mode == plain) {
+      if (t.jump_tag[jump_slot(pc)] + pc == 0 && t.jump_mode == plain) {
         use_tables(sp);
         ctx_->r9 = pc;
         ctx_->vectors_wanted = mode.has(BlockMode::kUser);
@@ -567,8 +570,9 @@ BlockId Engine::translate_at(u64 pc, Gpa at, BlockMode mode, const u8* bytes, un
         cache_.take(cache_.block(id));
         cache_.add(id);
         if (options_.list_block == pc)
-          log_info("translate", "{}", list_block(cache_.block(id), translator_->insns(), cache_.write_base(),
-                                                 cache_.exec_base(), pc));
+          log_info("translate", "{}",
+                   list_block(cache_.block(id), translator_->insns(), cache_.write_base(), cache_.exec_base(),
+                              pc));
         ++counters_.blocks;
         counters_.translated_insns += cache_.block(id).count;
         for (const Gpa p : {at.page(), second_page}) {
@@ -691,10 +695,12 @@ u64 Engine::host_fault(u64 r9) {
       raise({kDE});
       break;
     case 13: {
-      // A misaligned operand; or one outside the canonical addresses, some of which pass the lookup (page_probe.cc).
+      // A misaligned operand; or one outside the canonical addresses, some of which pass the lookup
+      // (page_probe.cc).
       const bool canonical = !b.mode.has(BlockMode::kCode64) || sign_extend(r9, 48) == r9;
       const bool own = access && access->block == id && access->insn == insn;
-      const bool misaligned = own && access->align && (r9 + static_cast<u64>(i64{access->before})) % access->align;
+      const bool misaligned =
+          own && access->align && (r9 + static_cast<u64>(i64{access->before})) % access->align;
       raise(!canonical && own && !misaligned && access->segment == SS ? fault_ss() : fault_gp());
       break;
     }
@@ -1014,7 +1020,8 @@ AccessCause Engine::implicit_cause(Gva linear, Rights rights) const {
   const CpuState& s = ctx_->state;
   const auto within = [&](u64 base, u64 limit) { return linear.value - base <= limit; };
   if (rights == Rights::supervisor) {
-    if (within(s.gdtr.base, s.gdtr.limit) || within(s.ldtr.base, s.ldtr.limit)) return AccessCause::descriptor;
+    if (within(s.gdtr.base, s.gdtr.limit) || within(s.ldtr.base, s.ldtr.limit))
+      return AccessCause::descriptor;
     if (within(s.tr.base, s.tr.limit)) return AccessCause::task_state;
   }
   return delivering_ ? AccessCause::delivery : AccessCause::instruction;
@@ -1163,7 +1170,8 @@ const u8* Engine::map_read(Gva linear, unsigned size) {
   if (!translate(linear, Access::read, view, &page, &error)) throw fault_pf(linear.value, error);
   if (!ram_.contains(page)) return nullptr;
   // A part of it may be all that is used: then each access is noted by itself.
-  if ((ram_.flags(page.frame()) & GuestRam::kReadWatched) && observation_.overlaps(page + linear.offset(), size))
+  if ((ram_.flags(page.frame()) & GuestRam::kReadWatched) &&
+      observation_.overlaps(page + linear.offset(), size))
     return nullptr;
   return ram_.host(page + linear.offset());
 }
@@ -1199,7 +1207,8 @@ void Engine::disturb() {
     flush_caches();
     TranslateOptions& o = translator_->options();
     o.max_insns = 1 + chaos() % 64;
-    for (bool TranslateOptions::*on : {&TranslateOptions::extend, &TranslateOptions::elide, &TranslateOptions::probes})
+    for (bool TranslateOptions::*on :
+         {&TranslateOptions::extend, &TranslateOptions::elide, &TranslateOptions::probes})
       o.*on = asked_.*on && chaos() % 4 != 0;
   } else if (r % 64 < 8) {
     spaces_.flush_all();

@@ -21,8 +21,8 @@ enum class DispatchCause : u8 {
 };
 inline constexpr unsigned kDispatchCauses = 8;
 constexpr const char* to_string(DispatchCause cause) {
-  constexpr std::array names{"start", "jump-miss", "link", "expired", "helper", "memory", "host-fault",
-                             "group"};
+  constexpr std::array names{"start",  "jump-miss", "link",       "expired",
+                             "helper", "memory",    "host-fault", "group"};
   return names[static_cast<unsigned>(cause)];
 }
 
@@ -35,16 +35,16 @@ struct EngineCounters {
   u64 quick_done = 0;  // those that went the quick way (quick_ops.h); `helpers` has the others
   u64 quick_declined = 0;
   u64 digest_ns = 0;  // of the machine's digests
-  u64 faults = 0;                                           // exceptions and interrupts delivered
+  u64 faults = 0;     // exceptions and interrupts delivered
   u64 interrupts = 0;
   // Memory accesses that the inline lookup did not settle, and why.
   u64 slow_accesses = 0;
-  u64 tlb_fills = 0;   // the TLB had no entry
-  u64 probe_faults = 0;  // lookups that missed by faulting (page_probe.h)
-  u64 crossings = 0;   // two pages
-  u64 mmio = 0;        // not RAM
-  u64 tracked = 0;     // stores to code and to page tables
-  u64 table_drops = 0;  // of these, those that changed an entry in use
+  u64 tlb_fills = 0;       // the TLB had no entry
+  u64 probe_faults = 0;    // lookups that missed by faulting (page_probe.h)
+  u64 crossings = 0;       // two pages
+  u64 mmio = 0;            // not RAM
+  u64 tracked = 0;         // stores to code and to page tables
+  u64 table_drops = 0;     // of these, those that changed an entry in use
   u64 space_recycles = 0;  // an address space took over another's tables
 
   u64 dispatch_sum() const {

@@ -49,11 +49,12 @@ void gather(Vcpu& cpu, const Insn& insn) {
       loaded = true;
     }
   } catch (const GuestFault&) {
-    // As current Intel cores show it: an element that was loaded zeroes the upper half of the destination of a
-    // 128-bit form.
+    // As current Intel cores show it: an element that was loaded zeroes the upper half of the destination of
+    // a 128-bit form.
     if (loaded && vector == 16) std::memset(fpu->ymm[dest] + 16, 0, 16);
     fpu.commit();
-    // A trap that is due after the elements loaded so far is delivered in place of the fault (SDM vol. 2C, VGATHERDPS).
+    // A trap that is due after the elements loaded so far is delivered in place of the fault (SDM vol. 2C,
+    // VGATHERDPS).
     constexpr u64 kSingleStep = 1 << 14;
     if (loaded && (cpu.state.rflags & flag::TF)) {
       GuestFault trap{kDB};

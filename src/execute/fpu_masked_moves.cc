@@ -35,8 +35,8 @@ class MaskedOperand {
              [&](Gva a, unsigned first, unsigned size) { cpu.mmu.read_bytes(a, out + first, size); });
   }
 
-  // What current Intel cores check for MASKMOVQ and MASKMOVDQU whatever the mask (SDM vol. 2B leaves it open): each
-  // quadword, from the upper one down.
+  // What current Intel cores check for MASKMOVQ and MASKMOVDQU whatever the mask (SDM vol. 2B leaves it
+  // open): each quadword, from the upper one down.
   void probe_quadwords(Vcpu& cpu, unsigned size) const {
     for (unsigned at = size; at > 0;) {
       at -= 8;
@@ -78,7 +78,8 @@ void maskmovq(Vcpu& cpu, const Insn& insn) {
   const MaskedOperand operand = rdi_operand(cpu, insn, mm(1), 8);
   u8 data[8];
   std::memcpy(data, mm(0), sizeof data);
-  // Like every MMX instruction: TOP becomes 0 and no register is empty (SDM vol. 1 9.5.1); here even if it faults.
+  // Like every MMX instruction: TOP becomes 0 and no register is empty (SDM vol. 1 9.5.1); here even if it
+  // faults.
   x87_set_top(*fpu, 0);
   fpu->ftw = 0xff;
   fpu.commit();

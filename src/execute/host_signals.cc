@@ -45,7 +45,8 @@ void on_fault(int signal, siginfo_t*, void* raw) {
   }
   // Not ours: die as the default action would, with the faulting instruction in the core dump.
   run_crash_hooks();
-  static const char text[] = "deja: internal error: host fault outside what the engine handles; this is a bug in DejaVM\n";
+  static const char text[] =
+      "deja: internal error: host fault outside what the engine handles; this is a bug in DejaVM\n";
   (void)!write(STDERR_FILENO, text, sizeof text - 1);
   struct sigaction dfl {};
   dfl.sa_handler = SIG_DFL;

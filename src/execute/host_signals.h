@@ -11,7 +11,7 @@ namespace deja {
 struct HostSignalMap {
   u64 code_begin, code_end;  // executable mapping of the code cache
   u64 probe_base;
-  u64 expired, host_fault;   // thunks to resume at
+  u64 expired, host_fault;  // thunks to resume at
   ExecContext* context;
 };
 

@@ -94,7 +94,8 @@ TEST_F(Interrupts, AFaultOfTheFrameIsThatOfTheFirstPushThatMeetsOne) {
   set_idt64(kPF, 0x2000, kInterruptGate, 0, 1);
   user64();
   mmu.kinds[5] = PageKind::absent;
-  for (const auto& [stack, cr2] : {std::pair{0x6010, 0x5ff8}, std::pair{0x6000, 0x5ff8}, std::pair{0x5f00, 0x5ef8}}) {
+  for (const auto& [stack, cr2] :
+       {std::pair{0x6010, 0x5ff8}, std::pair{0x6000, 0x5ff8}, std::pair{0x5f00, 0x5ef8}}) {
     user64();
     put<u64>(kTss + 4, static_cast<u64>(stack));
     deliver_event(cpu, EventKind::external_interrupt, {0x30});

@@ -35,11 +35,12 @@ KernelHalf* AddressSpaces::make_half(const PagingKey& key) {
   if (half->fd < 0) return nullptr;
   void* reserved = MAP_FAILED;
   if (ftruncate(half->fd, sizeof(ViewTables)) == 0)
-    reserved = mmap(nullptr, sizeof(AddressSpaceTables), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    reserved = mmap(nullptr, sizeof(AddressSpaceTables), PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return close(half->fd), nullptr;
   half->tables = static_cast<AddressSpaceTables*>(reserved);
-  DEJA_CHECK(mmap(&half->tables->view[kView], sizeof(ViewTables), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-                  half->fd, 0) != MAP_FAILED);
+  DEJA_CHECK(mmap(&half->tables->view[kView], sizeof(ViewTables), PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_FIXED, half->fd, 0) != MAP_FAILED);
   prepare_view(half->tables->view[kView]);
   half->index = kSpaces + static_cast<unsigned>(halves_.size());
   half->key.bits = key.bits;
@@ -73,8 +74,8 @@ void AddressSpaces::join(AddressSpace& space) {
   }
   flush_view(space, kView);
   if (space.mapped != half) {
-    DEJA_CHECK(mmap(&space.tables->view[kView], sizeof(ViewTables), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-                    half->fd, 0) != MAP_FAILED);
+    DEJA_CHECK(mmap(&space.tables->view[kView], sizeof(ViewTables), PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_FIXED, half->fd, 0) != MAP_FAILED);
     space.mapped = half;
   }
   space.kernel = half;

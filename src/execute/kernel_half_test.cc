@@ -54,7 +54,8 @@ class KernelHalfTest : public testing::Test {
     const ViewTables& t = select(root).tables->view[static_cast<unsigned>(View::kernel_smap)];
     const u64 slot = linear.value >> kPageShift & 0xffff;
     return t.read_tag[slot] + linear.page().value == 0 &&
-           t.addend[slot] + linear.value == reinterpret_cast<u64>(ram_->host(Gpa(linear == kUpper ? 0x100000 : 0x200000)));
+           t.addend[slot] + linear.value ==
+               reinterpret_cast<u64>(ram_->host(Gpa(linear == kUpper ? 0x100000 : 0x200000)));
   }
 
   static constexpr u64 kRootA = 0x10000, kRootB = 0x20000;
@@ -116,7 +117,9 @@ TEST_F(KernelHalfTest, AStoreToTheRootInUseTakesEffectAtOnce) {
   access(kRootB, kUpper);
   AddressSpace& b = select(kRootB);
   store(kRootB + 256 * 8, 0);
-  EXPECT_EQ(b.tables->view[static_cast<unsigned>(View::kernel_smap)].read_tag[kUpper.value >> kPageShift & 0xffff], 0u);
+  EXPECT_EQ(
+      b.tables->view[static_cast<unsigned>(View::kernel_smap)].read_tag[kUpper.value >> kPageShift & 0xffff],
+      0u);
 }
 
 TEST_F(KernelHalfTest, SupervisorPagesInTheLowerHalfAreNotShared) {

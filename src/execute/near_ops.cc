@@ -9,14 +9,30 @@ bool condition_holds(u64 f, unsigned code) {
   const bool cf = f & flag::CF, zf = f & flag::ZF, sf = f & flag::SF, of = f & flag::OF, pf = f & flag::PF;
   bool r = false;
   switch (code >> 1) {
-    case 0: r = of; break;
-    case 1: r = cf; break;
-    case 2: r = zf; break;
-    case 3: r = cf || zf; break;
-    case 4: r = sf; break;
-    case 5: r = pf; break;
-    case 6: r = sf != of; break;
-    case 7: r = zf || sf != of; break;
+    case 0:
+      r = of;
+      break;
+    case 1:
+      r = cf;
+      break;
+    case 2:
+      r = zf;
+      break;
+    case 3:
+      r = cf || zf;
+      break;
+    case 4:
+      r = sf;
+      break;
+    case 5:
+      r = pf;
+      break;
+    case 6:
+      r = sf != of;
+      break;
+    case 7:
+      r = zf || sf != of;
+      break;
   }
   return r != (code & 1);
 }
@@ -38,7 +54,8 @@ void op_jump(Vcpu& cpu, const Insn& i) {
 }
 
 void op_jcc(Vcpu& cpu, const Insn& i) {
-  if (condition_holds(cpu.state.rflags, i.opcode & 15)) branch_to(cpu, i, cpu.next_rip + static_cast<u64>(i.imm));
+  if (condition_holds(cpu.state.rflags, i.opcode & 15))
+    branch_to(cpu, i, cpu.next_rip + static_cast<u64>(i.imm));
 }
 
 void op_call(Vcpu& cpu, const Insn& i) {
@@ -60,9 +77,12 @@ void op_ret(Vcpu& cpu, const Insn& i) {
   if (i.opcode == 0xc2) {
     const u64 drop = static_cast<u64>(i.imm) & 0xffff;
     u64& sp = cpu.state.gpr[RSP];
-    if (cpu.state.mode64()) sp += drop;
-    else if (cpu.state.seg[SS].big()) sp = (sp + drop) & 0xffffffff;
-    else sp = (sp & ~u64{0xffff}) | ((sp + drop) & 0xffff);
+    if (cpu.state.mode64())
+      sp += drop;
+    else if (cpu.state.seg[SS].big())
+      sp = (sp + drop) & 0xffffffff;
+    else
+      sp = (sp & ~u64{0xffff}) | ((sp + drop) & 0xffff);
   }
 }
 
@@ -74,10 +94,18 @@ void op_loop(Vcpu& cpu, const Insn& i) {
   bool taken;
   bool counts = true;
   switch (i.mnemonic) {
-    case ZYDIS_MNEMONIC_LOOP: taken = --count & mask; break;
-    case ZYDIS_MNEMONIC_LOOPE: taken = (--count & mask) && zf; break;
-    case ZYDIS_MNEMONIC_LOOPNE: taken = (--count & mask) && !zf; break;
-    default: taken = count == 0, counts = false; break;
+    case ZYDIS_MNEMONIC_LOOP:
+      taken = --count & mask;
+      break;
+    case ZYDIS_MNEMONIC_LOOPE:
+      taken = (--count & mask) && zf;
+      break;
+    case ZYDIS_MNEMONIC_LOOPNE:
+      taken = (--count & mask) && !zf;
+      break;
+    default:
+      taken = count == 0, counts = false;
+      break;
   }
   if (taken) branch_to(cpu, i, cpu.next_rip + static_cast<u64>(i.imm));
   if (!counts) return;
@@ -86,7 +114,8 @@ void op_loop(Vcpu& cpu, const Insn& i) {
 }
 
 void op_push(Vcpu& cpu, const Insn& i) {
-  push_value(cpu, i.op[0].kind == OperandKind::imm ? static_cast<u64>(i.imm) : read_operand(cpu, i, 0), i.operand_size);
+  push_value(cpu, i.op[0].kind == OperandKind::imm ? static_cast<u64>(i.imm) : read_operand(cpu, i, 0),
+             i.operand_size);
 }
 
 void op_pop(Vcpu& cpu, const Insn& i) {
@@ -130,7 +159,8 @@ void op_bit(Vcpu& cpu, const Insn& i) {
   const u64 mask = i.address_size == 2 ? 0xffff : i.address_size == 4 ? 0xffffffff : ~u64{0};
   const u64 offset = (effective_offset(cpu, i) + static_cast<u64>(element * static_cast<i64>(size))) & mask;
   const bool writes = i.mnemonic != ZYDIS_MNEMONIC_BT;
-  const Gva at = linear_address(cpu, static_cast<Seg>(i.mem.segment), offset, size, writes ? Access::write : Access::read);
+  const Gva at = linear_address(cpu, static_cast<Seg>(i.mem.segment), offset, size,
+                                writes ? Access::write : Access::read);
   check_alignment(cpu, at, size);
   if (writes) cpu.mmu.probe(at, size, Access::write);
   u64 value = 0;
@@ -138,10 +168,17 @@ void op_bit(Vcpu& cpu, const Insn& i) {
   const u64 bit = u64{1} << (raw & (bits - 1));
   const bool was = value & bit;
   switch (i.mnemonic) {
-    case ZYDIS_MNEMONIC_BTS: value |= bit; break;
-    case ZYDIS_MNEMONIC_BTR: value &= ~bit; break;
-    case ZYDIS_MNEMONIC_BTC: value ^= bit; break;
-    default: break;
+    case ZYDIS_MNEMONIC_BTS:
+      value |= bit;
+      break;
+    case ZYDIS_MNEMONIC_BTR:
+      value &= ~bit;
+      break;
+    case ZYDIS_MNEMONIC_BTC:
+      value ^= bit;
+      break;
+    default:
+      break;
   }
   if (writes) cpu.mmu.write_bytes(at, &value, size);
   // OF, SF, AF, PF are undefined; canonical: unchanged (docs/undefined-flags.md).
@@ -153,7 +190,9 @@ void op_std(Vcpu& cpu, const Insn&) { cpu.state.rflags |= flag::DF; }
 void op_pause(Vcpu& cpu, const Insn&) { ++cpu.state.pause_run; }
 
 // CLFLUSH faults as a byte read would.
-void op_clflush(Vcpu& cpu, const Insn& i) { cpu.mmu.probe(operand_address(cpu, i, 1, Access::read), 1, Access::read); }
+void op_clflush(Vcpu& cpu, const Insn& i) {
+  cpu.mmu.probe(operand_address(cpu, i, 1, Access::read), 1, Access::read);
+}
 
 }  // namespace
 
@@ -163,25 +202,36 @@ InsnHelper find_near_helper(const Insn& i) {
       return i.op[0].kind == OperandKind::far_ptr || (i.has_mem && i.modrm_reg() == 5) ? nullptr : op_jump;
     case ZYDIS_MNEMONIC_CALL:
       return i.op[0].kind == OperandKind::far_ptr || (i.has_mem && i.modrm_reg() == 3) ? nullptr : op_call;
-    case ZYDIS_MNEMONIC_RET: return i.opcode == 0xc2 || i.opcode == 0xc3 ? op_ret : nullptr;
+    case ZYDIS_MNEMONIC_RET:
+      return i.opcode == 0xc2 || i.opcode == 0xc3 ? op_ret : nullptr;
     case ZYDIS_MNEMONIC_JCXZ:
     case ZYDIS_MNEMONIC_JECXZ:
     case ZYDIS_MNEMONIC_JRCXZ:
     case ZYDIS_MNEMONIC_LOOP:
     case ZYDIS_MNEMONIC_LOOPE:
-    case ZYDIS_MNEMONIC_LOOPNE: return op_loop;
-    case ZYDIS_MNEMONIC_PUSH: return i.op[0].kind == OperandKind::seg ? nullptr : op_push;
-    case ZYDIS_MNEMONIC_POP: return i.op[0].kind == OperandKind::seg ? nullptr : op_pop;
-    case ZYDIS_MNEMONIC_LEAVE: return op_leave;
+    case ZYDIS_MNEMONIC_LOOPNE:
+      return op_loop;
+    case ZYDIS_MNEMONIC_PUSH:
+      return i.op[0].kind == OperandKind::seg ? nullptr : op_push;
+    case ZYDIS_MNEMONIC_POP:
+      return i.op[0].kind == OperandKind::seg ? nullptr : op_pop;
+    case ZYDIS_MNEMONIC_LEAVE:
+      return op_leave;
     case ZYDIS_MNEMONIC_BT:
     case ZYDIS_MNEMONIC_BTC:
     case ZYDIS_MNEMONIC_BTR:
-    case ZYDIS_MNEMONIC_BTS: return op_bit;
-    case ZYDIS_MNEMONIC_CLD: return op_cld;
-    case ZYDIS_MNEMONIC_STD: return op_std;
-    case ZYDIS_MNEMONIC_PAUSE: return op_pause;
-    case ZYDIS_MNEMONIC_CLFLUSH: return op_clflush;
-    default: return i.category == ZYDIS_CATEGORY_COND_BR ? op_jcc : nullptr;
+    case ZYDIS_MNEMONIC_BTS:
+      return op_bit;
+    case ZYDIS_MNEMONIC_CLD:
+      return op_cld;
+    case ZYDIS_MNEMONIC_STD:
+      return op_std;
+    case ZYDIS_MNEMONIC_PAUSE:
+      return op_pause;
+    case ZYDIS_MNEMONIC_CLFLUSH:
+      return op_clflush;
+    default:
+      return i.category == ZYDIS_CATEGORY_COND_BR ? op_jcc : nullptr;
   }
 }
 

@@ -1,6 +1,6 @@
-// C++ semantics of near branches and stack instructions, for the modes whose segments are not flat (real mode,
-// 16-bit code, segments with a base) where the translator does not emit them inline; and of bit tests whose
-// register index reaches beyond the operand, flag instructions, PAUSE.
+// C++ semantics of near branches and stack instructions, for the modes whose segments are not flat (real
+// mode, 16-bit code, segments with a base) where the translator does not emit them inline; and of bit tests
+// whose register index reaches beyond the operand, flag instructions, PAUSE.
 #pragma once
 
 #include "execute/vcpu.h"

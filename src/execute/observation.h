@@ -64,22 +64,22 @@ enum class AccessCause : u8 {
 
 struct Hit {
   enum class Kind : u8 { breakpoint, turn, delivery, write, read } kind = Kind::breakpoint;
-  unsigned index = 0;                // in ObservationSpec::breakpoints or watchpoints
-  std::optional<unsigned> vcpu;      // none: a device
+  unsigned index = 0;            // in ObservationSpec::breakpoints or watchpoints
+  std::optional<unsigned> vcpu;  // none: a device
   AccessCause cause = AccessCause::instruction;
-  u64 rip = 0, rsp = 0, cr3 = 0;     // of the instruction that was in progress, or about to run
+  u64 rip = 0, rsp = 0, cr3 = 0;  // of the instruction that was in progress, or about to run
   // The first step at which the state includes it; for breakpoints and turns the step that it stopped at.
   Step step = 0;
-  Gpa at;                            // the watched bytes that were accessed
-  std::vector<u8> before, now;       // of a write: of the same length
+  Gpa at;                       // the watched bytes that were accessed
+  std::vector<u8> before, now;  // of a write: of the same length
 };
 
 class Observation {
  public:
   explicit Observation(GuestRam& ram) : ram_(ram) {}
 
-  // Replaces what is observed, looks at the watched bytes anew, and forgets hits. Through Engine::observe. The
-  // same linear watchpoints stay where they were found to be.
+  // Replaces what is observed, looks at the watched bytes anew, and forgets hits. Through Engine::observe.
+  // The same linear watchpoints stay where they were found to be.
   void set(ObservationSpec spec);
   const ObservationSpec& spec() const { return spec_; }
   void skip_at(Step step) { spec_.skip_at = step; }

@@ -5,8 +5,9 @@
 namespace deja {
 namespace {
 
-// The lookup reads at (linear address - address in the tag) >> 12: 0 on a hit, 1 when the operand crosses the page's
-// end, and below 2^36 for every other pair of canonical addresses, unless the sum is not canonical itself.
+// The lookup reads at (linear address - address in the tag) >> 12: 0 on a hit, 1 when the operand crosses the
+// page's end, and below 2^36 for every other pair of canonical addresses, unless the sum is not canonical
+// itself.
 constexpr u64 kGuard = (u64{1} << 36) + kPageSize;
 constexpr u64 kEnd = u64{1} << 31;  // of the addresses that a 32-bit displacement reaches
 
@@ -15,7 +16,8 @@ u64 reserve() {
     void* const at = mmap(reinterpret_cast<void*>(page), kPageSize + kGuard, PROT_NONE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (at == MAP_FAILED) continue;
-    if (at == reinterpret_cast<void*>(page) && mprotect(at, kPageSize, PROT_READ) == 0) return page + kPageSize - 1;
+    if (at == reinterpret_cast<void*>(page) && mprotect(at, kPageSize, PROT_READ) == 0)
+      return page + kPageSize - 1;
     munmap(at, kPageSize + kGuard);
   }
   return 0;

@@ -1,5 +1,5 @@
-// A byte before a wide stretch of addresses that cannot be read: a TLB lookup that misses faults there, and costs no
-// branch (Translator::emit_lookup).
+// A byte before a wide stretch of addresses that cannot be read: a TLB lookup that misses faults there, and
+// costs no branch (Translator::emit_lookup).
 #pragma once
 
 #include "base/types.h"

@@ -5,7 +5,8 @@
 namespace deja {
 namespace {
 
-constexpr u64 kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 0x20, kDirty = 0x40, kLarge = 0x80, kNoExecute = u64{1} << 63;
+constexpr u64 kPresent = 1, kWritable = 2, kUser = 4, kAccessed = 0x20, kDirty = 0x40, kLarge = 0x80,
+              kNoExecute = u64{1} << 63;
 
 u64 load_entry(const GuestRam& ram, Gpa at, unsigned size) {
   u64 value = 0;
@@ -60,7 +61,8 @@ Walk walk_pages(GuestRam& ram, const PagingKey& key, Gva linear, Access access, 
   const unsigned index_bits = pae ? 9 : 10;
   const bool nx_on = key.bits & PagingKey::kNx;
   const u64 address_mask = pae ? ((u64{1} << physical_bits) - 1) & ~u64{0xfff} : 0xfffff000;
-  // Reserved: address bits above MAXPHYADDR up to bit 51, NX when not enabled; PAE outside long mode also 52..62.
+  // Reserved: address bits above MAXPHYADDR up to bit 51, NX when not enabled; PAE outside long mode
+  // also 52..62.
   u64 reserved = 0;
   if (pae) {
     reserved = 0x000fffffffffffff & ~((u64{1} << physical_bits) - 1);
@@ -69,8 +71,8 @@ Walk walk_pages(GuestRam& ram, const PagingKey& key, Gva linear, Access access, 
   }
   const u32 error_base = (access == Access::write ? 2u : 0u) | (user ? 4u : 0u) |
                          (access == Access::execute && pae && (nx_on || (key.bits & PagingKey::kSmep)) ? 16u
-                          : access == Access::execute && (key.bits & PagingKey::kSmep)                  ? 16u
-                                                                                                         : 0u);
+                          : access == Access::execute && (key.bits & PagingKey::kSmep)                 ? 16u
+                                                                                                       : 0u);
   const auto fail = [&](u32 bits) {
     w.error = error_base | bits;
     return w;
@@ -97,7 +99,8 @@ Walk walk_pages(GuestRam& ram, const PagingKey& key, Gva linear, Access access, 
     can_write &= (entry & kWritable) != 0;
     can_user &= (entry & kUser) != 0;
     no_execute |= nx_on && (entry & kNoExecute);
-    const bool may_be_large = pae ? (level == 2 || (level == 3 && lng)) : (level == 2 && (key.bits & PagingKey::kPse));
+    const bool may_be_large =
+        pae ? (level == 2 || (level == 3 && lng)) : (level == 2 && (key.bits & PagingKey::kPse));
     if (level == 4 && (entry & kLarge)) return fail(1 | 8);
     if (level == 1 || (may_be_large && (entry & kLarge))) {
       page_bits = shift;

@@ -17,10 +17,11 @@ std::string perf_map_text(const CodeStore& store, u64 cache_exec) {
     text += fmt::format("{:x} {:x} thunks\n", cache_exec, store.blocks.front().far_entry);
   for (const Block& b : store.blocks) {
     const char* level = b.mode.has(BlockMode::kUser) ? "user" : "kernel";
-    text += fmt::format("{:x} {:x} {}:{:x}\n", cache_exec + b.far_entry, b.end - b.far_entry, level, b.pc.value);
+    text +=
+        fmt::format("{:x} {:x} {}:{:x}\n", cache_exec + b.far_entry, b.end - b.far_entry, level, b.pc.value);
     if (b.cold_end > b.cold_begin)
-      text += fmt::format("{:x} {:x} {}:{:x}.cold\n", cache_exec + b.cold_begin, b.cold_end - b.cold_begin, level,
-                          b.pc.value);
+      text += fmt::format("{:x} {:x} {}:{:x}.cold\n", cache_exec + b.cold_begin, b.cold_end - b.cold_begin,
+                          level, b.pc.value);
   }
   return text;
 }
@@ -29,7 +30,8 @@ void write_perf_map(const std::string& text) {
   const std::string path = fmt::format("/tmp/perf-{}.map", getpid());
   std::FILE* file = std::fopen(path.c_str(), "w");
   const bool written = file && std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  if ((file && std::fclose(file) != 0) || !written) log_warn("engine", "cannot write {}: {}", path, strerror(errno));
+  if ((file && std::fclose(file) != 0) || !written)
+    log_warn("engine", "cannot write {}: {}", path, strerror(errno));
 }
 
 }  // namespace deja

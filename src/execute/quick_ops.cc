@@ -55,14 +55,16 @@ DEJA_INLINE u64 leave_to(const Quick& q, u64 rip) {
   CpuState& s = q.s;
   q.context.set_remaining(q.context.remaining() + uncounted(q) - 1);
   s.rip = rip;
-  if (q.context.remaining() <= 0 || (s.rflags & flag::TF) || (s.dr7 & 0xff) || s.nmi_pending) return kQuickDispatch;
+  if (q.context.remaining() <= 0 || (s.rflags & flag::TF) || (s.dr7 & 0xff) || s.nmi_pending)
+    return kQuickDispatch;
   if ((s.rflags & flag::IF) && q.context.quick.interrupt_pending) return kQuickDispatch;
   if (!s.mode64()) return kQuickDispatch;
   const u32 mode = q.context.quick.system_mode | kMode64 | privilege_mode(s);
   const unsigned view = static_cast<unsigned>(BlockMode{mode}.view());
   const AddressSpaceTables& tables = *q.context.quick.tables;
   const u64 slot = jump_slot(rip);
-  if (tables.view[view].jump_tag[slot] + rip != 0 || tables.view[view].jump_mode != mode) return kQuickDispatch;
+  if (tables.view[view].jump_tag[slot] + rip != 0 || tables.view[view].jump_mode != mode)
+    return kQuickDispatch;
   // With breakpoints off and a step left, RF has no effect on the next instruction, and goes with it.
   s.rflags &= ~flag::RF;
   q.context.r9 = rip;
@@ -194,7 +196,8 @@ DEJA_INLINE u64 syscall(const Quick& q) {
 DEJA_INLINE u64 sysret(const Quick& q) {
   CpuState& s = q.s;
   const u64 flags = (s.gpr[R11] & 0x3c7fd7) | flag::kReserved1;
-  if (!(s.efer & eferbit::SCE) || s.cpl() != 0 || !canonical(s.gpr[RCX]) || (flags & flag::TF)) return kQuickDeclined;
+  if (!(s.efer & eferbit::SCE) || s.cpl() != 0 || !canonical(s.gpr[RCX]) || (flags & flag::TF))
+    return kQuickDeclined;
   const u16 selector = static_cast<u16>(s.msr.star >> 48);
   s.seg[CS] = flat(static_cast<u16>((selector + 16) | 3), kCode64, 3);
   s.seg[SS] = flat(static_cast<u16>((selector + 8) | 3), kData, 3);
@@ -232,14 +235,17 @@ DEJA_INLINE u64 iret(const Quick& q) {
   const u8* frame = readable(q, q.block.mode.view(), s.gpr[RSP], 40);
   if (!frame) return kQuickDeclined;
   const u64 rip = load64(frame), flags = load64(frame + 16), rsp = load64(frame + 24);
-  const u16 cs_selector = static_cast<u16>(load64(frame + 8)), ss_selector = static_cast<u16>(load64(frame + 32));
+  const u16 cs_selector = static_cast<u16>(load64(frame + 8)),
+            ss_selector = static_cast<u16>(load64(frame + 32));
   if ((flags & flag::TF) || !canonical(rip)) return kQuickDeclined;
   const unsigned cpl = cs_selector & 3;
   const SegmentRegister cs = segment(cs_selector, descriptor(q, cs_selector));
   // 64-bit code, not conforming.
-  if (!cs.present() || (cs.attr & 0x1c) != 0x18 || !cs.long_mode() || cs.big() || cs.dpl() != cpl) return kQuickDeclined;
+  if (!cs.present() || (cs.attr & 0x1c) != 0x18 || !cs.long_mode() || cs.big() || cs.dpl() != cpl)
+    return kQuickDeclined;
   const SegmentRegister ss = segment(ss_selector, descriptor(q, ss_selector));
-  if (!ss.present() || !ss.writable_data() || ss.dpl() != cpl || (ss_selector & 3) != cpl) return kQuickDeclined;
+  if (!ss.present() || !ss.writable_data() || ss.dpl() != cpl || (ss_selector & 3) != cpl)
+    return kQuickDeclined;
   constexpr u64 kLoaded = flag::kStatus | flag::TF | flag::DF | flag::NT | flag::RF | flag::AC | flag::ID |
                           flag::IF | flag::IOPL | flag::VIF | flag::VIP;
   s.nmi_blocked = false;
@@ -290,7 +296,9 @@ DEJA_INLINE u64 bit(const Quick& q) {
     __builtin_memcpy(&value, at, 4);
   const bool was = value & mask;
   if (writes) {
-    value = i.mnemonic == ZYDIS_MNEMONIC_BTS ? value | mask : i.mnemonic == ZYDIS_MNEMONIC_BTR ? value & ~mask : value ^ mask;
+    value = i.mnemonic == ZYDIS_MNEMONIC_BTS   ? value | mask
+            : i.mnemonic == ZYDIS_MNEMONIC_BTR ? value & ~mask
+                                               : value ^ mask;
     if (wide)
       store64(at, value);
     else
@@ -385,34 +393,55 @@ DEJA_INLINE u64 run(const Quick& q) {
   // Single-stepping and breakpoints belong to the dispatcher.
   if ((s.rflags & (flag::TF | flag::RF)) || s.pending_dbg) return kQuickDeclined;
   switch (q.site.quick) {
-    case QuickOp::none: return kQuickDeclined;
+    case QuickOp::none:
+      return kQuickDeclined;
     case QuickOp::cli:
       if (s.cpl() != 0) return kQuickDeclined;
       s.rflags &= ~flag::IF;
       return resume(q);
-    case QuickOp::sti: return sti(q);
-    case QuickOp::pushf: return pushf(q);
-    case QuickOp::popf: return popf(q);
-    case QuickOp::stac: return set_ac(q, flag::AC);
-    case QuickOp::clac: return set_ac(q, 0);
-    case QuickOp::cld: return s.rflags &= ~flag::DF, resume(q);
-    case QuickOp::std: return s.rflags |= flag::DF, resume(q);
-    case QuickOp::swapgs: return swapgs(q);
-    case QuickOp::read_base: return read_base(q);
-    case QuickOp::write_base: return write_base(q);
-    case QuickOp::rdtsc: return rdtsc(q, false);
-    case QuickOp::rdtscp: return rdtsc(q, true);
+    case QuickOp::sti:
+      return sti(q);
+    case QuickOp::pushf:
+      return pushf(q);
+    case QuickOp::popf:
+      return popf(q);
+    case QuickOp::stac:
+      return set_ac(q, flag::AC);
+    case QuickOp::clac:
+      return set_ac(q, 0);
+    case QuickOp::cld:
+      return s.rflags &= ~flag::DF, resume(q);
+    case QuickOp::std:
+      return s.rflags |= flag::DF, resume(q);
+    case QuickOp::swapgs:
+      return swapgs(q);
+    case QuickOp::read_base:
+      return read_base(q);
+    case QuickOp::write_base:
+      return write_base(q);
+    case QuickOp::rdtsc:
+      return rdtsc(q, false);
+    case QuickOp::rdtscp:
+      return rdtsc(q, true);
     case QuickOp::pause:
       if (q.context.quick.several_vcpus) return kQuickDeclined;
       return ++s.pause_run, resume(q);
-    case QuickOp::read_cr: return read_cr(q);
-    case QuickOp::syscall: return syscall(q);
-    case QuickOp::sysret: return sysret(q);
-    case QuickOp::iret: return iret(q);
-    case QuickOp::bit: return bit(q);
-    case QuickOp::cmpxchg16b: return cmpxchg16b(q);
-    case QuickOp::stos: return stos(q);
-    case QuickOp::movs: return movs(q);
+    case QuickOp::read_cr:
+      return read_cr(q);
+    case QuickOp::syscall:
+      return syscall(q);
+    case QuickOp::sysret:
+      return sysret(q);
+    case QuickOp::iret:
+      return iret(q);
+    case QuickOp::bit:
+      return bit(q);
+    case QuickOp::cmpxchg16b:
+      return cmpxchg16b(q);
+    case QuickOp::stos:
+      return stos(q);
+    case QuickOp::movs:
+      return movs(q);
   }
   return kQuickDeclined;
 }

@@ -47,7 +47,7 @@ class StackWriter {
     u8 size = 0;
   } pushes_[kMaxPushes];
   unsigned push_count_ = 0;
-  Run runs_[3];        // contiguous in linear addresses; a stack that wraps has more than one
+  Run runs_[3];  // contiguous in linear addresses; a stack that wraps has more than one
   unsigned run_count_ = 0;
 };
 

@@ -125,8 +125,8 @@ void write_element(const StringInsn& s, Gva address, u64 value) {
 bool traps_each_iteration(const CpuState& s) { return (s.rflags & flag::TF) || data_breakpoints_armed(s); }
 
 // How many elements this piece may have by RCX; zero when a REP has nothing to do.
-// With 32-bit addresses in 64-bit mode, processors zero-extend RCX and the registers named even if the count is zero
-// or the first element faults.
+// With 32-bit addresses in 64-bit mode, processors zero-extend RCX and the registers named even if the count
+// is zero or the first element faults.
 u64 wanted_elements(const StringInsn& s, std::initializer_list<Gpr> extended) {
   if (!s.repeated) return 1;
   if (s.address_mask == 0xffffffff) {
@@ -369,8 +369,8 @@ Comparison compare(const StringInsn& s, const Insn& insn, u64 count, const u8* b
 void finish_comparison(const StringInsn& s, const Comparison& c) {
   s.count_down(c.elements);
   const bool last = !s.repeated || c.ended || s.reg(RCX) == 0;
-  // What a fault or trap after an earlier piece shows are the flags from before the instruction (SDM vol. 2B, REP),
-  // so only the last piece sets them.
+  // What a fault or trap after an earlier piece shows are the flags from before the instruction (SDM vol. 2B,
+  // REP), so only the last piece sets them.
   if (last) set_compare_flags(s.cpu.state, c.a, c.b, s.size);
   if (!last) s.go_on();
 }

@@ -7,8 +7,8 @@
 
 namespace deja {
 
-// Called with the guest's registers saved in the context and the host's restored. `site` is what translated code
-// left in ecx, `r9` its scratch register. Returns the host address to go on at, or 0 to leave the run.
+// Called with the guest's registers saved in the context and the host's restored. `site` is what translated
+// code left in ecx, `r9` its scratch register. Returns the host address to go on at, or 0 to leave the run.
 using Handler = u64 (*)(ExecContext*, u64 site, u64 r9);
 
 struct Handlers {
@@ -20,8 +20,9 @@ struct Handlers {
 struct Thunks {
   CodeTargets targets;
   void (*enter)(u64 code) = nullptr;  // runs translated code from `code` until a handler returns 0
-  u64 expired = 0;     // host signal handler resumes here: ecx = block id, the counter ran out at its head
-  u64 host_fault = 0;  // … here: a carried-over instruction raised SIGFPE or #GP; context.host_fault_pc is set
+  u64 expired = 0;  // host signal handler resumes here: ecx = block id, the counter ran out at its head
+  u64 host_fault =
+      0;  // … here: a carried-over instruction raised SIGFPE or #GP; context.host_fault_pc is set
 };
 
 // Emits all of them at `e`. Of `targets` the addresses of data are filled in, those of the code are not.

@@ -1,5 +1,6 @@
-// A virtual CPU as C++ code sees it: the architectural state, memory through segmentation-free linear addresses,
-// and the rest of the machine. Semantics of instructions that are not translated inline are written against this.
+// A virtual CPU as C++ code sees it: the architectural state, memory through segmentation-free linear
+// addresses, and the rest of the machine. Semantics of instructions that are not translated inline are
+// written against this.
 #pragma once
 
 #include "decode/insn.h"
@@ -32,13 +33,13 @@ class Mmu {
   virtual void write_bytes(Gva address, const void* data, unsigned size, Rights rights = Rights::current) = 0;
   // Raises what a write (or read) of that range would raise, setting A/D bits as the access would.
   virtual void probe(Gva address, unsigned size, Access access, Rights rights = Rights::current) = 0;
-  // Instruction bytes at a linear address; returns how many could be fetched (up to size, at least 1, stops at a
-  // page that cannot be fetched from); throws when the first byte cannot.
+  // Instruction bytes at a linear address; returns how many could be fetched (up to size, at least 1, stops
+  // at a page that cannot be fetched from); throws when the first byte cannot.
   virtual unsigned fetch(Gva address, u8* out, unsigned size) = 0;
-  // Host memory behind a range that lies inside one page, for bulk work (REP MOVS and kin): has the rights checks
-  // and the A/D effects of the access, throws like read_bytes/write_bytes. RAM does not move: the pointer is good
-  // for the rest of the instruction. nullptr when the page is not plain RAM (MMIO; for writes also tracked pages):
-  // then use read_bytes/write_bytes. map_write marks the page dirty.
+  // Host memory behind a range that lies inside one page, for bulk work (REP MOVS and kin): has the rights
+  // checks and the A/D effects of the access, throws like read_bytes/write_bytes. RAM does not move: the
+  // pointer is good for the rest of the instruction. nullptr when the page is not plain RAM (MMIO; for writes
+  // also tracked pages): then use read_bytes/write_bytes. map_write marks the page dirty.
   virtual const u8* map_read(Gva address, unsigned size) = 0;
   virtual u8* map_write(Gva address, unsigned size) = 0;
   // Physical memory, for page-directory-pointer loads and the like; false when not RAM.
@@ -69,50 +70,51 @@ struct Vcpu {
   // Where execution goes on when the current instruction completes. A helper that transfers control sets it.
   u64 next_rip = 0;
 
-  // --- x87/SSE/AVX registers live in the host's while the guest runs. Helpers that touch state.fpu bracket the
-  // access: after fpu_to_memory() state.fpu is current; after changing it, fpu_from_memory() makes it effective.
-  // (YMM registers and MXCSR too.) Both are cheap to call twice.
+  // --- x87/SSE/AVX registers live in the host's while the guest runs. Helpers that touch state.fpu bracket
+  // the access: after fpu_to_memory() state.fpu is current; after changing it, fpu_from_memory() makes it
+  // effective. (YMM registers and MXCSR too.) Both are cheap to call twice.
   void (*fpu_to_memory)(Vcpu&) = nullptr;
   void (*fpu_from_memory)(Vcpu&) = nullptr;
 };
 
-// The semantics of an instruction done in C++. On entry state.rip is the instruction's own address and next_rip
-// the one after it; on return the caller sets rip = next_rip. May throw GuestFault, having changed nothing.
-// A helper that wants to run again (a REP with work left) sets next_rip = state.rip.
+// The semantics of an instruction done in C++. On entry state.rip is the instruction's own address and
+// next_rip the one after it; on return the caller sets rip = next_rip. May throw GuestFault, having changed
+// nothing. A helper that wants to run again (a REP with work left) sets next_rip = state.rip.
 using InsnHelper = void (*)(Vcpu& cpu, const Insn& insn);
 
 // execute/system_*.cc: privileged and control-flow instructions; nullptr when the mnemonic is not among them.
 InsnHelper find_system_helper(const Insn& insn);
-// execute/fpu_*.cc: x87/SSE/AVX instructions not carried over to the host (environment, state, transcendentals,
-// gathers, approximations…); nullptr when not among them.
+// execute/fpu_*.cc: x87/SSE/AVX instructions not carried over to the host (environment, state,
+// transcendentals, gathers, approximations…); nullptr when not among them.
 InsnHelper find_fpu_helper(const Insn& insn);
 // execute/string_ops.cc: MOVS, STOS, LODS, SCAS, CMPS, INS, OUTS with and without REP; nullptr when not.
 InsnHelper find_string_helper(const Insn& insn);
-// execute/legacy_ops.cc: unprivileged instructions that are rare in hot code (BCD adjusts, BOUND, XLAT, ENTER,
-// PUSHA…, CMPXCHG16B and so on); nullptr when not among them.
+// execute/legacy_ops.cc: unprivileged instructions that are rare in hot code (BCD adjusts, BOUND, XLAT,
+// ENTER, PUSHA…, CMPXCHG16B and so on); nullptr when not among them.
 InsnHelper find_legacy_helper(const Insn& insn);
 
-// Delivers an exception, interrupt or NMI: pushes the frame and sets rip, CPL, flags (SDM vol. 3A 6.12 to 6.15).
-// Handles double and triple faults itself (a triple fault sets activity = shutdown). state.rip must be the
-// address to push. Clears interrupt shadows; RF in the pushed image as the SDM says.
+// Delivers an exception, interrupt or NMI: pushes the frame and sets rip, CPL, flags (SDM vol. 3A 6.12
+// to 6.15). Handles double and triple faults itself (a triple fault sets activity = shutdown). state.rip must
+// be the address to push. Clears interrupt shadows; RF in the pushed image as the SDM says.
 enum class EventKind : u8 {
   fault,               // exception from an instruction, including #DB traps and INT3/INTO (see software)
   external_interrupt,  // INTR
   nmi,
-  software_interrupt,  // INT n: DPL checks apply
-  software_exception,  // INT3, INTO: DPL checks apply
+  software_interrupt,             // INT n: DPL checks apply
+  software_exception,             // INT3, INTO: DPL checks apply
   privileged_software_exception,  // INT1
 };
 void deliver_event(Vcpu& cpu, EventKind kind, const GuestFault& event);
 
 // --- operands.cc: generic access to decoded operands, for helpers.
-u64 read_gpr(const CpuState& s, const Operand& op);                  // zero-extended
-void write_gpr(CpuState& s, const Operand& op, u64 value);           // 32-bit writes zero the upper half
-u64 effective_offset(const Vcpu& cpu, const Insn& insn);             // offset within the segment, truncated to address size
+u64 read_gpr(const CpuState& s, const Operand& op);         // zero-extended
+void write_gpr(CpuState& s, const Operand& op, u64 value);  // 32-bit writes zero the upper half
+u64 effective_offset(const Vcpu& cpu,
+                     const Insn& insn);  // offset within the segment, truncated to address size
 // Segment base, limit and canonical checks (#GP/#SS) for an access of `size` bytes at `offset`.
 Gva linear_address(const Vcpu& cpu, Seg segment, u64 offset, unsigned size, Access access);
 Gva operand_address(const Vcpu& cpu, const Insn& insn, unsigned size, Access access);
-u64 read_operand(Vcpu& cpu, const Insn& insn, unsigned index);       // gpr, mem (1, 2, 4, 8 bytes), imm, seg
+u64 read_operand(Vcpu& cpu, const Insn& insn, unsigned index);  // gpr, mem (1, 2, 4, 8 bytes), imm, seg
 void write_operand(Vcpu& cpu, const Insn& insn, unsigned index, u64 value);
 // Stack with the current stack-address size; the pushed width in bytes. push_value probes before RSP changes.
 void push_value(Vcpu& cpu, u64 value, unsigned size);

@@ -90,9 +90,22 @@ class Evaluation {
   bool step(u8 op) {
     u64 a = 0, b = 0;
     switch (op) {
-      case kAdd: case kSub: case kMul: case kDivSigned: case kDivUnsigned: case kRemSigned: case kRemUnsigned:
-      case kLsh: case kRshSigned: case kRshUnsigned: case kBitAnd: case kBitOr: case kBitXor: case kEqual:
-      case kLessSigned: case kLessUnsigned:
+      case kAdd:
+      case kSub:
+      case kMul:
+      case kDivSigned:
+      case kDivUnsigned:
+      case kRemSigned:
+      case kRemUnsigned:
+      case kLsh:
+      case kRshSigned:
+      case kRshUnsigned:
+      case kBitAnd:
+      case kBitOr:
+      case kBitXor:
+      case kEqual:
+      case kLessSigned:
+      case kLessUnsigned:
         return pop(&b) && pop(&a) && binary(op, a, b);
       case kLogNot:
         return pop(&a) && push(!a);
@@ -105,7 +118,10 @@ class Evaluation {
         const unsigned n = static_cast<unsigned>(bits);
         return push(op == kExt ? sign_extend(a, n) : n == 64 ? a : a & ((u64{1} << n) - 1));
       }
-      case kRef8: case kRef16: case kRef32: case kRef64: {
+      case kRef8:
+      case kRef16:
+      case kRef32:
+      case kRef64: {
         u64 value = 0;
         return pop(&a) && context_.memory(a, &value, 1u << (op - kRef8)) && push(value);
       }
@@ -113,7 +129,10 @@ class Evaluation {
         return immediate(2, &b) && pop(&a) && (!a || jump(b));
       case kGoto:
         return immediate(2, &b) && jump(b);
-      case kConst8: case kConst16: case kConst32: case kConst64:
+      case kConst8:
+      case kConst16:
+      case kConst32:
+      case kConst64:
         return immediate(1u << (op - kConst8), &a) && push(a);
       case kReg: {
         u64 value = 0;
@@ -139,23 +158,39 @@ class Evaluation {
   bool binary(u8 op, u64 a, u64 b) {
     const i64 sa = static_cast<i64>(a), sb = static_cast<i64>(b);
     switch (op) {
-      case kAdd: return push(a + b);
-      case kSub: return push(a - b);
-      case kMul: return push(a * b);
+      case kAdd:
+        return push(a + b);
+      case kSub:
+        return push(a - b);
+      case kMul:
+        return push(a * b);
       // The quotient of the most negative number and -1 does not fit: it wraps.
-      case kDivSigned: return b && push(sb == -1 ? u64{0} - a : static_cast<u64>(sa / sb));
-      case kRemSigned: return b && push(sb == -1 ? 0 : static_cast<u64>(sa % sb));
-      case kDivUnsigned: return b && push(a / b);
-      case kRemUnsigned: return b && push(a % b);
-      case kLsh: return push(b < 64 ? a << b : 0);
-      case kRshSigned: return push(static_cast<u64>(sa >> (b < 64 ? b : 63)));
-      case kRshUnsigned: return push(b < 64 ? a >> b : 0);
-      case kBitAnd: return push(a & b);
-      case kBitOr: return push(a | b);
-      case kBitXor: return push(a ^ b);
-      case kEqual: return push(a == b);
-      case kLessSigned: return push(sa < sb);
-      default: return push(a < b);
+      case kDivSigned:
+        return b && push(sb == -1 ? u64{0} - a : static_cast<u64>(sa / sb));
+      case kRemSigned:
+        return b && push(sb == -1 ? 0 : static_cast<u64>(sa % sb));
+      case kDivUnsigned:
+        return b && push(a / b);
+      case kRemUnsigned:
+        return b && push(a % b);
+      case kLsh:
+        return push(b < 64 ? a << b : 0);
+      case kRshSigned:
+        return push(static_cast<u64>(sa >> (b < 64 ? b : 63)));
+      case kRshUnsigned:
+        return push(b < 64 ? a >> b : 0);
+      case kBitAnd:
+        return push(a & b);
+      case kBitOr:
+        return push(a | b);
+      case kBitXor:
+        return push(a ^ b);
+      case kEqual:
+        return push(a == b);
+      case kLessSigned:
+        return push(sa < sb);
+      default:
+        return push(a < b);
     }
   }
 

@@ -48,21 +48,21 @@ TEST(AgentExpression, ReadsRegistersAndLittleEndianMemory) {
 TEST(AgentExpression, JumpsAndMovesTheStack) {
   // if (1) 5 else 9
   EXPECT_EQ(run({0x22, 1, 0x20, 0, 8, 0x22, 9, 0x27, 0x22, 5, 0x27}), 5u);
-  EXPECT_EQ(run({0x22, 1, 0x22, 2, 0x2b, 0x03, 0x27}), 1u);        // swap: 2 - 1
-  EXPECT_EQ(run({0x22, 1, 0x22, 2, 0x22, 3, 0x33, 0x27}), 2u);     // rot: 3 1 2
-  EXPECT_EQ(run({0x22, 1, 0x22, 2, 0x32, 1, 0x27}), 1u);           // pick
+  EXPECT_EQ(run({0x22, 1, 0x22, 2, 0x2b, 0x03, 0x27}), 1u);     // swap: 2 - 1
+  EXPECT_EQ(run({0x22, 1, 0x22, 2, 0x22, 3, 0x33, 0x27}), 2u);  // rot: 3 1 2
+  EXPECT_EQ(run({0x22, 1, 0x22, 2, 0x32, 1, 0x27}), 1u);        // pick
 }
 
 TEST(AgentExpression, WhatCannotBeEvaluatedIsNothing) {
   EXPECT_EQ(run({}), std::nullopt);
-  EXPECT_EQ(run({0x27}), std::nullopt);                       // empty stack
-  EXPECT_EQ(run({0x22, 1}), std::nullopt);                    // no end
+  EXPECT_EQ(run({0x27}), std::nullopt);                          // empty stack
+  EXPECT_EQ(run({0x22, 1}), std::nullopt);                       // no end
   EXPECT_EQ(run({0x22, 1, 0x22, 0, 0x05, 0x27}), std::nullopt);  // by zero
-  EXPECT_EQ(run({0x22, 0, 0x17, 0x27}), std::nullopt);        // not mapped
-  EXPECT_EQ(run({0x26, 1, 0, 0x27}), std::nullopt);           // no such register
-  EXPECT_EQ(run({0x21, 0, 0}), std::nullopt);                 // for ever
-  EXPECT_EQ(run({0x22, 1, 0x28, 0x21, 0, 2}), std::nullopt);  // the stack is full
-  EXPECT_EQ(run({0x0c, 0x27}), std::nullopt);                 // tracepoints only
+  EXPECT_EQ(run({0x22, 0, 0x17, 0x27}), std::nullopt);           // not mapped
+  EXPECT_EQ(run({0x26, 1, 0, 0x27}), std::nullopt);              // no such register
+  EXPECT_EQ(run({0x21, 0, 0}), std::nullopt);                    // for ever
+  EXPECT_EQ(run({0x22, 1, 0x28, 0x21, 0, 2}), std::nullopt);     // the stack is full
+  EXPECT_EQ(run({0x0c, 0x27}), std::nullopt);                    // tracepoints only
 }
 
 TEST(AgentExpression, AnyCodeIsSafe) {

@@ -11,7 +11,7 @@ namespace deja {
 namespace {
 
 constexpr u64 kLargestFile = 4_GiB;
-constexpr unsigned kDeepest = 8;         // directories
+constexpr unsigned kDeepest = 8;  // directories
 constexpr std::size_t kMostFiles = 20'000;
 
 // A copy of the T at `offset`; nothing when it does not lie inside the file.
@@ -93,7 +93,8 @@ std::optional<ElfInfo> elf_info(std::span<const u8> file) {
   if (info.highest == 0) info.lowest = 0;
   const std::vector<Elf64_Shdr> all = sections(file, *h);
   std::span<const u8> names;
-  if (h->e_shstrndx < all.size()) names = part(file, all[h->e_shstrndx].sh_offset, all[h->e_shstrndx].sh_size);
+  if (h->e_shstrndx < all.size())
+    names = part(file, all[h->e_shstrndx].sh_offset, all[h->e_shstrndx].sh_size);
   for (const Elf64_Shdr& s : all) {
     if (s.sh_type == SHT_SYMTAB) info.has_symbols = true;
     if (s.sh_type == SHT_NOTE && info.build_id.empty())
@@ -201,12 +202,14 @@ Result<std::vector<SymbolFile>> find_symbol_files(const std::vector<std::string>
       const auto info = elf_info(bytes.value());
       if (info && info->has_symbols) out.push_back({it->path(), *info});
       if (out.size() > kMostFiles)
-        return make_error("--symbols {}: more than {} files with symbols; name a smaller directory", place, kMostFiles);
+        return make_error("--symbols {}: more than {} files with symbols; name a smaller directory", place,
+                          kMostFiles);
     }
     if (error) return make_error("--symbols {}: {}", place, error.message());
   }
   // The order of a directory is the file system's.
-  std::stable_sort(out.begin(), out.end(), [](const SymbolFile& a, const SymbolFile& b) { return a.path < b.path; });
+  std::stable_sort(out.begin(), out.end(),
+                   [](const SymbolFile& a, const SymbolFile& b) { return a.path < b.path; });
   return out;
 }
 

@@ -16,11 +16,11 @@
 namespace deja {
 
 struct ElfInfo {
-  bool fixed_address = false;  // ET_EXEC: runs where it was linked
+  bool fixed_address = false;   // ET_EXEC: runs where it was linked
   u64 lowest = 0, highest = 0;  // of its segments in memory, highest exclusive
-  std::string build_id;        // hexadecimal; empty: it has none
+  std::string build_id;         // hexadecimal; empty: it has none
   bool has_symbols = false;
-  bool is_kernel = false;      // a vmlinux
+  bool is_kernel = false;  // a vmlinux
 };
 // nullopt: not a 64-bit little-endian ELF file for x86-64.
 std::optional<ElfInfo> elf_info(std::span<const u8> file);

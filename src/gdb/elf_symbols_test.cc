@@ -24,7 +24,10 @@ std::vector<u8> make_elf(bool fixed = true) {
     char strings[32];
     Elf64_Shdr sections[3];
   } f{};
-  std::memcpy(f.header.e_ident, "\x7f" "ELF\2\1\1", 7);
+  std::memcpy(f.header.e_ident,
+              "\x7f"
+              "ELF\2\1\1",
+              7);
   f.header.e_type = fixed ? ET_EXEC : ET_DYN;
   f.header.e_machine = EM_X86_64;
   f.header.e_phoff = offsetof(File, load);
@@ -99,7 +102,8 @@ TEST(ElfSymbols, FindsFilesInDirectories) {
   std::filesystem::create_directories(dir / "a/b");
   const std::vector<u8> bytes = make_elf();
   const auto write = [&](const char* name, const void* data, std::size_t size) {
-    std::ofstream(dir / name, std::ios::binary).write(static_cast<const char*>(data), static_cast<std::streamsize>(size));
+    std::ofstream(dir / name, std::ios::binary)
+        .write(static_cast<const char*>(data), static_cast<std::streamsize>(size));
   };
   write("a/b/program", bytes.data(), bytes.size());
   write("a/text", "hello", 5);
@@ -107,7 +111,8 @@ TEST(ElfSymbols, FindsFilesInDirectories) {
   ASSERT_TRUE(found.ok());
   ASSERT_EQ(found.value().size(), 1u);
   EXPECT_EQ(found.value()[0].path.filename(), "program");
-  EXPECT_NE(find_symbol_files({(dir / "a/text").string()}).error().message.find("not an ELF file"), std::string::npos);
+  EXPECT_NE(find_symbol_files({(dir / "a/text").string()}).error().message.find("not an ELF file"),
+            std::string::npos);
   EXPECT_FALSE(find_symbol_files({(dir / "nowhere").string()}).ok());
   std::filesystem::remove_all(dir);
 }

@@ -2,14 +2,15 @@
 //   offsets        u32 a symbol
 //   relative base  u64
 //   count          u32
-//   names          per symbol: length (one byte, or two when the first has bit 7), then that many token numbers;
+//   names          per symbol: length (one byte, or two when the first has bit 7), then that many token
+//   numbers;
 //                  the first character of the text is the type
 //   markers        u32: where in `names` each 256th symbol begins
 //   numbers        (newer ones) three bytes a symbol, the order of the names
 //   token table    256 strings
 //   token index    u16 a token: where in the token table it begins
-// No header says where they are. The digits, which stand for themselves, give the token table away; the others
-// are found from there, backwards.
+// No header says where they are. The digits, which stand for themselves, give the token table away; the
+// others are found from there, backwards.
 #include "gdb/kallsyms.h"
 
 #include <elf.h>
@@ -187,7 +188,8 @@ std::vector<u8> symbols_as_elf(const std::vector<KernelSymbol>& symbols) {
   header.e_shstrndx = 4;
   Elf64_Shdr sections[5]{};
   // Text, as far as debuggers care: they want a section for an address.
-  sections[1] = {1, SHT_NOBITS, SHF_ALLOC | SHF_EXECINSTR, lowest, sizeof header, highest + 1 - lowest, 0, 0, 16, 0};
+  sections[1] = {1,  SHT_NOBITS, SHF_ALLOC | SHF_EXECINSTR, lowest, sizeof header, highest + 1 - lowest, 0, 0,
+                 16, 0};
   u64 at = sizeof header;
   sections[2] = {7, SHT_SYMTAB, 0, 0, at, table.size(), 3, 1, 8, sizeof(Elf64_Sym)};
   at += table.size();

@@ -16,8 +16,8 @@ struct KernelSymbol {
   std::string name;
 };
 
-// From an unpacked vmlinux of Linux up to 6.3 for x86-64, in the table's order. Empty: not found. Any bytes are
-// safe.
+// From an unpacked vmlinux of Linux up to 6.3 for x86-64, in the table's order. Empty: not found. Any bytes
+// are safe.
 std::vector<KernelSymbol> read_kallsyms(std::span<const u8> vmlinux);
 
 // An ELF file for debuggers, with these symbols and nothing else.

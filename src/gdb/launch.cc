@@ -80,7 +80,8 @@ class IgnoreInterrupts {
   }
 
  private:
-  struct sigaction interrupt_ {}, quit_ {};
+  struct sigaction interrupt_ {
+  }, quit_{};
 };
 
 }  // namespace
@@ -94,11 +95,11 @@ Result<int> run_gdb(DebugTarget& target, const GdbLaunch& launch) {
   const std::string socket_path = (dir / "gdb").string();
   DEJA_TRY(write_file(dir / "deja.py", gdb_commands()));
   // A reverse-continue may take long, but while it runs gdb waits without a limit; the limit is for the rest.
-  std::string setup =
-      "set remotetimeout 60\nset breakpoint always-inserted on\nset confirm off\n";
+  std::string setup = "set remotetimeout 60\nset breakpoint always-inserted on\nset confirm off\n";
   if (!launch.kernel_elf.empty()) {
     const std::string kernel = (dir / "kernel").string();
-    DEJA_TRY(write_file(kernel, {reinterpret_cast<const char*>(launch.kernel_elf.data()), launch.kernel_elf.size()}));
+    DEJA_TRY(write_file(kernel,
+                        {reinterpret_cast<const char*>(launch.kernel_elf.data()), launch.kernel_elf.size()}));
     setup += fmt::format("symbol-file {} -o {:#x}\n", kernel, launch.kernel_slide);
   }
   for (const std::string& line : launch.setup) setup += line + "\n";
@@ -120,7 +121,8 @@ Result<int> run_gdb(DebugTarget& target, const GdbLaunch& launch) {
   if (child == 0) {
     ignore.restore();
     execvp(argv[0], argv.data());
-    std::fputs(fmt::format("deja: cannot start {}: {} (Debian's package gdb has it)\n", launch.program, strerror(errno))
+    std::fputs(fmt::format("deja: cannot start {}: {} (Debian's package gdb has it)\n", launch.program,
+                           strerror(errno))
                    .c_str(),
                stderr);
     _exit(127);

@@ -15,7 +15,7 @@ std::string_view gdb_commands();
 
 struct GdbLaunch {
   std::string program = "gdb";
-  std::vector<u8> kernel_elf;          // symbols to begin with, if any, moved by kernel_slide
+  std::vector<u8> kernel_elf;  // symbols to begin with, if any, moved by kernel_slide
   u64 kernel_slide = 0;
   std::vector<std::string> setup;      // gdb commands, before it connects
   std::vector<std::string> arguments;  // the user's

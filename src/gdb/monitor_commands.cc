@@ -19,7 +19,8 @@ constexpr std::string_view kHelp =
     "                              the last write of these bytes, or every one up to here\n"
     "insn [N]                      the next N instructions, in the mode that the vCPU is in\n"
     "images                        programs and libraries mapped here: address, where linked, build-id\n"
-    "process here|any              whether breakpoints in programs stop in the present address space only (any)\n"
+    "process here|any              whether breakpoints in programs stop in the present address space only "
+    "(any)\n"
     "interrupts hide|show          whether single steps pass over handlers of interrupts and faults (hide)\n"
     "(After seek and restart gdb's own idea of registers is old; deja's gdb commands see to that.)\n";
 
@@ -44,9 +45,9 @@ std::string TimeTarget::when() {
   const Step at = nav_.position(), last = nav_.last();
   const u64 ns = machine().now();
   const double percent = last ? 100.0 * static_cast<double>(at) / static_cast<double>(last) : 100.0;
-  return fmt::format("step {} ({:.2f}%), {}.{:09} s of guest time, vCPU {} {} at {:#x}\n", format_count(at), percent,
-                     ns / 1'000'000'000, ns % 1'000'000'000, current_, s.cpl() == 3 ? "user" : "kernel",
-                     linear_pc(s));
+  return fmt::format("step {} ({:.2f}%), {}.{:09} s of guest time, vCPU {} {} at {:#x}\n", format_count(at),
+                     percent, ns / 1'000'000'000, ns % 1'000'000'000, current_,
+                     s.cpl() == 3 ? "user" : "kernel", linear_pc(s));
 }
 
 Result<std::string> TimeTarget::instructions(unsigned vcpu, std::string_view count) {
@@ -73,10 +74,14 @@ Result<std::string> TimeTarget::who_wrote_command(std::vector<std::string> words
   bool physical = false;
   std::string where;
   for (std::size_t i = 1; i < words.size(); ++i) {
-    if (words[i] == "all") request.all = true;
-    else if (words[i] == "phys") physical = true;
-    else if (where.empty()) where = words[i];
-    else return make_error("who-wrote: '{}' is not understood; see monitor help", words[i]);
+    if (words[i] == "all")
+      request.all = true;
+    else if (words[i] == "phys")
+      physical = true;
+    else if (where.empty())
+      where = words[i];
+    else
+      return make_error("who-wrote: '{}' is not understood; see monitor help", words[i]);
   }
   DEJA_ASSIGN(const MemoryRange range, parse_memory_range(where));
   if (physical) {
@@ -136,14 +141,16 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
   if (verb == "images") {
     std::string list;
     for (const GuestImage& image : guest_images(machine(), vcpu))
-      list += fmt::format("{:#x} {:#x} {}\n", image.base, image.lowest, image.build_id.empty() ? "-" : image.build_id);
+      list += fmt::format("{:#x} {:#x} {}\n", image.base, image.lowest,
+                          image.build_id.empty() ? "-" : image.build_id);
     return list;
   }
   if (verb == "insn") return instructions(vcpu, argument);
   if (verb == "process" && (argument == "here" || argument == "any")) {
     process_.reset();
     if (argument == "here") process_ = machine().cpu(vcpu).cr3;
-    return process_ ? fmt::format("breakpoints in programs stop in the address space with CR3 {:#x} only\n", *process_)
+    return process_ ? fmt::format("breakpoints in programs stop in the address space with CR3 {:#x} only\n",
+                                  *process_)
                     : std::string("breakpoints in programs stop in every process\n");
   }
   if (verb == "interrupts" && (argument == "hide" || argument == "show")) {

@@ -15,7 +15,7 @@ struct Register {
   std::string name;
   unsigned bits;
   std::string type;
-  std::string group;  // empty: gdb's choice
+  std::string group;                             // empty: gdb's choice
   std::function<void(const GdbCpu&, u8*)> read;  // into bits / 8 zeroed bytes
 };
 
@@ -64,9 +64,23 @@ std::string flags_type(const char* id, unsigned size,
 Feature core() {
   Feature f{"org.gnu.gdb.i386.core",
             flags_type("i386_eflags", 4,
-                       {{"CF", 0}, {"", 1}, {"PF", 2}, {"AF", 4}, {"ZF", 6}, {"SF", 7}, {"TF", 8},
-                        {"IF", 9}, {"DF", 10}, {"OF", 11}, {"NT", 14}, {"RF", 16}, {"VM", 17}, {"AC", 18},
-                        {"VIF", 19}, {"VIP", 20}, {"ID", 21}}),
+                       {{"CF", 0},
+                        {"", 1},
+                        {"PF", 2},
+                        {"AF", 4},
+                        {"ZF", 6},
+                        {"SF", 7},
+                        {"TF", 8},
+                        {"IF", 9},
+                        {"DF", 10},
+                        {"OF", 11},
+                        {"NT", 14},
+                        {"RF", 16},
+                        {"VM", 17},
+                        {"AC", 18},
+                        {"VIF", 19},
+                        {"VIP", 20},
+                        {"ID", 21}}),
             {}};
   auto& r = f.registers;
   // gdb's order, which is not the encoding's.
@@ -83,7 +97,8 @@ Feature core() {
   constexpr std::pair<const char*, Seg> kSegments[6] = {{"cs", CS}, {"ss", SS}, {"ds", DS},
                                                         {"es", ES}, {"fs", FS}, {"gs", GS}};
   for (const auto& [name, seg] : kSegments)
-    r.push_back(number(name, 32, "int32", [seg = seg](const GdbCpu& c) { return c.state.seg[seg].selector; }));
+    r.push_back(
+        number(name, 32, "int32", [seg = seg](const GdbCpu& c) { return c.state.seg[seg].selector; }));
   for (unsigned i = 0; i < 8; ++i)
     r.push_back({fmt::format("st{}", i), 80, "i387_ext", {}, [i](const GdbCpu& c, u8* out) {
                    std::memcpy(out, c.state.fpu.st[i], 10);
@@ -102,23 +117,35 @@ Feature core() {
 Feature sse() {
   Feature f{"org.gnu.gdb.i386.sse",
             kVec128 + flags_type("i386_mxcsr", 4,
-                                 {{"IE", 0}, {"DE", 1}, {"ZE", 2}, {"OE", 3}, {"UE", 4}, {"PE", 5},
-                                  {"DAZ", 6}, {"IM", 7}, {"DM", 8}, {"ZM", 9}, {"OM", 10}, {"UM", 11},
-                                  {"PM", 12}, {"FZ", 15}}),
+                                 {{"IE", 0},
+                                  {"DE", 1},
+                                  {"ZE", 2},
+                                  {"OE", 3},
+                                  {"UE", 4},
+                                  {"PE", 5},
+                                  {"DAZ", 6},
+                                  {"IM", 7},
+                                  {"DM", 8},
+                                  {"ZM", 9},
+                                  {"OM", 10},
+                                  {"UM", 11},
+                                  {"PM", 12},
+                                  {"FZ", 15}}),
             {}};
   for (unsigned i = 0; i < 16; ++i)
     f.registers.push_back({fmt::format("xmm{}", i), 128, "vec128", {}, [i](const GdbCpu& c, u8* out) {
                              std::memcpy(out, c.state.fpu.ymm[i], 16);
                            }});
-  f.registers.push_back(
-      number("mxcsr", 32, "i386_mxcsr", [](const GdbCpu& c) { return c.state.fpu.mxcsr; }, "vector"));
+  f.registers.push_back(number(
+      "mxcsr", 32, "i386_mxcsr", [](const GdbCpu& c) { return c.state.fpu.mxcsr; }, "vector"));
   return f;
 }
 
 // gdb knows Linux programs by it. There is no restarted system call to speak of.
 Feature linux_feature() {
   Feature f{"org.gnu.gdb.i386.linux", {}, {}};
-  f.registers.push_back(number("orig_rax", 64, "int", [](const GdbCpu&) { return ~u64{0}; }, "system"));
+  f.registers.push_back(number(
+      "orig_rax", 64, "int", [](const GdbCpu&) { return ~u64{0}; }, "system"));
   return f;
 }
 
@@ -141,12 +168,34 @@ Feature avx() {
 Feature system() {
   Feature f{"org.dejavm.system",
             flags_type("deja_cr0", 8,
-                       {{"PE", 0}, {"MP", 1}, {"EM", 2}, {"TS", 3}, {"ET", 4}, {"NE", 5}, {"WP", 16},
-                        {"AM", 18}, {"NW", 29}, {"CD", 30}, {"PG", 31}}) +
+                       {{"PE", 0},
+                        {"MP", 1},
+                        {"EM", 2},
+                        {"TS", 3},
+                        {"ET", 4},
+                        {"NE", 5},
+                        {"WP", 16},
+                        {"AM", 18},
+                        {"NW", 29},
+                        {"CD", 30},
+                        {"PG", 31}}) +
                 flags_type("deja_cr4", 8,
-                           {{"VME", 0}, {"PVI", 1}, {"TSD", 2}, {"DE", 3}, {"PSE", 4}, {"PAE", 5},
-                            {"MCE", 6}, {"PGE", 7}, {"PCE", 8}, {"OSFXSR", 9}, {"OSXMMEXCPT", 10},
-                            {"UMIP", 11}, {"FSGSBASE", 16}, {"PCIDE", 17}, {"OSXSAVE", 18}, {"SMEP", 20},
+                           {{"VME", 0},
+                            {"PVI", 1},
+                            {"TSD", 2},
+                            {"DE", 3},
+                            {"PSE", 4},
+                            {"PAE", 5},
+                            {"MCE", 6},
+                            {"PGE", 7},
+                            {"PCE", 8},
+                            {"OSFXSR", 9},
+                            {"OSXMMEXCPT", 10},
+                            {"UMIP", 11},
+                            {"FSGSBASE", 16},
+                            {"PCIDE", 17},
+                            {"OSXSAVE", 18},
+                            {"SMEP", 20},
                             {"SMAP", 21}}) +
                 flags_type("deja_efer", 8, {{"SCE", 0}, {"LME", 8}, {"LMA", 10}, {"NXE", 11}}),
             {}};
@@ -225,8 +274,8 @@ const std::string& gdb_target_xml() {
     for (const Feature& f : features()) {
       s += fmt::format("<feature name=\"{}\">\n{}", f.name, f.types);
       for (const Register& r : f.registers) {
-        s += fmt::format("  <reg name=\"{}\" bitsize=\"{}\" type=\"{}\" regnum=\"{}\"", r.name, r.bits, r.type,
-                         n++);
+        s += fmt::format("  <reg name=\"{}\" bitsize=\"{}\" type=\"{}\" regnum=\"{}\"", r.name, r.bits,
+                         r.type, n++);
         if (!r.group.empty()) s += fmt::format(" group=\"{}\"", r.group);
         s += "/>\n";
       }

@@ -5,7 +5,7 @@
 namespace deja {
 namespace {
 
-constexpr std::size_t kMostRead = 16 * 1024;           // bytes of an m packet: half of PacketSize as hex
+constexpr std::size_t kMostRead = 16 * 1024;  // bytes of an m packet: half of PacketSize as hex
 constexpr u64 kLongestWatch = 1_MiB;
 constexpr std::size_t kMostPoints = 100'000;
 constexpr std::size_t kMostConditions = 64;
@@ -113,14 +113,21 @@ void GdbServer::handle(const std::string& packet) {
       return read_register(f);
     case 'm':
       return read_memory(f);
-    case 'G': case 'P': case 'M': case 'X':
+    case 'G':
+    case 'P':
+    case 'M':
+    case 'X':
       return refuse_write();
     case 'Z':
       return point(true, f);
     case 'z':
       return point(false, f);
-    case 'c': case 'C': case 's': case 'S': {
-      // A signal to deliver is passed over; there is nobody to take it. Another address to go on at is refused.
+    case 'c':
+    case 'C':
+    case 's':
+    case 'S': {
+      // A signal to deliver is passed over; there is nobody to take it. Another address to go on at is
+      // refused.
       u64 signal = 0;
       if (packet[0] == 'C' || packet[0] == 'S') f.number(&signal);
       if (!f.done()) return refuse_write();
@@ -133,8 +140,10 @@ void GdbServer::handle(const std::string& packet) {
       GdbResume r;
       r.backward = true;
       r.vcpu = continue_ > 0 ? static_cast<unsigned>(continue_ - 1) : general_;
-      if (f.rest() == "s") r.how = GdbResume::How::step;
-      else if (f.rest() != "c") return reply("");
+      if (f.rest() == "s")
+        r.how = GdbResume::How::step;
+      else if (f.rest() != "c")
+        return reply("");
       return resume(std::move(r));
     }
     case 'v':
@@ -370,7 +379,8 @@ void GdbServer::transfer(GdbFields f) {
   } else if (f.literal("memory-map:read::")) {
     // Linear addresses: anything may be mapped. To gdb all of it is memory that keeps breakpoints.
     document =
-        "<?xml version=\"1.0\"?>\n<!DOCTYPE memory-map PUBLIC \"+//IDN gnu.org//DTD GDB Memory Map V1.0//EN\" "
+        "<?xml version=\"1.0\"?>\n<!DOCTYPE memory-map PUBLIC \"+//IDN gnu.org//DTD GDB Memory Map "
+        "V1.0//EN\" "
         "\"http://sourceware.org/gdb/gdb-memory-map.dtd\">\n<memory-map>\n"
         "<memory type=\"ram\" start=\"0x0\" length=\"0x8000000000000000\"/>\n"
         "<memory type=\"ram\" start=\"0x8000000000000000\" length=\"0x8000000000000000\"/>\n</memory-map>\n";

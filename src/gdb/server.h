@@ -58,10 +58,10 @@ class GdbServer {
   std::function<void(std::string_view)> explain_;
   GdbPacketReader reader_;
   bool open_ = true, acknowledge_ = true, explained_ = false;
-  std::string last_;  // as sent, for when it has to be sent again
-  unsigned general_ = 0;       // vCPU that registers and memory are read of
-  i64 continue_ = -1;          // Hc: a thread id, or any
-  bool physical_ = false;      // addresses are physical: Qqemu.PhyMemMode
+  std::string last_;       // as sent, for when it has to be sent again
+  unsigned general_ = 0;   // vCPU that registers and memory are read of
+  i64 continue_ = -1;      // Hc: a thread id, or any
+  bool physical_ = false;  // addresses are physical: Qqemu.PhyMemMode
   std::vector<GdbBreakpoint> breakpoints_;
   std::vector<GdbWatchpoint> watchpoints_;
 };

@@ -165,7 +165,8 @@ TEST_F(GdbServerTest, WritesAreRefusedAndExplained) {
 }
 
 TEST_F(GdbServerTest, PointsOfAllKindsReachTheTarget) {
-  EXPECT_EQ(ask({"Z0,1000,1", "Z1,2000,1", "Z2,3000,8", "Z3,4000,4", "Z4,5000,1", "Z2,3000,8", "z4,5000,1", "vCont;c"}),
+  EXPECT_EQ(ask({"Z0,1000,1", "Z1,2000,1", "Z2,3000,8", "Z3,4000,4", "Z4,5000,1", "Z2,3000,8", "z4,5000,1",
+                 "vCont;c"}),
             "T05thread:1;");
   ASSERT_EQ(target_.last.breakpoints.size(), 2u);
   EXPECT_FALSE(target_.last.breakpoints[0].hardware);
@@ -181,7 +182,8 @@ TEST_F(GdbServerTest, ConditionsReachTheTarget) {
   ASSERT_EQ(target_.last.breakpoints.size(), 1u);
   EXPECT_EQ(target_.last.breakpoints[0].conditions,
             (std::vector<std::string>{std::string("\x22\x01\x27"), std::string("\x27\x01")}));
-  for (const char* bad : {"Z0,1000,1;X3,22", "Z0,1000,1;Xffffffffffffffff,22", "Z0,1000,1;Y", "Z0,1000,1;X1,zz"})
+  for (const char* bad :
+       {"Z0,1000,1;X3,22", "Z0,1000,1;Xffffffffffffffff,22", "Z0,1000,1;Y", "Z0,1000,1;X1,zz"})
     EXPECT_EQ(ask(bad), "E01") << bad;
 }
 
@@ -222,7 +224,8 @@ TEST_F(GdbServerTest, StopsSayWhy) {
 TEST_F(GdbServerTest, CtrlCStopsALongRun) {
   target_.until_interrupted = true;
   FakeConnection connection;
-  connection.incoming = {"+" + gdb_packet("QStartNoAckMode") + gdb_packet("bc"), "", "", "\x03", gdb_packet("?")};
+  connection.incoming = {"+" + gdb_packet("QStartNoAckMode") + gdb_packet("bc"), "", "", "\x03",
+                         gdb_packet("?")};
   GdbServer(target_, connection, [](std::string_view) {}).serve();
   EXPECT_NE(connection.sent.find(gdb_packet("T02thread:1;")), std::string::npos);
 }
@@ -245,15 +248,30 @@ TEST_F(GdbServerTest, MonitorCommandsAnswerOnTheConsole) {
 
 TEST_F(GdbServerTest, AcknowledgesUntilToldNotTo) {
   FakeConnection connection;
-  connection.incoming = {gdb_packet("qC"), "-", "$qC#00", "+" + gdb_packet("QStartNoAckMode"), gdb_packet("qC")};
+  connection.incoming = {gdb_packet("qC"), "-", "$qC#00", "+" + gdb_packet("QStartNoAckMode"),
+                         gdb_packet("qC")};
   GdbServer(target_, connection, [](std::string_view) {}).serve();
   EXPECT_EQ(connection.sent, "+$QC2#c6$QC2#c6-+$OK#9a$QC2#c6");
 }
 
 TEST_F(GdbServerTest, AnyPacketIsSafe) {
   std::mt19937_64 random(5);
-  const std::vector<std::string> starts{"Z0,", "Z2,", "z3,", "m", "p", "vCont;", "qXfer:features:read:target.xml:",
-                                        "qSearch:memory:", "qCRC:", "Hg", "Hc", "qRcmd,", "X", "T", "bs", "b"};
+  const std::vector<std::string> starts{"Z0,",
+                                        "Z2,",
+                                        "z3,",
+                                        "m",
+                                        "p",
+                                        "vCont;",
+                                        "qXfer:features:read:target.xml:",
+                                        "qSearch:memory:",
+                                        "qCRC:",
+                                        "Hg",
+                                        "Hc",
+                                        "qRcmd,",
+                                        "X",
+                                        "T",
+                                        "bs",
+                                        "b"};
   constexpr std::string_view kAlphabet = "0123456789abcdef,;:-XscrZ\x80";
   for (int round = 0; round < 3000; ++round) {
     std::string packet = starts[random() % starts.size()];

@@ -71,7 +71,8 @@ std::optional<GuestImage> image_at(Machine& machine, const PagingKey& key, u64 l
   if (image.lowest == ~u64{0}) return std::nullopt;
   for (const Elf64_Phdr& p : notes) {
     std::vector<u8> bytes(std::min<u64>(p.p_memsz, kPageSize));
-    if (!image.build_id.empty() || !read_linear(machine, key, linear + p.p_vaddr - image.lowest, bytes.data(), bytes.size()))
+    if (!image.build_id.empty() ||
+        !read_linear(machine, key, linear + p.p_vaddr - image.lowest, bytes.data(), bytes.size()))
       continue;
     image.build_id = build_id_in_notes(bytes);
   }
@@ -124,7 +125,8 @@ std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu) {
   each_user_page(machine, vcpu, [&](Gva page) {
     char magic[SELFMAG];
     const std::optional<Gpa> at = peek_translation(machine.ram(), key, page);
-    if (!at || !machine.ram().read(*at, magic, sizeof magic) || std::memcmp(magic, ELFMAG, SELFMAG) != 0) return;
+    if (!at || !machine.ram().read(*at, magic, sizeof magic) || std::memcmp(magic, ELFMAG, SELFMAG) != 0)
+      return;
     if (auto image = image_at(machine, key, page.value)) images.push_back(std::move(*image));
   });
   return images;
@@ -138,8 +140,9 @@ Status SymbolSetup::add_kernel(Navigator& nav, const std::vector<SymbolFile>& gi
     if (f.info.is_kernel) candidates.push_back(f);
   if (!recorded || recorded->build_id.empty()) {
     if (candidates.empty()) return {};
-    return make_error("--symbols {}: the recorded kernel has no build-id, so nothing shows that this file is its",
-                      candidates[0].path.string());
+    return make_error(
+        "--symbols {}: the recorded kernel has no build-id, so nothing shows that this file is its",
+        candidates[0].path.string());
   }
   const std::string& id = recorded->build_id;
   const std::filesystem::path debian =
@@ -154,7 +157,8 @@ Status SymbolSetup::add_kernel(Navigator& nav, const std::vector<SymbolFile>& gi
   if (found == candidates.end()) {
     if (candidates.empty()) return use_own_table(nav, kernel);
     return make_error(
-        "--symbols {}: of another kernel: its build-id is {}, that of the recorded one {}; Debian has the right "
+        "--symbols {}: of another kernel: its build-id is {}, that of the recorded one {}; Debian has the "
+        "right "
         "file in the package linux-image-…-dbg of the same version",
         candidates[0].path.string(), candidates[0].info.build_id, id);
   }
@@ -187,8 +191,10 @@ Result<SymbolSetup> SymbolSetup::make(Navigator& nav, const std::vector<std::str
     if (f.info.is_kernel || f.info.highest == 0) continue;
     setup.programs_.push_back(f);
     // What runs where it was linked needs no looking for.
-    if (f.info.fixed_address) setup.commands_.push_back(fmt::format("add-symbol-file {} -o 0", quoted(f.path)));
-    else if (!f.info.build_id.empty()) table += fmt::format("'{}': {}, ", f.info.build_id, quoted(f.path));
+    if (f.info.fixed_address)
+      setup.commands_.push_back(fmt::format("add-symbol-file {} -o 0", quoted(f.path)));
+    else if (!f.info.build_id.empty())
+      table += fmt::format("'{}': {}, ", f.info.build_id, quoted(f.path));
   }
   setup.commands_.push_back(table + "}");
   return setup;
@@ -207,7 +213,8 @@ std::string SymbolSetup::name_of(Machine& machine, unsigned vcpu, u64 address) {
     if (image.build_id.empty()) continue;
     for (const SymbolFile& f : programs_) {
       const u64 slide = image.base - image.lowest;
-      if (f.info.build_id != image.build_id || address < f.info.lowest + slide || address >= f.info.highest + slide)
+      if (f.info.build_id != image.build_id || address < f.info.lowest + slide ||
+          address >= f.info.highest + slide)
         continue;
       if (std::string name = symbols(f).name_of(address - slide); !name.empty()) return name;
     }

@@ -1,4 +1,5 @@
-// Which symbol files belong to what a recording runs, and where to: as commands for gdb, and names for addresses.
+// Which symbol files belong to what a recording runs, and where to: as commands for gdb, and names for
+// addresses.
 #pragma once
 
 #include <map>
@@ -12,7 +13,7 @@ namespace deja {
 
 // A program or library that is mapped in an address space, recognised by its ELF header.
 struct GuestImage {
-  u64 base = 0;          // where its first segment is
+  u64 base = 0;  // where its first segment is
   bool fixed_address = false;
   u64 lowest = 0;        // where it was linked
   std::string build_id;  // hexadecimal; empty: none, or its page is not there
@@ -23,8 +24,9 @@ std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu);
 class SymbolSetup {
  public:
   // `where`: what the user gave, files and directories; Debian's places for debug files are looked into for
-  // the kernel anyway, and if they have nothing, into the kernel itself. Finds where the kernel was loaded, for which it may go elsewhere in the recording and back.
-  // An error: a file that is not usable, or the kernel file of another kernel.
+  // the kernel anyway, and if they have nothing, into the kernel itself. Finds where the kernel was loaded,
+  // for which it may go elsewhere in the recording and back. An error: a file that is not usable, or the
+  // kernel file of another kernel.
   static Result<SymbolSetup> make(Navigator& nav, const std::vector<std::string>& where);
 
   // For gdb, before it connects.

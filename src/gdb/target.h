@@ -1,5 +1,5 @@
-// What the gdb server debugs: vCPUs, memory, and time that runs in both directions. TimeTarget is the one there
-// is; tests of the protocol bring their own.
+// What the gdb server debugs: vCPUs, memory, and time that runs in both directions. TimeTarget is the one
+// there is; tests of the protocol bring their own.
 #pragma once
 
 #include <functional>
@@ -42,7 +42,14 @@ struct GdbResume {
 };
 
 struct GdbStop {
-  enum class Why : u8 { stepped, breakpoint, watchpoint, interrupted, history_begins, history_ends } why = Why::stepped;
+  enum class Why : u8 {
+    stepped,
+    breakpoint,
+    watchpoint,
+    interrupted,
+    history_begins,
+    history_ends
+  } why = Why::stepped;
   unsigned vcpu = 0;
   bool hardware = false;  // breakpoint
   GdbWatchpoint watchpoint;

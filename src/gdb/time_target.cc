@@ -8,14 +8,15 @@
 namespace deja {
 namespace {
 
-constexpr Step kSlice = 4'000'000;               // between two looks for Ctrl-C
+constexpr Step kSlice = 4'000'000;                  // between two looks for Ctrl-C
 constexpr Step kLongestInterruption = 300'000'000;  // an interrupted instruction gets on within this
 
 bool is_kernel_half(u64 address) { return address >> 47; }
 
 // The context that an interruption gives back: where it goes on, on which stack, in which address space.
 bool same_context(const CpuState& a, const CpuState& b) {
-  return a.rip == b.rip && a.gpr[RSP] == b.gpr[RSP] && a.cr3 == b.cr3 && a.seg[CS].selector == b.seg[CS].selector;
+  return a.rip == b.rip && a.gpr[RSP] == b.gpr[RSP] && a.cr3 == b.cr3 &&
+         a.seg[CS].selector == b.seg[CS].selector;
 }
 
 bool is_iret(const GuestInsn& i) {
@@ -30,7 +31,9 @@ Error lost(Step step) {
 
 }  // namespace
 
-GdbCpu TimeTarget::cpu(unsigned vcpu) { return {machine().cpu(vcpu), machine().cr8_read(vcpu), nav_.position()}; }
+GdbCpu TimeTarget::cpu(unsigned vcpu) {
+  return {machine().cpu(vcpu), machine().cr8_read(vcpu), nav_.position()};
+}
 
 std::string TimeTarget::describe_vcpu(unsigned vcpu) {
   const CpuState& s = machine().cpu(vcpu);
@@ -38,7 +41,8 @@ std::string TimeTarget::describe_vcpu(unsigned vcpu) {
   if (s.activity == Activity::wait_for_sipi) return "not started";
   if (s.activity == Activity::shutdown) return "shut down";
   const unsigned bits = s.mode64() ? 64 : s.seg[CS].big() ? 32 : 16;
-  return fmt::format("CPL {}, {}-bit code{}", s.cpl(), bits, machine().next_vcpu() == vcpu ? ", its turn" : "");
+  return fmt::format("CPL {}, {}-bit code{}", s.cpl(), bits,
+                     machine().next_vcpu() == vcpu ? ", its turn" : "");
 }
 
 void TimeTarget::arrive() { current_ = machine().next_vcpu().value_or(current_); }
@@ -99,7 +103,8 @@ void TimeTarget::pin(const GdbResume& r) {
     return std::find(r.watchpoints.begin(), r.watchpoints.end(), p.watchpoint) == r.watchpoints.end();
   });
   for (const GdbWatchpoint& w : r.watchpoints) {
-    const bool known = std::any_of(pins_.begin(), pins_.end(), [&](const Pin& p) { return p.watchpoint == w; });
+    const bool known =
+        std::any_of(pins_.begin(), pins_.end(), [&](const Pin& p) { return p.watchpoint == w; });
     if (known) continue;
     Pin p{w, {}, machine().cpu(r.watch_vcpu).cr3};
     auto pieces = w.physical ? locate_physical(machine(), w.address, w.size)
@@ -115,7 +120,8 @@ TimeTarget::Wanted TimeTarget::wanted(const GdbResume& r) const {
     out.spec.breakpoints.push_back({b.pc, is_kernel_half(b.pc) ? std::nullopt : process_, false});
   for (std::size_t i = 0; i < r.watchpoints.size(); ++i) {
     const GdbWatchpoint& w = r.watchpoints[i];
-    const auto pin = std::find_if(pins_.begin(), pins_.end(), [&](const Pin& p) { return p.watchpoint == w; });
+    const auto pin =
+        std::find_if(pins_.begin(), pins_.end(), [&](const Pin& p) { return p.watchpoint == w; });
     Watchpoint base;
     base.kinds = w.kind == GdbWatchpoint::Kind::write  ? Watchpoint::kWrite
                  : w.kind == GdbWatchpoint::Kind::read ? Watchpoint::kRead
@@ -204,9 +210,9 @@ Result<std::optional<GdbStop>> TimeTarget::step(const Wanted& w, unsigned vcpu) 
       turn.spec.turn_of = vcpu;
       bool came = false;
       DEJA_ASSIGN(const std::optional<GdbStop> s, run(turn, nav_.last(), [&](const Hit& hit) {
-        came |= hit.kind == Hit::Kind::turn;
-        return came ? std::optional(stop(GdbStop::Why::stepped, vcpu)) : judge(w, hit);
-      }));
+                    came |= hit.kind == Hit::Kind::turn;
+                    return came ? std::optional(stop(GdbStop::Why::stepped, vcpu)) : judge(w, hit);
+                  }));
       if (s && !came) return s;
       continue;
     }

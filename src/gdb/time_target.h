@@ -29,8 +29,8 @@ class TimeTarget final : public DebugTarget {
     const GdbResume* request;
     std::vector<std::size_t> watch_of;  // by index in spec.watchpoints: in request->watchpoints
   };
-  // A watchpoint is on the memory that stood behind its address when it was set, in whatever address space the
-  // vCPUs are later.
+  // A watchpoint is on the memory that stood behind its address when it was set, in whatever address space
+  // the vCPUs are later.
   struct Pin {
     GdbWatchpoint watchpoint;
     std::vector<MemoryPiece> pieces;  // none: the address was not mapped
@@ -52,11 +52,13 @@ class TimeTarget final : public DebugTarget {
   Result<GdbStop> go(const Wanted& w);
   // One instruction of `vcpu`; a stop: something else was first.
   Result<std::optional<GdbStop>> step(const Wanted& w, unsigned vcpu);
-  Result<std::optional<GdbStop>> return_from_handler(const Wanted& w, unsigned vcpu, const CpuState& interrupted);
+  Result<std::optional<GdbStop>> return_from_handler(const Wanted& w, unsigned vcpu,
+                                                     const CpuState& interrupted);
   Result<GdbStop> step_range(const Wanted& w);
   Result<GdbStop> go_back(const Wanted& w);
   Result<GdbStop> step_back(const Wanted& w, unsigned vcpu);
-  Result<std::optional<Step>> last_step_of(unsigned vcpu, Step before, const std::function<bool()>& interrupted);
+  Result<std::optional<Step>> last_step_of(unsigned vcpu, Step before,
+                                           const std::function<bool()>& interrupted);
   Result<std::optional<Step>> interruption_before(const Wanted& w, unsigned vcpu, const CpuState& resumed,
                                                   Step iret);
   GdbStop stop(GdbStop::Why why, unsigned vcpu);

@@ -1,5 +1,5 @@
-// The architectural state of one virtual CPU (Intel SDM vol. 1 chapter 3, vol. 3A chapter 2), and nothing else:
-// all of it is digested and checkpointed. Caches (TLBs, translated code) live in execute/.
+// The architectural state of one virtual CPU (Intel SDM vol. 1 chapter 3, vol. 3A chapter 2), and nothing
+// else: all of it is digested and checkpointed. Caches (TLBs, translated code) live in execute/.
 //
 // While translated code runs, most general registers, the status flags, and all x87/SSE/AVX registers live in
 // host registers; the fields here are then stale until execute/ writes them back. C++ code that is handed a
@@ -18,21 +18,22 @@ enum Gpr : u8 { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R
 enum Seg : u8 { ES, CS, SS, DS, FS, GS };
 
 namespace flag {
-inline constexpr u64 CF = 1 << 0, PF = 1 << 2, AF = 1 << 4, ZF = 1 << 6, SF = 1 << 7, TF = 1 << 8, IF = 1 << 9,
-                     DF = 1 << 10, OF = 1 << 11, IOPL = 3 << 12, NT = 1 << 14, RF = 1 << 16, VM = 1 << 17,
-                     AC = 1 << 18, VIF = 1 << 19, VIP = 1 << 20, ID = 1 << 21;
+inline constexpr u64 CF = 1 << 0, PF = 1 << 2, AF = 1 << 4, ZF = 1 << 6, SF = 1 << 7, TF = 1 << 8,
+                     IF = 1 << 9, DF = 1 << 10, OF = 1 << 11, IOPL = 3 << 12, NT = 1 << 14, RF = 1 << 16,
+                     VM = 1 << 17, AC = 1 << 18, VIF = 1 << 19, VIP = 1 << 20, ID = 1 << 21;
 inline constexpr u64 kStatus = CF | PF | AF | ZF | SF | OF;
 inline constexpr u64 kReserved1 = 1 << 1;  // always reads as one
 }  // namespace flag
 
 namespace cr0bit {
-inline constexpr u64 PE = 1 << 0, MP = 1 << 1, EM = 1 << 2, TS = 1 << 3, ET = 1 << 4, NE = 1 << 5, WP = 1 << 16,
-                     AM = 1 << 18, NW = 1 << 29, CD = 1 << 30, PG = u64{1} << 31;
+inline constexpr u64 PE = 1 << 0, MP = 1 << 1, EM = 1 << 2, TS = 1 << 3, ET = 1 << 4, NE = 1 << 5,
+                     WP = 1 << 16, AM = 1 << 18, NW = 1 << 29, CD = 1 << 30, PG = u64{1} << 31;
 }
 namespace cr4bit {
-inline constexpr u64 VME = 1 << 0, PVI = 1 << 1, TSD = 1 << 2, DE = 1 << 3, PSE = 1 << 4, PAE = 1 << 5, MCE = 1 << 6,
-                     PGE = 1 << 7, PCE = 1 << 8, OSFXSR = 1 << 9, OSXMMEXCPT = 1 << 10, UMIP = 1 << 11,
-                     FSGSBASE = 1 << 16, PCIDE = 1 << 17, OSXSAVE = 1 << 18, SMEP = 1 << 20, SMAP = 1 << 21;
+inline constexpr u64 VME = 1 << 0, PVI = 1 << 1, TSD = 1 << 2, DE = 1 << 3, PSE = 1 << 4, PAE = 1 << 5,
+                     MCE = 1 << 6, PGE = 1 << 7, PCE = 1 << 8, OSFXSR = 1 << 9, OSXMMEXCPT = 1 << 10,
+                     UMIP = 1 << 11, FSGSBASE = 1 << 16, PCIDE = 1 << 17, OSXSAVE = 1 << 18, SMEP = 1 << 20,
+                     SMAP = 1 << 21;
 }
 namespace eferbit {
 inline constexpr u64 SCE = 1 << 0, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11;
@@ -69,9 +70,9 @@ struct DescriptorTable {
 struct FpuState {
   // x87 data registers in *stack* order ST0..ST7, 80 bits in the low 10 bytes, upper 6 bytes zero.
   alignas(16) u8 st[8][16] = {};
-  u16 fcw = 0x40;    // RESET value (SDM vol. 3A table 10-1)
+  u16 fcw = 0x40;  // RESET value (SDM vol. 3A table 10-1)
   u16 fsw = 0;
-  u8 ftw = 0;        // abridged tag word of FXSAVE: bit i set = physical register i not empty
+  u8 ftw = 0;  // abridged tag word of FXSAVE: bit i set = physical register i not empty
   u32 mxcsr = 0x1f80;
   // Register i: XMM in bytes 0..15, high half of YMM in bytes 16..31.
   alignas(64) u8 ymm[16][32] = {};
@@ -139,7 +140,6 @@ struct CpuState {
   bool mode64() const { return long_mode_active() && seg[CS].long_mode(); }
   // Default operand/address size of the current code segment in bytes.
   unsigned code_size() const { return mode64() ? 8 : seg[CS].big() ? 4 : 2; }
-
 };
 
 }  // namespace deja

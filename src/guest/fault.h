@@ -6,8 +6,24 @@
 namespace deja {
 
 enum Vector : u8 {
-  kDE = 0, kDB = 1, kNMI = 2, kBP = 3, kOF = 4, kBR = 5, kUD = 6, kNM = 7, kDF = 8, kTS = 10, kNP = 11, kSS = 12,
-  kGP = 13, kPF = 14, kMF = 16, kAC = 17, kMC = 18, kXM = 19,
+  kDE = 0,
+  kDB = 1,
+  kNMI = 2,
+  kBP = 3,
+  kOF = 4,
+  kBR = 5,
+  kUD = 6,
+  kNM = 7,
+  kDF = 8,
+  kTS = 10,
+  kNP = 11,
+  kSS = 12,
+  kGP = 13,
+  kPF = 14,
+  kMF = 16,
+  kAC = 17,
+  kMC = 18,
+  kXM = 19,
 };
 
 // Thrown by C++ code that executes on behalf of a guest instruction, before that instruction changed any
@@ -16,8 +32,8 @@ struct GuestFault {
   u8 vector = 0;
   bool has_error = false;
   u32 error = 0;
-  u64 cr2 = 0;          // kPF only: the faulting linear address
-  u64 dr6 = 0;          // kDB only: bits to set in DR6
+  u64 cr2 = 0;  // kPF only: the faulting linear address
+  u64 dr6 = 0;  // kDB only: bits to set in DR6
 };
 
 inline GuestFault fault_gp(u32 error = 0) { return {kGP, true, error}; }

@@ -1,5 +1,5 @@
-// What a vCPU sees of the rest of the machine. execute/ calls it, machine/ implements it by routing to devices/.
-// Clock::steps is exact (the step of the accessing instruction) whenever one of these is called.
+// What a vCPU sees of the rest of the machine. execute/ calls it, machine/ implements it by routing to
+// devices/. Clock::steps is exact (the step of the accessing instruction) whenever one of these is called.
 #pragma once
 
 #include "base/types.h"

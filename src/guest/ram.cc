@@ -35,7 +35,8 @@ Result<std::unique_ptr<GuestRam>> GuestRam::create(u64 size) {
   ram->mapped_ = ram->end();
   // The hole stays inaccessible, and so does a guard page behind the end.
   ram->base_ = static_cast<u8*>(map_anonymous(ram->mapped_ + kPageSize, PROT_NONE));
-  if (!ram->base_) return make_error("cannot reserve {} bytes of address space for guest RAM: {}", size, strerror(errno));
+  if (!ram->base_)
+    return make_error("cannot reserve {} bytes of address space for guest RAM: {}", size, strerror(errno));
   if (mprotect(ram->base_, ram->low_size_, PROT_READ | PROT_WRITE) ||
       (ram->high_size_ && mprotect(ram->base_ + kHighRamStart, ram->high_size_, PROT_READ | PROT_WRITE)))
     return make_error("cannot map {} bytes of guest RAM: {}", size, strerror(errno));

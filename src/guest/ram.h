@@ -30,7 +30,8 @@ class RamObserver {
 class WriteSet {
  public:
   explicit WriteSet(u64 frames) : seen_((frames + 63) / 64) {}
-  // Without duplicates, in the order in which they were first written. Current after GuestRam::collect_writes.
+  // Without duplicates, in the order in which they were first written. Current after
+  // GuestRam::collect_writes.
   const std::vector<u32>& frames() const { return frames_; }
   bool contains(u32 frame) const { return seen_[frame / 64] >> (frame % 64) & 1; }
   void add(u32 frame) {
@@ -78,10 +79,10 @@ class GuestRam {
 
   // Page flags, one byte a frame.
   enum : u8 {
-    kDirty = 1,         // written since the writes were last collected
-    kCode = 2,          // holds translated code
-    kPageTable = 4,     // a leaf page table (its entries map 4 KiB pages) that cached translations derive from
-    kUpperTable = 8,    // a higher-level paging structure likewise
+    kDirty = 1,       // written since the writes were last collected
+    kCode = 2,        // holds translated code
+    kPageTable = 4,   // a leaf page table (its entries map 4 KiB pages) that cached translations derive from
+    kUpperTable = 8,  // a higher-level paging structure likewise
     kWriteCached = 16,  // some TLB maps it writable (fast stores possible)
     kWatched = 32,      // a debugger watches bytes of it: no fast stores
     kReadWatched = 64,  // and reads of them: no fast loads either
@@ -104,16 +105,16 @@ class GuestRam {
     }
   }
 
-  // `set` (made for frames()) learns of every write from now on, at each collect_writes(). It must be detached
-  // before it dies.
+  // `set` (made for frames()) learns of every write from now on, at each collect_writes(). It must be
+  // detached before it dies.
   void attach(WriteSet* set);
   void detach(WriteSet* set);
-  // Hands the frames written since the last call to all attached sets. Afterwards the first store to each page
-  // takes a slow path again, so this is for every 10^5 steps, not for every ten.
+  // Hands the frames written since the last call to all attached sets. Afterwards the first store to each
+  // page takes a slow path again, so this is for every 10^5 steps, not for every ten.
   void collect_writes();
 
-  // Digest of the whole RAM: the sum over non-zero pages of XXH3(page, seed = frame number). A pure function of
-  // content. Rehashes only pages written since the last call.
+  // Digest of the whole RAM: the sum over non-zero pages of XXH3(page, seed = frame number). A pure function
+  // of content. Rehashes only pages written since the last call.
   u64 digest();
   // The same computed from scratch; used by tests and by the divergence report.
   u64 digest_from_scratch() const;

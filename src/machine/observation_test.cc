@@ -1,5 +1,5 @@
-// Breakpoints and watchpoints of the debugger: what they see, that they see all of it in every engine mode, and
-// that the guest goes the same way with and without them.
+// Breakpoints and watchpoints of the debugger: what they see, that they see all of it in every engine mode,
+// and that the guest goes the same way with and without them.
 #include <gtest/gtest.h>
 
 #include "machine/machine.h"
@@ -97,9 +97,9 @@ observed_guest_end:
   .popsection
 )");
 extern "C" {
-extern const deja::u8 observed_guest[], observed_guest_end[], og_loop[], og_in_loop[], og_rare[],
-    og_same[], og_stos[], og_movs[], og_read[], og_sse[], og_rmw[], og_push[], og_int[],
-    og_after_int[], og_load_ds[], og_directory[], og_handler[], og_gdt[];
+extern const deja::u8 observed_guest[], observed_guest_end[], og_loop[], og_in_loop[], og_rare[], og_same[],
+    og_stos[], og_movs[], og_read[], og_sse[], og_rmw[], og_push[], og_int[], og_after_int[], og_load_ds[],
+    og_directory[], og_handler[], og_gdt[];
 }
 
 namespace deja {
@@ -119,10 +119,9 @@ std::string line(const Seen& s) {
     for (const u8 b : bytes) text += fmt::format("{:02x}", b);
     return text;
   };
-  return fmt::format("kind {} of {} by {} at step {}, {:x} from {:x}: {} -> {}; rip {:x}", static_cast<int>(s.hit.kind),
-                     s.hit.index, static_cast<int>(s.hit.cause), s.hit.step, s.hit.at.value, s.hit.rip,
-                     hex(s.hit.before),
-                     hex(s.hit.now), s.rip);
+  return fmt::format("kind {} of {} by {} at step {}, {:x} from {:x}: {} -> {}; rip {:x}",
+                     static_cast<int>(s.hit.kind), s.hit.index, static_cast<int>(s.hit.cause), s.hit.step,
+                     s.hit.at.value, s.hit.rip, hex(s.hit.before), hex(s.hit.now), s.rip);
 }
 
 class ObservationTest : public testing::Test {
@@ -132,7 +131,10 @@ class ObservationTest : public testing::Test {
     const auto put = [&](std::size_t offset, u32 value, unsigned size) {
       std::memcpy(&kernel_[offset], &value, size);
     };
-    std::memcpy(kernel_.data(), "\x7f" "ELF\1\1\1", 7);
+    std::memcpy(kernel_.data(),
+                "\x7f"
+                "ELF\1\1\1",
+                7);
     const u32 size = static_cast<u32>(observed_guest_end - observed_guest);
     put(16, 2, 2), put(18, 3, 2), put(20, 1, 4), put(24, 0x10000c, 4), put(28, 52, 4);
     put(40, 52, 2), put(42, 32, 2), put(44, 1, 2);
@@ -325,8 +327,7 @@ TEST_F(ObservationTest, ReadsOfEverySizeAreSeen) {
 }
 
 TEST_F(ObservationTest, AccessWatchpointSeesReadsAndWrites) {
-  const auto seen =
-      observe({{}, {physical(0x60200, 1, Watchpoint::kRead | Watchpoint::kWrite)}});
+  const auto seen = observe({{}, {physical(0x60200, 1, Watchpoint::kRead | Watchpoint::kWrite)}});
   ASSERT_EQ(seen.size(), 4u);  // REP MOVS, MOV, and both halves of INC
   EXPECT_EQ(seen[2].hit.kind, Hit::Kind::read);
   EXPECT_EQ(seen[3].hit.kind, Hit::Kind::write);

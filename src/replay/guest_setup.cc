@@ -32,11 +32,13 @@ Status take_kernel_from_disk(GuestFiles* files) {
   const DiskImage& disk = files->drives[0];
   auto found = find_boot_disk(*disk.content);
   if (!found)
-    return make_error("disk image '{}': no kernel was found on it ({}); give --kernel and --initrd", disk.path,
-                      found.error().message);
+    return make_error("disk image '{}': no kernel was found on it ({}); give --kernel and --initrd",
+                      disk.path, found.error().message);
   files->kernel = from_disk(disk, found->kernel_path, std::move(found->kernel));
-  if (!found->initrd_path.empty()) files->initrd = from_disk(disk, found->initrd_path, std::move(found->initrd));
-  files->root_argument = found->partition ? fmt::format("root=/dev/vda{}", found->partition) : "root=/dev/vda";
+  if (!found->initrd_path.empty())
+    files->initrd = from_disk(disk, found->initrd_path, std::move(found->initrd));
+  files->root_argument =
+      found->partition ? fmt::format("root=/dev/vda{}", found->partition) : "root=/dev/vda";
   return {};
 }
 

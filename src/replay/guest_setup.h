@@ -17,7 +17,8 @@ struct GuestFiles {
   LoadedFile kernel;
   std::optional<LoadedFile> initrd;
   std::vector<DiskImage> drives;
-  // The kernel was taken from the first drive: what its command line needs to find the root file system. Else empty.
+  // The kernel was taken from the first drive: what its command line needs to find the root file system. Else
+  // empty.
   std::string root_argument;
 };
 
@@ -27,7 +28,8 @@ struct DriveFile {
   std::string format;  // empty: found by looking
 };
 
-// Reads and opens what the user named. `initrd` empty: none; `kernel` empty: both are taken from the first drive.
+// Reads and opens what the user named. `initrd` empty: none; `kernel` empty: both are taken from the first
+// drive.
 Result<GuestFiles> read_guest_files(const std::string& kernel, const std::string& initrd,
                                     const std::vector<DriveFile>& drives);
 

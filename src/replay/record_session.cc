@@ -219,9 +219,9 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   report.host_ns = session.host_ns();
   report.digests = session.digests();
   if (request.branch)
-    report.digests += static_cast<u64>(std::count_if(
-        request.branch->log.begin(), request.branch->log.end(),
-        [](const LogEvent& e) { return std::holds_alternative<event::Digest>(e.body); }));
+    report.digests += static_cast<u64>(
+        std::count_if(request.branch->log.begin(), request.branch->log.end(),
+                      [](const LogEvent& e) { return std::holds_alternative<event::Digest>(e.body); }));
   report.counters = machine->engine().counters();
   report.recording = dir;
   if (writer) {

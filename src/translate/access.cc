@@ -138,7 +138,8 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec, std
   u8* miss = nullptr;
   if (!site.checked) {
     const unsigned at = lean ? static_cast<unsigned>(base) : static_cast<unsigned>(HR9);
-    emit_lookup(at, static_cast<u8>((leads ? plan.span : spec.size) - 1), leads ? plan.writes : spec.write, site, &miss);
+    emit_lookup(at, static_cast<u8>((leads ? plan.span : spec.size) - 1), leads ? plan.writes : spec.write,
+                site, &miss);
     r10_group_ = -1;
     if (leads) {
       e_.mov_store(ctx(group_slot(static_cast<unsigned>(plan.group))), HR10);
@@ -189,8 +190,10 @@ void Translator::emit_mem(unsigned reg) {
   const bool byte = mem_disp_ == static_cast<i8>(mem_disp_);
   e_.b(static_cast<u8>((none ? 0 : byte ? 0x40 : 0x80) | field), sib);
   if (none) return;
-  if (byte) e_.b(static_cast<u8>(mem_disp_));
-  else e_.d(static_cast<u32>(mem_disp_));
+  if (byte)
+    e_.b(static_cast<u8>(mem_disp_));
+  else
+    e_.d(static_cast<u32>(mem_disp_));
 }
 
 void Translator::load_mem(unsigned reg, unsigned size) {

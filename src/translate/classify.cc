@@ -9,7 +9,8 @@ Way classify_base(const Insn& i) {
   switch (i.mnemonic) {
     case ZYDIS_MNEMONIC_MOV:
       for (unsigned k = 0; k < i.operand_count; ++k)
-        if (i.op[k].kind == OperandKind::seg || i.op[k].kind == OperandKind::cr || i.op[k].kind == OperandKind::dr)
+        if (i.op[k].kind == OperandKind::seg || i.op[k].kind == OperandKind::cr ||
+            i.op[k].kind == OperandKind::dr)
           return Way::helper;
       if (i.has_mem && !i.has_modrm) return Way::moffs;
       return Way::carry;
@@ -97,32 +98,45 @@ Way classify_base(const Insn& i) {
     case ZYDIS_MNEMONIC_TEST:
     case ZYDIS_MNEMONIC_XADD:
     case ZYDIS_MNEMONIC_XCHG:
-    case ZYDIS_MNEMONIC_XOR: return Way::carry;
+    case ZYDIS_MNEMONIC_XOR:
+      return Way::carry;
 
     // Of a 16-bit register it is undefined.
-    case ZYDIS_MNEMONIC_BSWAP: return i.operand_size == 2 ? Way::helper_inline : Way::carry;
-    case ZYDIS_MNEMONIC_NOP: return Way::nothing;
-    case ZYDIS_MNEMONIC_LEA: return Way::lea;
-    case ZYDIS_MNEMONIC_PUSH: return i.op[0].kind == OperandKind::seg ? Way::helper : Way::push;
-    case ZYDIS_MNEMONIC_POP: return i.op[0].kind == OperandKind::seg ? Way::helper : Way::pop;
-    case ZYDIS_MNEMONIC_LEAVE: return Way::leave;
+    case ZYDIS_MNEMONIC_BSWAP:
+      return i.operand_size == 2 ? Way::helper_inline : Way::carry;
+    case ZYDIS_MNEMONIC_NOP:
+      return Way::nothing;
+    case ZYDIS_MNEMONIC_LEA:
+      return Way::lea;
+    case ZYDIS_MNEMONIC_PUSH:
+      return i.op[0].kind == OperandKind::seg ? Way::helper : Way::push;
+    case ZYDIS_MNEMONIC_POP:
+      return i.op[0].kind == OperandKind::seg ? Way::helper : Way::pop;
+    case ZYDIS_MNEMONIC_LEAVE:
+      return Way::leave;
     case ZYDIS_MNEMONIC_JMP:
-      return i.op[0].kind == OperandKind::far_ptr || (i.has_mem && i.modrm_reg() == 5) ? Way::helper : Way::jump;
+      return i.op[0].kind == OperandKind::far_ptr || (i.has_mem && i.modrm_reg() == 5) ? Way::helper
+                                                                                       : Way::jump;
     case ZYDIS_MNEMONIC_CALL:
-      return i.op[0].kind == OperandKind::far_ptr || (i.has_mem && i.modrm_reg() == 3) ? Way::helper : Way::call;
-    case ZYDIS_MNEMONIC_RET: return i.opcode == 0xc3 || i.opcode == 0xc2 ? Way::ret : Way::helper;
+      return i.op[0].kind == OperandKind::far_ptr || (i.has_mem && i.modrm_reg() == 3) ? Way::helper
+                                                                                       : Way::call;
+    case ZYDIS_MNEMONIC_RET:
+      return i.opcode == 0xc3 || i.opcode == 0xc2 ? Way::ret : Way::helper;
     case ZYDIS_MNEMONIC_JCXZ:
     case ZYDIS_MNEMONIC_JECXZ:
     case ZYDIS_MNEMONIC_JRCXZ:
     case ZYDIS_MNEMONIC_LOOP:
     case ZYDIS_MNEMONIC_LOOPE:
-    case ZYDIS_MNEMONIC_LOOPNE: return Way::loop;
+    case ZYDIS_MNEMONIC_LOOPNE:
+      return Way::loop;
     case ZYDIS_MNEMONIC_CLD:
     case ZYDIS_MNEMONIC_STD:
     case ZYDIS_MNEMONIC_CMPXCHG8B:
     case ZYDIS_MNEMONIC_CMPXCHG16B:
-    case ZYDIS_MNEMONIC_XLAT: return Way::helper_inline;
-    default: return i.category == ZYDIS_CATEGORY_COND_BR ? Way::jcc : Way::helper;
+    case ZYDIS_MNEMONIC_XLAT:
+      return Way::helper_inline;
+    default:
+      return i.category == ZYDIS_CATEGORY_COND_BR ? Way::jcc : Way::helper;
   }
 }
 
@@ -137,13 +151,15 @@ bool is_fence_or_hint(ZydisMnemonic m) {
     case ZYDIS_MNEMONIC_PREFETCHT0:
     case ZYDIS_MNEMONIC_PREFETCHT1:
     case ZYDIS_MNEMONIC_PREFETCHT2:
-    case ZYDIS_MNEMONIC_PREFETCHWT1: return true;
-    default: return false;
+    case ZYDIS_MNEMONIC_PREFETCHWT1:
+      return true;
+    default:
+      return false;
   }
 }
 
-// SSE and AVX instructions whose results differ between CPU makers, that touch memory in a way of their own, or
-// that read or write the x87/SSE environment as a whole.
+// SSE and AVX instructions whose results differ between CPU makers, that touch memory in a way of their own,
+// or that read or write the x87/SSE environment as a whole.
 bool fpu_in_cpp(ZydisMnemonic m) {
   switch (m) {
     case ZYDIS_MNEMONIC_F2XM1:
@@ -180,14 +196,17 @@ bool fpu_in_cpp(ZydisMnemonic m) {
     case ZYDIS_MNEMONIC_FXSAVE:
     case ZYDIS_MNEMONIC_FXSAVE64:
     case ZYDIS_MNEMONIC_FXRSTOR:
-    case ZYDIS_MNEMONIC_FXRSTOR64: return true;
-    default: return false;
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+      return true;
+    default:
+      return false;
   }
 }
 
 bool touches_vector_state(const Insn& i) {
   for (unsigned k = 0; k < i.operand_count; ++k)
-    if (i.op[k].kind == OperandKind::xmm || i.op[k].kind == OperandKind::ymm || i.op[k].kind == OperandKind::mmx)
+    if (i.op[k].kind == OperandKind::xmm || i.op[k].kind == OperandKind::ymm ||
+        i.op[k].kind == OperandKind::mmx)
       return true;
   return i.mnemonic == ZYDIS_MNEMONIC_LDMXCSR || i.mnemonic == ZYDIS_MNEMONIC_STMXCSR;
 }
@@ -199,14 +218,16 @@ Way classify(const Insn& i) {
   if (fpu_in_cpp(i.mnemonic)) return Way::helper_inline;
   switch (i.isa_ext) {
     case ZYDIS_ISA_EXT_BASE:
-    case ZYDIS_ISA_EXT_LONGMODE: return classify_base(i);
+    case ZYDIS_ISA_EXT_LONGMODE:
+      return classify_base(i);
     case ZYDIS_ISA_EXT_X87:
     case ZYDIS_ISA_EXT_MMX:
     case ZYDIS_ISA_EXT_SSE:
     case ZYDIS_ISA_EXT_SSE2:
     case ZYDIS_ISA_EXT_SSE3:
     case ZYDIS_ISA_EXT_SSSE3:
-    case ZYDIS_ISA_EXT_SSE4: return Way::carry;
+    case ZYDIS_ISA_EXT_SSE4:
+      return Way::carry;
     case ZYDIS_ISA_EXT_AES:
     case ZYDIS_ISA_EXT_PCLMULQDQ:
     case ZYDIS_ISA_EXT_AVX:
@@ -217,12 +238,17 @@ Way classify(const Insn& i) {
     case ZYDIS_ISA_EXT_BMI1:
     case ZYDIS_ISA_EXT_BMI2:
     case ZYDIS_ISA_EXT_LZCNT:
-    case ZYDIS_ISA_EXT_MOVBE: return i.mem.vector_index ? Way::helper_inline : Way::carry;
-    case ZYDIS_ISA_EXT_AVX2GATHER: return Way::helper_inline;
+    case ZYDIS_ISA_EXT_MOVBE:
+      return i.mem.vector_index ? Way::helper_inline : Way::carry;
+    case ZYDIS_ISA_EXT_AVX2GATHER:
+      return Way::helper_inline;
     case ZYDIS_ISA_EXT_XSAVE:
-    case ZYDIS_ISA_EXT_XSAVEOPT: return Way::helper;
-    case ZYDIS_ISA_EXT_PAUSE: return Way::helper;
-    default: return Way::helper;
+    case ZYDIS_ISA_EXT_XSAVEOPT:
+      return Way::helper;
+    case ZYDIS_ISA_EXT_PAUSE:
+      return Way::helper;
+    default:
+      return Way::helper;
   }
 }
 
@@ -231,35 +257,46 @@ FlagGroup flag_group(ZydisMnemonic m) {
     case ZYDIS_MNEMONIC_AND:
     case ZYDIS_MNEMONIC_OR:
     case ZYDIS_MNEMONIC_XOR:
-    case ZYDIS_MNEMONIC_TEST: return FlagGroup::logic;
+    case ZYDIS_MNEMONIC_TEST:
+      return FlagGroup::logic;
     case ZYDIS_MNEMONIC_SHL:
     case ZYDIS_MNEMONIC_SHR:
-    case ZYDIS_MNEMONIC_SAR: return FlagGroup::shift;
+    case ZYDIS_MNEMONIC_SAR:
+      return FlagGroup::shift;
     case ZYDIS_MNEMONIC_ROL:
     case ZYDIS_MNEMONIC_ROR:
     case ZYDIS_MNEMONIC_RCL:
-    case ZYDIS_MNEMONIC_RCR: return FlagGroup::rotate;
+    case ZYDIS_MNEMONIC_RCR:
+      return FlagGroup::rotate;
     case ZYDIS_MNEMONIC_SHLD:
-    case ZYDIS_MNEMONIC_SHRD: return FlagGroup::double_shift;
+    case ZYDIS_MNEMONIC_SHRD:
+      return FlagGroup::double_shift;
     case ZYDIS_MNEMONIC_MUL:
-    case ZYDIS_MNEMONIC_IMUL: return FlagGroup::multiply;
+    case ZYDIS_MNEMONIC_IMUL:
+      return FlagGroup::multiply;
     case ZYDIS_MNEMONIC_DIV:
-    case ZYDIS_MNEMONIC_IDIV: return FlagGroup::divide;
+    case ZYDIS_MNEMONIC_IDIV:
+      return FlagGroup::divide;
     case ZYDIS_MNEMONIC_BT:
     case ZYDIS_MNEMONIC_BTC:
     case ZYDIS_MNEMONIC_BTR:
-    case ZYDIS_MNEMONIC_BTS: return FlagGroup::bit_test;
+    case ZYDIS_MNEMONIC_BTS:
+      return FlagGroup::bit_test;
     case ZYDIS_MNEMONIC_BSF:
-    case ZYDIS_MNEMONIC_BSR: return FlagGroup::bit_scan;
+    case ZYDIS_MNEMONIC_BSR:
+      return FlagGroup::bit_scan;
     case ZYDIS_MNEMONIC_TZCNT:
-    case ZYDIS_MNEMONIC_LZCNT: return FlagGroup::count;
+    case ZYDIS_MNEMONIC_LZCNT:
+      return FlagGroup::count;
     case ZYDIS_MNEMONIC_ANDN:
     case ZYDIS_MNEMONIC_BEXTR:
     case ZYDIS_MNEMONIC_BLSI:
     case ZYDIS_MNEMONIC_BLSMSK:
     case ZYDIS_MNEMONIC_BLSR:
-    case ZYDIS_MNEMONIC_BZHI: return FlagGroup::bmi;
-    default: return FlagGroup::none;
+    case ZYDIS_MNEMONIC_BZHI:
+      return FlagGroup::bmi;
+    default:
+      return FlagGroup::none;
   }
 }
 
@@ -301,7 +338,8 @@ u8 fpu_gate(const Insn& i, BlockMode mode) {
     case ZYDIS_ISA_EXT_BMI1:
     case ZYDIS_ISA_EXT_BMI2:
       return i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && !mode.has(BlockMode::kProtected) ? kUD : 0xff;
-    default: return 0xff;
+    default:
+      return 0xff;
   }
 }
 
@@ -325,8 +363,10 @@ bool uses_vectors(const Insn& i) {
     case ZYDIS_ISA_EXT_BMI1:
     case ZYDIS_ISA_EXT_BMI2:
     case ZYDIS_ISA_EXT_LZCNT:
-    case ZYDIS_ISA_EXT_MOVBE: return false;
-    default: return true;
+    case ZYDIS_ISA_EXT_MOVBE:
+      return false;
+    default:
+      return true;
   }
 }
 
@@ -343,7 +383,8 @@ u8 required_alignment(const Insn& i) {
     case ZYDIS_MNEMONIC_VMOVNTDQ:
     case ZYDIS_MNEMONIC_VMOVNTPS:
     case ZYDIS_MNEMONIC_VMOVNTPD:
-    case ZYDIS_MNEMONIC_VMOVNTDQA: return static_cast<u8>(size);
+    case ZYDIS_MNEMONIC_VMOVNTDQA:
+      return static_cast<u8>(size);
     case ZYDIS_MNEMONIC_MOVUPS:
     case ZYDIS_MNEMONIC_MOVUPD:
     case ZYDIS_MNEMONIC_MOVDQU:
@@ -351,8 +392,10 @@ u8 required_alignment(const Insn& i) {
     case ZYDIS_MNEMONIC_PCMPESTRI:
     case ZYDIS_MNEMONIC_PCMPESTRM:
     case ZYDIS_MNEMONIC_PCMPISTRI:
-    case ZYDIS_MNEMONIC_PCMPISTRM: return 0;
-    default: break;
+    case ZYDIS_MNEMONIC_PCMPISTRM:
+      return 0;
+    default:
+      break;
   }
   switch (i.isa_ext) {
     case ZYDIS_ISA_EXT_SSE:
@@ -361,8 +404,10 @@ u8 required_alignment(const Insn& i) {
     case ZYDIS_ISA_EXT_SSSE3:
     case ZYDIS_ISA_EXT_SSE4:
     case ZYDIS_ISA_EXT_AES:
-    case ZYDIS_ISA_EXT_PCLMULQDQ: return 16;
-    default: return 0;
+    case ZYDIS_ISA_EXT_PCLMULQDQ:
+      return 16;
+    default:
+      return 0;
   }
 }
 

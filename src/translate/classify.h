@@ -11,16 +11,16 @@ enum class Way : u8 {
   carry,    // the host executes it, with registers renamed and the memory operand replaced
   nothing,  // no effect in this machine: NOP, fences, prefetches
   lea,
-  moffs,    // MOV to/from an absolute offset
+  moffs,  // MOV to/from an absolute offset
   push,
   pop,
   leave,
-  jump,     // near JMP, direct or indirect
+  jump,  // near JMP, direct or indirect
   jcc,
   call,
   ret,
-  loop,     // LOOP, LOOPE, LOOPNE, JCXZ and kin
-  helper,   // C++, and the block ends
+  loop,           // LOOP, LOOPE, LOOPNE, JCXZ and kin
+  helper,         // C++, and the block ends
   helper_inline,  // C++, and the block goes on
 };
 
@@ -28,11 +28,24 @@ Way classify(const Insn& insn);
 
 // Instructions that leave status flags undefined, grouped by what a CPU maker decides as one
 // (docs/undefined-flags.md). A set of groups is a mask of 1 << group.
-enum class FlagGroup : u8 { logic, shift, rotate, double_shift, multiply, divide, bit_test, bit_scan, count, bmi, none };
+enum class FlagGroup : u8 {
+  logic,
+  shift,
+  rotate,
+  double_shift,
+  multiply,
+  divide,
+  bit_test,
+  bit_scan,
+  count,
+  bmi,
+  none
+};
 inline constexpr unsigned kFlagGroups = static_cast<unsigned>(FlagGroup::none);
 FlagGroup flag_group(ZydisMnemonic mnemonic);
 
-// The exception that the instruction raises before anything else because of the FPU bits of `mode` (0xff: none).
+// The exception that the instruction raises before anything else because of the FPU bits of `mode` (0xff:
+// none).
 u8 fpu_gate(const Insn& insn, BlockMode mode);
 
 // Waiting x87 instructions: a pending unmasked exception raises #MF before anything else.
@@ -43,7 +56,8 @@ bool uses_mmx(const Insn& insn);
 // Of carried-over instructions: whether the host's XMM or YMM registers must be the guest's.
 bool uses_vectors(const Insn& insn);
 
-// Multiple that the address of the memory operand must have, or 0 (SDM vol. 1 table 14-22: SSE 16-byte operands).
+// Multiple that the address of the memory operand must have, or 0 (SDM vol. 1 table 14-22: SSE 16-byte
+// operands).
 u8 required_alignment(const Insn& insn);
 
 }  // namespace deja

@@ -9,23 +9,40 @@ namespace {
 
 unsigned condition_of(ZydisMnemonic m) {
   switch (m) {
-    case ZYDIS_MNEMONIC_JO: return 0;
-    case ZYDIS_MNEMONIC_JNO: return 1;
-    case ZYDIS_MNEMONIC_JB: return 2;
-    case ZYDIS_MNEMONIC_JNB: return 3;
-    case ZYDIS_MNEMONIC_JZ: return 4;
-    case ZYDIS_MNEMONIC_JNZ: return 5;
-    case ZYDIS_MNEMONIC_JBE: return 6;
-    case ZYDIS_MNEMONIC_JNBE: return 7;
-    case ZYDIS_MNEMONIC_JS: return 8;
-    case ZYDIS_MNEMONIC_JNS: return 9;
-    case ZYDIS_MNEMONIC_JP: return 10;
-    case ZYDIS_MNEMONIC_JNP: return 11;
-    case ZYDIS_MNEMONIC_JL: return 12;
-    case ZYDIS_MNEMONIC_JNL: return 13;
-    case ZYDIS_MNEMONIC_JLE: return 14;
-    case ZYDIS_MNEMONIC_JNLE: return 15;
-    default: DEJA_UNREACHABLE("not a conditional jump");
+    case ZYDIS_MNEMONIC_JO:
+      return 0;
+    case ZYDIS_MNEMONIC_JNO:
+      return 1;
+    case ZYDIS_MNEMONIC_JB:
+      return 2;
+    case ZYDIS_MNEMONIC_JNB:
+      return 3;
+    case ZYDIS_MNEMONIC_JZ:
+      return 4;
+    case ZYDIS_MNEMONIC_JNZ:
+      return 5;
+    case ZYDIS_MNEMONIC_JBE:
+      return 6;
+    case ZYDIS_MNEMONIC_JNBE:
+      return 7;
+    case ZYDIS_MNEMONIC_JS:
+      return 8;
+    case ZYDIS_MNEMONIC_JNS:
+      return 9;
+    case ZYDIS_MNEMONIC_JP:
+      return 10;
+    case ZYDIS_MNEMONIC_JNP:
+      return 11;
+    case ZYDIS_MNEMONIC_JL:
+      return 12;
+    case ZYDIS_MNEMONIC_JNL:
+      return 13;
+    case ZYDIS_MNEMONIC_JLE:
+      return 14;
+    case ZYDIS_MNEMONIC_JNLE:
+      return 15;
+    default:
+      DEJA_UNREACHABLE("not a conditional jump");
   }
 }
 
@@ -37,11 +54,11 @@ u32 Translator::branch_site(i32 popped) {
   return static_cast<u32>(store_.branch_sites.size() - 1);
 }
 
-// An instruction that may cross the end of the page is found by its linear address: which page follows depends on the
-// address space.
+// An instruction that may cross the end of the page is found by its linear address: which page follows
+// depends on the address space.
 bool Translator::links_to(i32 target) const {
-  return target >= 0 && target <= static_cast<i32>(kPageSize - kMaxInsnBytes) && !mode_.limit() && options_.link &&
-         mode_.has(BlockMode::kFlatCode);
+  return target >= 0 && target <= static_cast<i32>(kPageSize - kMaxInsnBytes) && !mode_.limit() &&
+         options_.link && mode_.has(BlockMode::kFlatCode);
 }
 
 void Translator::link_at(u8* patch, i32 target) {
@@ -117,8 +134,10 @@ void Translator::emit_jump(const Insn& i) {
     emit_access({&i}, load, [this, wide] { load_mem(HR9, wide ? 8 : 4); });
   } else {
     const unsigned h = load_gpr(i.op[0].reg, HR9);
-    if (wide) e_.mov(HR9, h);
-    else e_.mov32(HR9, h);
+    if (wide)
+      e_.mov(HR9, h);
+    else
+      e_.mov32(HR9, h);
   }
   exit_indirect(branch_site());
 }
@@ -198,9 +217,12 @@ void Translator::emit_loop(const Insn& i) {
       e_.lea(HR8, HR8, -1, 1, -1, size == 8);
     }
   }
-  if (size == 2) e_.movzx16(HRCX, HR8);
-  else if (size == 4) e_.mov32(HRCX, HR8);
-  else e_.mov(HRCX, HR8);
+  if (size == 2)
+    e_.movzx16(HRCX, HR8);
+  else if (size == 4)
+    e_.mov32(HRCX, HR8);
+  else
+    e_.mov(HRCX, HR8);
   if (!counts) {
     u8* zero = e_.jrcxz();
     u8* over = e_.p;
@@ -213,7 +235,8 @@ void Translator::emit_loop(const Insn& i) {
     return;
   }
   u8* done = e_.jrcxz();
-  if (i.mnemonic == ZYDIS_MNEMONIC_LOOP) exit_to(target);
+  if (i.mnemonic == ZYDIS_MNEMONIC_LOOP)
+    exit_to(target);
   else {
     jcc_to(i.mnemonic == ZYDIS_MNEMONIC_LOOPE ? 4 : 5, target);
     e_.land(done);

@@ -30,7 +30,9 @@ void Translator::emit_lea(const Insn& i) {
   // No segment, no access; the result is truncated to the operand size.
   const Operand& to = i.op[0];
   const bool slot = to.reg >= R8 && to.reg <= R11;
-  const unsigned host = slot ? static_cast<unsigned>(HR9) : to.reg == RCX ? static_cast<unsigned>(HR8) : to.reg;
+  const unsigned host = slot            ? static_cast<unsigned>(HR9)
+                        : to.reg == RCX ? static_cast<unsigned>(HR8)
+                                        : to.reg;
   const MemOperand& m = i.mem;
   if (i.operand_size != 2 && m.address_size != 2 && !m.rip_relative) {
     const int base = m.base < 0 ? -1 : static_cast<int>(load_gpr(static_cast<unsigned>(m.base), HR9));
@@ -50,8 +52,10 @@ void Translator::emit_lea(const Insn& i) {
     }
     return;
   }
-  if (i.operand_size == 4) e_.mov32(host, HR9);
-  else if (!slot) e_.mov(host, HR9);
+  if (i.operand_size == 4)
+    e_.mov32(host, HR9);
+  else if (!slot)
+    e_.mov(host, HR9);
   store_gpr(to.reg, HR9);
 }
 
@@ -92,9 +96,12 @@ void Translator::emit_push(const Insn& i) {
   spec.segment = SS;
   emit_access({nullptr, HRSP, -static_cast<i32>(size)}, spec, [this, &i, &from, size, wide] {
     unsigned value = HRCX;
-    if (from.kind == OperandKind::gpr) value = load_gpr(from.reg, HRCX);
-    else if (from.kind == OperandKind::imm) e_.mov_imm(HRCX, i.imm);
-    else e_.mov_load(HRCX, ctx(offsetof(ExecContext, branch_target)));
+    if (from.kind == OperandKind::gpr)
+      value = load_gpr(from.reg, HRCX);
+    else if (from.kind == OperandKind::imm)
+      e_.mov_imm(HRCX, i.imm);
+    else
+      e_.mov_load(HRCX, ctx(offsetof(ExecContext, branch_target)));
     store_mem(value, size);
     e_.lea(HRSP, HRSP, -1, 1, -static_cast<i32>(size), wide);
   });
@@ -129,8 +136,10 @@ void Translator::emit_pop(const Insn& i) {
   emit_access(top, load, [this, &to, size, wide] {
     if (to.reg >= R8 && to.reg <= R11) {
       load_mem(HRCX, size);
-      if (size == 2) e_.b(0x66), e_.b(0x89), e_.rip(HRCX, gpr_slot(to.reg));
-      else e_.mov_store(gpr_slot(to.reg), HRCX);
+      if (size == 2)
+        e_.b(0x66), e_.b(0x89), e_.rip(HRCX, gpr_slot(to.reg));
+      else
+        e_.mov_store(gpr_slot(to.reg), HRCX);
       e_.lea(HRSP, HRSP, -1, 1, size, wide);
     } else if (to.reg == RSP) {
       if (size == 2) {
@@ -153,8 +162,10 @@ void Translator::emit_leave(const Insn&) {
   emit_access({nullptr, HRBP, 0}, {.size = size, .read = true, .segment = SS}, [this, wide, size] {
     load_mem(HRCX, size);
     e_.lea(HRSP, HRBP, -1, 1, size, wide);
-    if (wide) e_.mov(HRBP, HRCX);
-    else e_.mov32(HRBP, HRCX);
+    if (wide)
+      e_.mov(HRBP, HRCX);
+    else
+      e_.mov32(HRBP, HRCX);
   });
 }
 

@@ -1,5 +1,6 @@
-// Host instructions that the translator adds around carried-over guest instructions. None of them changes EFLAGS
-// unless its name says so. Code is written through one mapping and runs through another (`delta` apart).
+// Host instructions that the translator adds around carried-over guest instructions. None of them changes
+// EFLAGS unless its name says so. Code is written through one mapping and runs through another (`delta`
+// apart).
 #pragma once
 
 #include <cstring>
@@ -8,7 +9,24 @@
 
 namespace deja {
 
-enum HostReg : u8 { HRAX, HRCX, HRDX, HRBX, HRSP, HRBP, HRSI, HRDI, HR8, HR9, HR10, HR11, HR12, HR13, HR14, HR15 };
+enum HostReg : u8 {
+  HRAX,
+  HRCX,
+  HRDX,
+  HRBX,
+  HRSP,
+  HRBP,
+  HRSI,
+  HRDI,
+  HR8,
+  HR9,
+  HR10,
+  HR11,
+  HR12,
+  HR13,
+  HR14,
+  HR15
+};
 
 class Emitter {
  public:
@@ -25,21 +43,31 @@ class Emitter {
   void d(u32 x) { std::memcpy(p, &x, 4), p += 4; }
   void q(u64 x) { std::memcpy(p, &x, 8), p += 8; }
 
-  // ModRM (+ disp32) for [rip + …] addressing `target`; `tail`: bytes of the instruction after the displacement.
+  // ModRM (+ disp32) for [rip + …] addressing `target`; `tail`: bytes of the instruction after the
+  // displacement.
   void rip(unsigned reg, u64 target, unsigned tail = 0) {
     b(static_cast<u8>((reg & 7) << 3 | 5));
     d(static_cast<u32>(target - (here() + 4 + tail)));
   }
-  void mov_load(unsigned reg, u64 address) { b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x8b), rip(reg, address); }
+  void mov_load(unsigned reg, u64 address) {
+    b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x8b), rip(reg, address);
+  }
   void mov_load32(unsigned reg, u64 address) {
     if (reg >= 8) b(0x44);
     b(0x8b), rip(reg, address);
   }
-  void movzx8_load(unsigned reg, u64 address) { b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x0f, 0xb6), rip(reg, address); }
-  void lea_rip(unsigned reg, u64 address) { b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x8d), rip(reg, address); }
-  void mov_store(u64 address, unsigned reg) { b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x89), rip(reg, address); }
+  void movzx8_load(unsigned reg, u64 address) {
+    b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x0f, 0xb6), rip(reg, address);
+  }
+  void lea_rip(unsigned reg, u64 address) {
+    b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x8d), rip(reg, address);
+  }
+  void mov_store(u64 address, unsigned reg) {
+    b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x89), rip(reg, address);
+  }
   void mov(unsigned to, unsigned from) {
-    b(static_cast<u8>(0x48 | (from >> 3) << 2 | to >> 3), 0x89, static_cast<u8>(0xc0 | (from & 7) << 3 | (to & 7)));
+    b(static_cast<u8>(0x48 | (from >> 3) << 2 | to >> 3), 0x89,
+      static_cast<u8>(0xc0 | (from & 7) << 3 | (to & 7)));
   }
   void mov32(unsigned to, unsigned from) {
     if (to >= 8 || from >= 8) b(static_cast<u8>(0x40 | (from >> 3) << 2 | to >> 3));
@@ -52,14 +80,16 @@ class Emitter {
   void mov_imm(unsigned reg, i64 value) {
     if (value >= 0 && value <= 0xffffffffll) return mov_imm32(reg, static_cast<u32>(value));
     if (value == static_cast<i32>(value)) {
-      b(static_cast<u8>(0x48 | reg >> 3), 0xc7, static_cast<u8>(0xc0 | (reg & 7))), d(static_cast<u32>(value));
+      b(static_cast<u8>(0x48 | reg >> 3), 0xc7, static_cast<u8>(0xc0 | (reg & 7))),
+          d(static_cast<u32>(value));
       return;
     }
     b(static_cast<u8>(0x48 | reg >> 3), static_cast<u8>(0xb8 | (reg & 7))), q(static_cast<u64>(value));
   }
   // lea to, [base + index*scale + disp]; base or index may be -1. wide: 64-bit result, else 32-bit.
   void lea(unsigned to, int base, int index, unsigned scale, i32 disp, bool wide = true) {
-    const u8 rex = static_cast<u8>(0x40 | (wide ? 8 : 0) | (to >> 3) << 2 | (index >= 8 ? 2 : 0) | (base >= 8 ? 1 : 0));
+    const u8 rex =
+        static_cast<u8>(0x40 | (wide ? 8 : 0) | (to >> 3) << 2 | (index >= 8 ? 2 : 0) | (base >= 8 ? 1 : 0));
     if (rex != 0x40) b(rex);
     b(0x8d);
     const u8 reg = static_cast<u8>((to & 7) << 3);
@@ -76,8 +106,10 @@ class Emitter {
     b(static_cast<u8>((none ? 0 : byte ? 0x40 : 0x80) | reg | rm));
     if (sib) b(static_cast<u8>(ss | idx | (base & 7)));
     if (none) return;
-    if (byte) b(static_cast<u8>(disp));
-    else d(static_cast<u32>(disp));
+    if (byte)
+      b(static_cast<u8>(disp));
+    else
+      d(static_cast<u32>(disp));
   }
   void rorx32(unsigned to, unsigned from, u8 count) {
     b(0xc4), b(static_cast<u8>((to < 8 ? 0x80 : 0) | 0x40 | (from < 8 ? 0x20 : 0) | 3), 0x7b, 0xf0);
@@ -86,7 +118,8 @@ class Emitter {
   // 64-bit shifts by the low six bits of `count`; pp 3 = shrx, 2 = sarx, 1 = shlx.
   void shift_x(u8 pp, unsigned to, unsigned from, unsigned count) {
     b(0xc4), b(static_cast<u8>((to < 8 ? 0x80 : 0) | 0x40 | (from < 8 ? 0x20 : 0) | 2));
-    b(static_cast<u8>(0x80 | (~count & 15) << 3 | pp), 0xf7, static_cast<u8>(0xc0 | (to & 7) << 3 | (from & 7)));
+    b(static_cast<u8>(0x80 | (~count & 15) << 3 | pp), 0xf7,
+      static_cast<u8>(0xc0 | (to & 7) << 3 | (from & 7)));
   }
   void shrx(unsigned to, unsigned from, unsigned count) { shift_x(3, to, from, count); }
   void sarx(unsigned to, unsigned from, unsigned count) { shift_x(2, to, from, count); }

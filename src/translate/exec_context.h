@@ -8,7 +8,8 @@
 //   r11                                   step counter: (steps left in the slice << 6) | 12
 //   EFLAGS                                guest CF PF AF ZF SF OF; DF, TF, AC are always 0 on the host
 //   x87, MXCSR                            the guest's
-//   ymm0-15                               the guest's, always in code for CPL 3; elsewhere unless vectors_away
+//   ymm0-15                               the guest's, always in code for CPL 3; elsewhere unless
+//   vectors_away
 // Guest r8-r11 live in state.gpr[8..11]. The low six bits of r11 are the shift count of `shrx reg, reg, r11`,
 // with which a difference of addresses is reduced to its page number without touching flags.
 #pragma once
@@ -28,9 +29,10 @@ enum class View : u8 {
 };
 inline constexpr unsigned kViews = 3;
 
-// Tables that inline code looks up, the TLB by the low 20 bits of the virtual page number, which one 32-bit shift
-// leaves over; the jump cache by 16 bits of a hash of the linear PC (jump_slot). A tag is the negated page address
-// or PC, so that adding the address looked up gives 0 (+ offset) on a hit. Most of them is never touched.
+// Tables that inline code looks up, the TLB by the low 20 bits of the virtual page number, which one 32-bit
+// shift leaves over; the jump cache by 16 bits of a hash of the linear PC (jump_slot). A tag is the negated
+// page address or PC, so that adding the address looked up gives 0 (+ offset) on a hit. Most of them is never
+// touched.
 inline constexpr u64 kTlbSlots = 1 << 20;
 constexpr u64 page_slot(u64 linear) { return linear >> kPageShift & (kTlbSlots - 1); }
 // Whole pages: a view can be mapped into several address spaces.
@@ -64,11 +66,11 @@ struct QuickContext {
   const CodeStore* store = nullptr;
   const AddressSpaceTables* tables = nullptr;  // of the current address space, as the host's GS base
   u64 cache_exec = 0;
-  u64 tsc_offset = 0;             // the TSC is steps + tsc_offset…
-  bool tsc_counts_steps = false;  // …with this machine's clock
+  u64 tsc_offset = 0;              // the TSC is steps + tsc_offset…
+  bool tsc_counts_steps = false;   // …with this machine's clock
   bool interrupt_pending = false;  // a maskable interrupt waits; changes only while C++ of the machine runs
   bool several_vcpus = false;
-  u32 system_mode = 0;     // as system_mode() says
+  u32 system_mode = 0;    // as system_mode() says
   u64 calls[2] = {0, 0};  // declined; done
 };
 
@@ -84,11 +86,12 @@ struct alignas(4096) ExecContext {
   u64 branch_target = 0;
   u64 scratch = 0;
   u64 host_fault_pc = 0;
-  u64 host_fault_trap = 0;  // x86 vector of the host exception
+  u64 host_fault_trap = 0;   // x86 vector of the host exception
   u64 group_addend[8] = {};  // of the running block's groups of accesses (plan.h)
-  u8 flag_of = 0;           // AL of LAHF/SETO: OF
-  u8 flag_lahf = 0;         // AH: SF ZF AF PF CF
-  // The guest's vector registers are in state.fpu, not in the host's: C++ has run since they were last needed.
+  u8 flag_of = 0;            // AL of LAHF/SETO: OF
+  u8 flag_lahf = 0;          // AH: SF ZF AF PF CF
+  // The guest's vector registers are in state.fpu, not in the host's: C++ has run since they were last
+  // needed.
   u8 vectors_away = 1;
   u8 vectors_wanted = 0;  // C++ returns to code that takes them for granted: load them if they are away
   u64 end_step = 0;       // the step at which the counter reaches 0
@@ -104,7 +107,9 @@ struct alignas(4096) ExecContext {
     flag_of = (state.rflags & flag::OF) != 0;
   }
   [[gnu::always_inline]] i64 remaining() const { return static_cast<i64>(counter) >> kCounterShift; }
-  [[gnu::always_inline]] void set_remaining(i64 steps) { counter = static_cast<u64>(steps) << kCounterShift | kCounterLow; }
+  [[gnu::always_inline]] void set_remaining(i64 steps) {
+    counter = static_cast<u64>(steps) << kCounterShift | kCounterLow;
+  }
 };
 
 // Slices never exceed this many steps: the guard region that the counter probe reads is sized by it.

@@ -10,15 +10,16 @@ namespace {
 // A jump back closes a loop and is mostly taken: the block ends there, so that it is linked without a detour.
 bool jumps_back(const BlockInsn& b) { return b.way == Way::jcc && b.insn.imm < 0; }
 
-// A block goes on behind this many conditional jumps. More would seldom be reached, and what follows a jump is
-// translated once more for those who jump there.
+// A block goes on behind this many conditional jumps. More would seldom be reached, and what follows a jump
+// is translated once more for those who jump there.
 constexpr unsigned kMaxJumpsPassed = 3;
 
 // The vector that `i` raises instead of being executed, or 0xff; and else its way.
 u8 choose_way(const TranslateOptions& options, BlockMode mode, Insn& i, Way* way) {
   *way = Way::helper;
   if (const u8 gate = fpu_gate(i, mode); gate != 0xff) return gate;
-  if (!options.avx_model && (i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || i.isa_ext == ZYDIS_ISA_EXT_MOVBE))
+  if (!options.avx_model &&
+      (i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || i.isa_ext == ZYDIS_ISA_EXT_MOVBE))
     return kUD;
   const Way by_kind = classify(i);
   if (by_kind == Way::carry && options.soft_flags) {
@@ -81,7 +82,8 @@ bool falls_through(const BlockInsn& i) {
   }
 }
 
-FormStatus form_block(const TranslateInput& input, const TranslateOptions& options, std::vector<BlockInsn>* out) {
+FormStatus form_block(const TranslateInput& input, const TranslateOptions& options,
+                      std::vector<BlockInsn>* out) {
   out->clear();
   const bool stack_big = input.mode.has(BlockMode::kStackBig);
   const unsigned most =
@@ -91,8 +93,8 @@ FormStatus form_block(const TranslateInput& input, const TranslateOptions& optio
   unsigned pos = 0, jumps = 0;
   while (true) {
     BlockInsn b;
-    const DecodeStatus status = decode(input.bytes + pos, std::min(input.size - pos, 15u), input.mode.code_size(),
-                                       stack_big, &b.insn);
+    const DecodeStatus status = decode(input.bytes + pos, std::min(input.size - pos, 15u),
+                                       input.mode.code_size(), stack_big, &b.insn);
     if (status == DecodeStatus::truncated) return out->empty() ? FormStatus::need_next_page : FormStatus::ok;
     b.start = static_cast<u16>(first + pos);
     if (status == DecodeStatus::ok) {
@@ -107,8 +109,8 @@ FormStatus form_block(const TranslateInput& input, const TranslateOptions& optio
     pos += b.insn.length;
     b.end = static_cast<u16>(first + pos);
     if (b.way == Way::jcc) ++jumps;
-    const bool goes_on = falls_through(b) &&
-                         (b.way != Way::jcc || (options.extend && jumps <= kMaxJumpsPassed && !jumps_back(b)));
+    const bool goes_on = falls_through(b) && (b.way != Way::jcc ||
+                                              (options.extend && jumps <= kMaxJumpsPassed && !jumps_back(b)));
     out->push_back(b);
     if (!goes_on || out->size() >= most || crossing || pos >= input.size ||
         std::binary_search(input.cuts.begin(), input.cuts.end(), b.end))

@@ -20,7 +20,7 @@ struct TranslateOptions {
   bool extend = true;        // off: a block ends at a conditional jump
   bool elide = true;         // off: every access is checked by itself
   bool probes = true;        // off: a check that fails branches, and never faults
-  u32 soft_flags = 0;        // FlagGroups done in C++, as the host computes other flags than the canonical ones
+  u32 soft_flags = 0;  // FlagGroups done in C++, as the host computes other flags than the canonical ones
   // execute/ asks: address spaces with the same upper half have one TLB and jump cache for supervisor code.
   bool share_kernel = true;
 };
@@ -62,17 +62,18 @@ struct PlannedAccess {
 struct BlockInsn {
   Insn insn;
   Way way = Way::helper;
-  u8 raise = 0xff;         // way helper: raise this vector instead
+  u8 raise = 0xff;                // way helper: raise this vector instead
   QuickOp quick = QuickOp::none;  // way helper: the quick way that is tried first
-  u16 start = 0, end = 0;  // page offsets
-  PlannedAccess access[2];  // in the order in which the instruction makes them
+  u16 start = 0, end = 0;         // page offsets
+  PlannedAccess access[2];        // in the order in which the instruction makes them
 };
 
 enum class FormStatus : u8 { ok, need_next_page };
 
-// Decodes a block. It ends after an instruction that never goes on to the next, at the end of the page, before a
-// cut, and at the limits of mode and options. Reuses the storage of `out`.
-FormStatus form_block(const TranslateInput& input, const TranslateOptions& options, std::vector<BlockInsn>* out);
+// Decodes a block. It ends after an instruction that never goes on to the next, at the end of the page,
+// before a cut, and at the limits of mode and options. Reuses the storage of `out`.
+FormStatus form_block(const TranslateInput& input, const TranslateOptions& options,
+                      std::vector<BlockInsn>* out);
 
 // Whether the block may go on behind this instruction.
 bool falls_through(const BlockInsn& i);

@@ -9,7 +9,9 @@
 
 namespace deja {
 
-// `write`: the code cache as written; it is executed at `exec`. `pc`: linear address of the first instruction.
-std::string list_block(const Block& block, const std::vector<BlockInsn>& insns, const u8* write, u64 exec, u64 pc);
+// `write`: the code cache as written; it is executed at `exec`. `pc`: linear address of the first
+// instruction.
+std::string list_block(const Block& block, const std::vector<BlockInsn>& insns, const u8* write, u64 exec,
+                       u64 pc);
 
 }  // namespace deja

@@ -10,26 +10,26 @@ namespace deja {
 struct BlockMode {
   u32 bits = 0;
   enum : u32 {
-    kUser = 1 << 0,       // CPL 3
-    kCode32 = 1 << 1,     // compatibility or protected mode, CS.D = 1
-    kCode64 = 1 << 2,     // 64-bit mode; neither: 16-bit
+    kUser = 1 << 0,        // CPL 3
+    kCode32 = 1 << 1,      // compatibility or protected mode, CS.D = 1
+    kCode64 = 1 << 2,      // 64-bit mode; neither: 16-bit
     kSmapClosed = 1 << 3,  // CPL < 3, CR4.SMAP, AC = 0
-    kFlatCode = 1 << 4,   // CS base 0, limit 4 GiB (or 64-bit mode)
-    kFlatData = 1 << 5,   // ES, DS, SS likewise, writable, SS.B = 1 (or 64-bit mode)
-    kFlatFsGs = 1 << 6,   // FS, GS: limit 4 GiB, any base (or 64-bit mode)
-    kStackBig = 1 << 7,   // SS.B
+    kFlatCode = 1 << 4,    // CS base 0, limit 4 GiB (or 64-bit mode)
+    kFlatData = 1 << 5,    // ES, DS, SS likewise, writable, SS.B = 1 (or 64-bit mode)
+    kFlatFsGs = 1 << 6,    // FS, GS: limit 4 GiB, any base (or 64-bit mode)
+    kStackBig = 1 << 7,    // SS.B
     kAlignCheck = 1 << 8,  // CR0.AM, RFLAGS.AC, CPL 3
-    kNoX87 = 1 << 9,      // CR0.EM or TS: x87 and MMX raise #NM (MMX, EM: #UD)
-    kWaitNm = 1 << 10,    // CR0.MP and TS: FWAIT raises #NM
-    kEm = 1 << 11,        // CR0.EM: SSE and MMX raise #UD
-    kTs = 1 << 12,        // CR0.TS: SSE and AVX raise #NM
-    kSse = 1 << 13,       // CR4.OSFXSR
-    kAvx = 1 << 14,       // CR4.OSXSAVE, XCR0 has SSE and AVX, protected mode
+    kNoX87 = 1 << 9,       // CR0.EM or TS: x87 and MMX raise #NM (MMX, EM: #UD)
+    kWaitNm = 1 << 10,     // CR0.MP and TS: FWAIT raises #NM
+    kEm = 1 << 11,         // CR0.EM: SSE and MMX raise #UD
+    kTs = 1 << 12,         // CR0.TS: SSE and AVX raise #NM
+    kSse = 1 << 13,        // CR4.OSFXSR
+    kAvx = 1 << 14,        // CR4.OSXSAVE, XCR0 has SSE and AVX, protected mode
     kProtected = 1 << 15,  // CR0.PE and not v8086
-    kXmUd = 1 << 16,      // CR4.OSXMMEXCPT = 0
-    kSlowData = 1 << 17,  // data breakpoints are armed: every access goes through C++
-    kPlain = 1 << 18,     // each access is checked by itself (plan.h)
-    kObserved = 1 << 23,  // of a page with debugger's breakpoints: cut there, and reached through C++ only
+    kXmUd = 1 << 16,       // CR4.OSXMMEXCPT = 0
+    kSlowData = 1 << 17,   // data breakpoints are armed: every access goes through C++
+    kPlain = 1 << 18,      // each access is checked by itself (plan.h)
+    kObserved = 1 << 23,   // of a page with debugger's breakpoints: cut there, and reached through C++ only
     // The top byte is the most instructions the block may have; 0: no limit but the translator's own.
     kLimitShift = 24,
   };
@@ -73,7 +73,9 @@ inline u32 system_mode(const CpuState& s) {
 // Those that follow from the segment registers outside 64-bit mode.
 inline u32 segment_mode(const CpuState& s) {
   u32 b = 0;
-  const auto flat = [](const SegmentRegister& r) { return r.base == 0 && r.limit == 0xffffffff && r.present(); };
+  const auto flat = [](const SegmentRegister& r) {
+    return r.base == 0 && r.limit == 0xffffffff && r.present();
+  };
   const bool real = !s.protected_mode() || s.v8086();
   if (s.seg[CS].big()) b |= BlockMode::kCode32;
   if (s.seg[SS].big()) b |= BlockMode::kStackBig;

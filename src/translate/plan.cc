@@ -56,8 +56,8 @@ class Planner {
     const Value base = value_[static_cast<unsigned>(m.base)];
     if (m.index < 0) return note(&b.access[nth], base, none_, 1, m.disp, size, writes);
     const Value index = value_[static_cast<unsigned>(m.index)];
-    note(&b.access[nth], {base.symbol, base.offset + index.offset * m.scale}, index.symbol, m.scale, m.disp, size,
-         writes);
+    note(&b.access[nth], {base.symbol, base.offset + index.offset * m.scale}, index.symbol, m.scale, m.disp,
+         size, writes);
   }
 
   void note(PlannedAccess* access, Value base, u32 index, u8 scale, i64 disp, unsigned size, bool writes) {
@@ -171,9 +171,8 @@ class Planner {
   void finish() {
     i8 number = 0;
     // The largest groups first, when there are too many.
-    std::stable_sort(groups_.begin(), groups_.end(), [](const Group& a, const Group& b) {
-      return a.members.size() > b.members.size();
-    });
+    std::stable_sort(groups_.begin(), groups_.end(),
+                     [](const Group& a, const Group& b) { return a.members.size() > b.members.size(); });
     for (Group& g : groups_) {
       if (g.members.size() < 2 || static_cast<unsigned>(number) == kMaxGroups) return;
       for (const Member& m : g.members) m.access->group = number;

@@ -1,9 +1,10 @@
 // Second stage: which accesses of a block need no check of their own.
 //
-// Accesses off the same register, or off a register that is that one plus a constant, mostly fall into one page.
-// The first of such a group looks the whole span up in the TLB, and the others use the addend that it found. That
-// is right because a block is left as soon as any TLB entry was dropped, and because the lookup fills nothing: a
-// group whose span misses is run again, from that instruction on, by a block without groups (BlockMode::kPlain).
+// Accesses off the same register, or off a register that is that one plus a constant, mostly fall into one
+// page. The first of such a group looks the whole span up in the TLB, and the others use the addend that it
+// found. That is right because a block is left as soon as any TLB entry was dropped, and because the lookup
+// fills nothing: a group whose span misses is run again, from that instruction on, by a block without groups
+// (BlockMode::kPlain).
 #pragma once
 
 #include <vector>

@@ -6,13 +6,14 @@ namespace deja {
 namespace {
 
 BlockMode user64() {
-  return {BlockMode::kUser | BlockMode::kCode64 | BlockMode::kFlatCode | BlockMode::kFlatData | BlockMode::kFlatFsGs |
-          BlockMode::kStackBig | BlockMode::kSse};
+  return {BlockMode::kUser | BlockMode::kCode64 | BlockMode::kFlatCode | BlockMode::kFlatData |
+          BlockMode::kFlatFsGs | BlockMode::kStackBig | BlockMode::kSse};
 }
 
 std::vector<BlockInsn> formed(std::vector<u8> code, const TranslateOptions& options = {}) {
   std::vector<BlockInsn> block;
-  TranslateInput input{Gpa(0x1000), user64(), code.data(), static_cast<unsigned>(code.size()), Gpa(~u64{0}), {}};
+  TranslateInput input{Gpa(0x1000),  user64(), code.data(), static_cast<unsigned>(code.size()),
+                       Gpa(~u64{0}), {}};
   EXPECT_EQ(form_block(input, options, &block), FormStatus::ok);
   return block;
 }
@@ -87,8 +88,8 @@ TEST(PlanGroups, AWrittenRegisterIsAnother) {
 
 TEST(PlanGroups, NegativeImmediatesAreSigned) {
   // mov rax,[rbx]; add rbx,-16; mov rcx,[rbx]; sub rbx,-256 (imm32); mov rdx,[rbx]; ret
-  const auto b = planned({0x48, 0x8b, 0x03, 0x48, 0x83, 0xc3, 0xf0, 0x48, 0x8b, 0x0b, 0x48, 0x81, 0xeb, 0x00, 0xff,
-                          0xff, 0xff, 0x48, 0x8b, 0x13, 0xc3});
+  const auto b = planned({0x48, 0x8b, 0x03, 0x48, 0x83, 0xc3, 0xf0, 0x48, 0x8b, 0x0b, 0x48,
+                          0x81, 0xeb, 0x00, 0xff, 0xff, 0xff, 0x48, 0x8b, 0x13, 0xc3});
   EXPECT_EQ(b[0].access[0].before, 16);
   EXPECT_EQ(b[0].access[0].span, 24);
   EXPECT_EQ(b[4].access[0].group, -1);  // 240 bytes on: too wide a span

@@ -1,6 +1,6 @@
-// Instructions of operating-system code that have a quick way through C++: one that leaves the vector registers
-// in the host's, knows only the common case, and declines the others without having changed anything
-// (execute/quick_ops.h). Everything it declines goes the way of every other instruction done in C++.
+// Instructions of operating-system code that have a quick way through C++: one that leaves the vector
+// registers in the host's, knows only the common case, and declines the others without having changed
+// anything (execute/quick_ops.h). Everything it declines goes the way of every other instruction done in C++.
 #pragma once
 
 #include "decode/insn.h"
@@ -44,8 +44,10 @@ inline bool quick_goes_on(QuickOp op) {
     case QuickOp::clac:
     case QuickOp::syscall:
     case QuickOp::sysret:
-    case QuickOp::iret: return false;
-    default: return true;
+    case QuickOp::iret:
+      return false;
+    default:
+      return true;
   }
 }
 

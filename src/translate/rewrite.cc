@@ -1,5 +1,5 @@
-// The guest instruction carried over to the host: same opcode and immediate, registers renamed (guest RCX stands
-// in host r8, guest r8-r11 in memory slots), memory operand replaced by [mem_base_ + r10 + mem_disp_].
+// The guest instruction carried over to the host: same opcode and immediate, registers renamed (guest RCX
+// stands in host r8, guest r8-r11 in memory slots), memory operand replaced by [mem_base_ + r10 + mem_disp_].
 #include <algorithm>
 #include <utility>
 
@@ -15,13 +15,15 @@ bool is_vector_isa(u8 ext) {
     case ZYDIS_ISA_EXT_BASE:
     case ZYDIS_ISA_EXT_LONGMODE:
     case ZYDIS_ISA_EXT_MOVBE:
-    case ZYDIS_ISA_EXT_LZCNT: return false;
-    default: return true;
+    case ZYDIS_ISA_EXT_LZCNT:
+      return false;
+    default:
+      return true;
   }
 }
 
-// Whether the register operands that it writes, and does not read, are written whatever happens. Of the others some
-// write under a condition, or leave a destination of a zero source alone (BSF, BSR).
+// Whether the register operands that it writes, and does not read, are written whatever happens. Of the
+// others some write under a condition, or leave a destination of a zero source alone (BSF, BSR).
 bool always_writes(const Insn& i) {
   switch (i.mnemonic) {
     case ZYDIS_MNEMONIC_MOV:
@@ -47,8 +49,8 @@ void Translator::emit_op(const Insn& i) {
     return false;
   }();
 
-  // AH..BH can be encoded only without REX: then every register must be a legacy one under its own number, with
-  // guest RCX copied to host rcx around the instruction.
+  // AH..BH can be encoded only without REX: then every register must be a legacy one under its own number,
+  // with guest RCX copied to host rcx around the instruction.
   bool norex = false;
   bool guest_rcx = i.implicit_rcx;
   for (unsigned k = 0; k < i.operand_count; ++k) {
@@ -172,7 +174,10 @@ void Translator::emit_op(const Insn& i) {
   const bool mem_rexed = mem && !norex;
   const unsigned bit_r = i.has_modrm ? reg >> 3 : 0;
   const unsigned bit_x = mem_rexed && !folded ? 1 : 0;
-  const unsigned bit_b = mem_rexed ? (folded ? 1 : mem_base_ >> 3) : i.has_modrm ? (mem ? 0 : rm >> 3) : has_opcode_reg ? opcode_reg >> 3 : 0;
+  const unsigned bit_b = mem_rexed        ? (folded ? 1 : mem_base_ >> 3)
+                         : i.has_modrm    ? (mem ? 0 : rm >> 3)
+                         : has_opcode_reg ? opcode_reg >> 3
+                                          : 0;
 
   if (i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
     e_.b(0xc4, static_cast<u8>((bit_r ^ 1) << 7 | (bit_x ^ 1) << 6 | (bit_b ^ 1) << 5 | i.map));
@@ -229,16 +234,20 @@ void Translator::emit_op(const Insn& i) {
 // Guest r8-r11 live in memory: an instruction on one of them can name its slot as its memory operand.
 bool Translator::emit_on_slots(const Insn& i) {
   if (i.has_mem || i.code_size != CodeSize::bits64 || i.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY ||
-      i.map != ZYDIS_OPCODE_MAP_DEFAULT || !i.has_modrm || i.implicit_rcx || i.prefix66 || i.operand_count > 2)
+      i.map != ZYDIS_OPCODE_MAP_DEFAULT || !i.has_modrm || i.implicit_rcx || i.prefix66 ||
+      i.operand_count > 2)
     return false;
   const Operand *slot = nullptr, *reg = nullptr;
   for (unsigned k = 0; k < i.operand_count; ++k) {
     const Operand& o = i.op[k];
     if (o.kind == OperandKind::imm) continue;
     if (o.kind != OperandKind::gpr || o.high || o.size < 4) return false;
-    if (o.field == Field::modrm_rm) slot = &o;
-    else if (o.field == Field::modrm_reg) reg = &o;
-    else return false;
+    if (o.field == Field::modrm_rm)
+      slot = &o;
+    else if (o.field == Field::modrm_reg)
+      reg = &o;
+    else
+      return false;
   }
   const auto in_slot = [](const Operand& o) { return o.reg >= R8 && o.reg <= R11; };
   u8 opcode = i.opcode;

@@ -10,10 +10,12 @@ static_assert(offsetof(ExecContext, state) == 0 && offsetof(CpuState, gpr) == 0)
 
 TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpace& space, BlockId* out) {
   if (space.hot_room < kMaxBlockCode || space.cold_room < kMaxBlockCode) return TranslateStatus::cache_full;
-  if (form_block(input, options_, &insns_) == FormStatus::need_next_page) return TranslateStatus::need_next_page;
+  if (form_block(input, options_, &insns_) == FormStatus::need_next_page)
+    return TranslateStatus::need_next_page;
   mode_ = input.mode;
-  if (options_.elide && mode_.code_size() == CodeSize::bits64 && !mode_.limit() && !mode_.has(BlockMode::kPlain) &&
-      !access_is_checked(DS) && !ungrouped_.contains(input.pc.value ^ u64{mode_.bits} << 32))
+  if (options_.elide && mode_.code_size() == CodeSize::bits64 && !mode_.limit() &&
+      !mode_.has(BlockMode::kPlain) && !access_is_checked(DS) &&
+      !ungrouped_.contains(input.pc.value ^ u64{mode_.bits} << 32))
     plan_groups(insns_);
 
   id_ = static_cast<BlockId>(store_.blocks.size());
@@ -43,7 +45,8 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
   if (falls_through(last) && last.way != Way::jcc) exit_to(last.end);
   if ((last.way == Way::push || last.way == Way::pop) && last.insn.has_mem) exit_to(last.end);
   block_.end = offset_of(e_.p);
-  DEJA_CHECK(block_.end - space.hot <= kMaxBlockCode, "block of {} bytes of host code", block_.end - space.hot);
+  DEJA_CHECK(block_.end - space.hot <= kMaxBlockCode, "block of {} bytes of host code",
+             block_.end - space.hot);
 
   block_.cold_begin = space.cold;
   e_ = Emitter(cache_write_ + space.cold, delta);
@@ -68,7 +71,8 @@ void Translator::emit_entries() {
   block_.near_entry = offset_of(e_.p);
   e_.b(0x4d, 0x8d, 0x9b), e_.d(-(u32{block_.count} << kCounterShift));  // lea r11, [r11 - count * 64]
   e_.sarx(HR10, HR11, HR11);
-  e_.b(0x45, 0x0f, 0xb6), e_.b(0x8a), e_.d(static_cast<u32>(targets_.probe_base));  // movzx r9d, byte [r10 + probe]
+  e_.b(0x45, 0x0f, 0xb6), e_.b(0x8a),
+      e_.d(static_cast<u32>(targets_.probe_base));  // movzx r9d, byte [r10 + probe]
 }
 
 void Translator::mark() { block_.marks.push_back({offset_of(e_.p), current_insn_}); }
@@ -87,19 +91,32 @@ void Translator::emit_insn(const BlockInsn& b) {
     case Way::carry:
       if (uses_vectors(i)) need_vectors();
       return emit_carried(i);
-    case Way::nothing: return;
-    case Way::lea: return emit_lea(i);
-    case Way::moffs: return emit_moffs(i);
-    case Way::push: return emit_push(i);
-    case Way::pop: return emit_pop(i);
-    case Way::leave: return emit_leave(i);
-    case Way::jump: return emit_jump(i);
-    case Way::jcc: return emit_jcc(i);
-    case Way::call: return emit_call(i);
-    case Way::ret: return emit_ret(i);
-    case Way::loop: return emit_loop(i);
-    case Way::helper: return emit_helper(i, true, b.quick, b.raise);
-    case Way::helper_inline: return emit_helper(i, false, b.quick);
+    case Way::nothing:
+      return;
+    case Way::lea:
+      return emit_lea(i);
+    case Way::moffs:
+      return emit_moffs(i);
+    case Way::push:
+      return emit_push(i);
+    case Way::pop:
+      return emit_pop(i);
+    case Way::leave:
+      return emit_leave(i);
+    case Way::jump:
+      return emit_jump(i);
+    case Way::jcc:
+      return emit_jcc(i);
+    case Way::call:
+      return emit_call(i);
+    case Way::ret:
+      return emit_ret(i);
+    case Way::loop:
+      return emit_loop(i);
+    case Way::helper:
+      return emit_helper(i, true, b.quick, b.raise);
+    case Way::helper_inline:
+      return emit_helper(i, false, b.quick);
   }
   DEJA_UNREACHABLE();
 }
@@ -143,7 +160,8 @@ void Translator::store_gpr(unsigned guest, unsigned host) {
 }
 
 bool Translator::access_is_checked(unsigned segment) const {
-  if (!options_.inline_tlb || mode_.has(BlockMode::kAlignCheck) || mode_.has(BlockMode::kSlowData)) return true;
+  if (!options_.inline_tlb || mode_.has(BlockMode::kAlignCheck) || mode_.has(BlockMode::kSlowData))
+    return true;
   if (mode_.code_size() == CodeSize::bits64) return false;
   if (segment == FS || segment == GS) return !mode_.has(BlockMode::kFlatFsGs);
   // CS is flat or not with the code, but never writable: leave it to C++.

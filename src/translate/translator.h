@@ -1,9 +1,10 @@
-// Turns guest instructions at one physical address into a block of host code, in three stages: form.h decodes them
-// and says where the block ends, plan.h says which memory accesses are checked together, and Translator emits.
+// Turns guest instructions at one physical address into a block of host code, in three stages: form.h decodes
+// them and says where the block ends, plan.h says which memory accesses are checked together, and Translator
+// emits.
 //
-// A block begins with a u32 block id, then the far entry (r9 = linear PC; sets ExecContext::current_page), then
-// the near entry (for jumps inside the page), which takes the block's instruction count off the step counter and
-// probes it. Then come the instructions, then the out-of-line parts: slow paths and link stubs.
+// A block begins with a u32 block id, then the far entry (r9 = linear PC; sets ExecContext::current_page),
+// then the near entry (for jumps inside the page), which takes the block's instruction count off the step
+// counter and probes it. Then come the instructions, then the out-of-line parts: slow paths and link stubs.
 #pragma once
 
 #include <functional>
@@ -29,11 +30,11 @@ struct CodeTargets {
   u64 quick = 0;         // a helper that has a quick way (translate/quick.h)
   u64 load_vectors = 0;  // rcx = where to go on
   u64 link = 0;
-  u64 dispatch = 0;    // r9 = linear PC, ecx = branch site or kNone
+  u64 dispatch = 0;  // r9 = linear PC, ecx = branch site or kNone
 };
 
-// Where a block goes: the main code at `hot`, what is seldom run at `cold`; offsets in the code cache, whose writable
-// mapping is at `write`.
+// Where a block goes: the main code at `hot`, what is seldom run at `cold`; offsets in the code cache, whose
+// writable mapping is at `write`.
 struct CodeSpace {
   u8* write = nullptr;
   u32 hot = 0, cold = 0;
@@ -121,7 +122,8 @@ class Translator {
   void store_mem(unsigned reg, unsigned size);
 
   // --- rewrite.cc
-  // The guest instruction itself with registers renamed; its memory operand is at [mem_base_ + r10 + mem_disp_].
+  // The guest instruction itself with registers renamed; its memory operand is at [mem_base_ + r10 +
+  // mem_disp_].
   void emit_op(const Insn& insn);
   bool emit_on_slots(const Insn& insn);
 
@@ -139,8 +141,8 @@ class Translator {
   void emit_call(const Insn& insn);
   void emit_ret(const Insn& insn);
   void emit_loop(const Insn& insn);
-  // Leave the block for a PC relative to the current page. `branch`: the site of the jump that goes there, when
-  // the target can lie outside the canonical addresses.
+  // Leave the block for a PC relative to the current page. `branch`: the site of the jump that goes there,
+  // when the target can lie outside the canonical addresses.
   void exit_to(i32 target, u32 branch = kNone);
   // Leave for the linear PC in r9.
   void exit_indirect(u32 branch);
@@ -171,10 +173,10 @@ class Translator {
   u16 current_insn_ = 0;
   unsigned insn_start_ = 0;  // page offset of the instruction being translated
   unsigned insn_end_ = 0;
-  unsigned access_ = 0;          // of the current instruction: how many are emitted
-  unsigned mem_base_ = HR9;      // the op's memory operand is at [mem_base_ + r10 + mem_disp_]
+  unsigned access_ = 0;      // of the current instruction: how many are emitted
+  unsigned mem_base_ = HR9;  // the op's memory operand is at [mem_base_ + r10 + mem_disp_]
   i32 mem_disp_ = 0;
-  int r10_group_ = -1;           // the group whose addend r10 holds
+  int r10_group_ = -1;  // the group whose addend r10 holds
   struct Cold {
     u16 insn;
     std::function<void()> emit;
