@@ -113,8 +113,8 @@ void enter(Vcpu& cpu, const Insn& insn) {
   const auto truncate = [](u64 v, unsigned bytes) {
     return bytes == 8 ? v : bytes == 4 ? low32(v) : static_cast<u16>(v);
   };
-  // Pushed values reach memory one by one, as on hardware: a display that overlaps them is copied as they make
-  // it, and a fault leaves those before it in memory, below a stack pointer that has not moved.
+  // Pushed values reach memory one by one, as on hardware: a display that overlaps them is copied as they
+  // make it, and a fault leaves those before it in memory, below a stack pointer that has not moved.
   u64 rsp = truncate(s.gpr[RSP], width);
   const auto push = [&](u64 value) {
     const u64 at = truncate(rsp - size, width);
@@ -142,8 +142,8 @@ void enter(Vcpu& cpu, const Insn& insn) {
   const Gva top_address = linear_address(cpu, SS, top, size, Access::write);
   check_alignment(cpu, top_address, size);
   cpu.mmu.probe(top_address, size, Access::write);
-  write_gpr(s, Operand{.kind = OperandKind::gpr, .size = static_cast<u8>(width == 8 ? 8 : size), .reg = RBP},
-            frame);
+  // With 16-bit operands in 64-bit mode the SDM's operation writes RBP, and CPUs write BP.
+  write_gpr(s, Operand{.kind = OperandKind::gpr, .size = static_cast<u8>(size), .reg = RBP}, frame);
   set_stack_pointer(s, width, top);
 }
 

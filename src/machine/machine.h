@@ -35,7 +35,7 @@
 namespace deja {
 
 // Bumped by every change that a guest can see; written to manifests.
-inline constexpr u32 kMachineBehaviour = 4;
+inline constexpr u32 kMachineBehaviour = 5;
 
 struct DriveConfig {
   std::shared_ptr<BlockImage> image;  // what the disk holds at power-on
@@ -146,7 +146,8 @@ class Machine final : public Platform, private TimeSource {
   unsigned vcpu_count() const { return static_cast<unsigned>(cpus_.size()); }
   // Whose instruction comes next; nobody's while all are idle.
   std::optional<unsigned> next_vcpu() const;
-  // The last step that was this vCPU's, of those that this object has run; kNeverStep: none. History, not state.
+  // The last step that was this vCPU's, of those that this object has run; kNeverStep: none. History, not
+  // state.
   Step last_ran(unsigned vcpu) const { return last_ran_[vcpu]; }
   Engine& engine() { return *engine_; }
 
