@@ -99,6 +99,11 @@ void MachineOptions::add_to(CLI::App& app) {
       ->check(CLI::Range(u64{1000}, u64{1'000'000'000}));
 }
 
+void MachineOptions::check_guest() const {
+  if (kernel.empty() && image.empty() && drive.empty())
+    throw CLI::RequiredError("no guest: name a disk image, or give --kernel", CLI::ExitCodes::RequiredError);
+}
+
 Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
   MachineSpec& spec = request->setup.spec;
   DEJA_ASSIGN(spec.ram_bytes, parse_memory_size(memory));
@@ -139,8 +144,6 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
     DEJA_ASSIGN(SerialConfig parsed, parse_serial(line));
     request->serial.push_back(std::move(parsed));
   }
-  if (kernel.empty() && image.empty() && drive.empty())
-    return make_error("no guest: name a disk image, or give --kernel");
   if (!console.empty()) {
     DEJA_ASSIGN(SerialConfig parsed, parse_serial(console));
     request->serial.push_back(std::move(parsed));

@@ -28,6 +28,8 @@ struct MachineOptions {
   bool no_reboot = false;
 
   void add_to(CLI::App& app);
+  // For the end of parsing: throws CLI::ParseError when no guest is named.
+  void check_guest() const;
   // Fills in all of `request` that these options say. Reads the host's date and entropy where they are asked
   // for.
   Status apply(SessionRequest* request, HostClock& clock) const;

@@ -35,6 +35,7 @@ void add_record(CLI::App& app, Action* action) {
   o->machine.add_to(*verb);
   o->engine.add_to(*verb);
   verb->final_callback([o, action] {
+    o->machine.check_guest();
     *action = [o] {
       RecordingRequest recording{o->name, o->no_copy ? InputStorage::reference : InputStorage::copy};
       if (!o->checkpoint_every.empty()) {

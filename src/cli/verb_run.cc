@@ -17,8 +17,10 @@ void add_run(CLI::App& app, Action* action) {
       "Ctrl-A x ends the session, Ctrl-A c opens the monitor, Ctrl-A h lists the keys.");
   o->machine.add_to(*verb);
   o->engine.add_to(*verb);
-  verb->final_callback(
-      [o, action] { *action = [o] { return run_and_report(o->machine, o->engine, std::nullopt); }; });
+  verb->final_callback([o, action] {
+    o->machine.check_guest();
+    *action = [o] { return run_and_report(o->machine, o->engine, std::nullopt); };
+  });
 }
 
 }  // namespace deja
