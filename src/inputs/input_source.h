@@ -19,9 +19,9 @@ namespace deja {
 struct InputRoom {
   InputRoom() = default;
   template <class Sizes>
-  requires std::convertible_to<const Sizes&, std::span<const std::size_t>> InputRoom(
-      const Sizes& bytes, std::size_t net_frames = 0)
-      : serial(bytes), frames(net_frames) {}
+  requires std::convertible_to<const Sizes&, std::span<const std::size_t>>
+  // NOLINTNEXTLINE(google-explicit-constructor): callers pass the sizes alone
+  InputRoom(const Sizes& bytes, std::size_t net_frames = 0) : serial(bytes), frames(net_frames) {}
 
   std::span<const std::size_t> serial;  // bytes, by port; ports beyond the end can take none
   std::size_t frames = 0;               // network frames

@@ -90,7 +90,7 @@ Status Navigator::jump_near(Step target) {
     const bool from_disk = i && checkpoints_.point(*i).step > snapshot->first;
     const Step start = from_disk ? checkpoints_.point(*i).step : snapshot->first;
     if (usable && start <= position()) return {};
-    const Status status = from_disk ? restore_checkpoint(*i) : [&]() -> Status {
+    Status status = from_disk ? restore_checkpoint(*i) : [&]() -> Status {
       DEJA_TRY(history_->restore(snapshot->second.ram));
       return replayer_->restore(snapshot->second.point);
     }();
@@ -160,7 +160,7 @@ Status Navigator::unobserved(const std::function<Status()>& f) {
   const ObservationSpec observed = engine.observation().spec();
   const bool observing = !(observed == ObservationSpec{});
   if (observing) engine.observe({});
-  const Status status = f();
+  Status status = f();
   if (observing) engine.observe(observed);
   return status;
 }

@@ -53,9 +53,9 @@ class Planner {
     if (m.segment == FS || m.segment == GS || m.address_size != 8 || m.vector_index || size == 0) return;
     if (m.rip_relative) return note(&b.access[nth], {page_, 0}, none_, 1, m.disp + b.end, size, writes);
     if (m.base < 0) return;
-    const Value base = value_[static_cast<unsigned>(m.base)];
+    const Value base = value_[static_cast<u8>(m.base)];
     if (m.index < 0) return note(&b.access[nth], base, none_, 1, m.disp, size, writes);
-    const Value index = value_[static_cast<unsigned>(m.index)];
+    const Value index = value_[static_cast<u8>(m.index)];
     note(&b.access[nth], {base.symbol, base.offset + index.offset * m.scale}, index.symbol, m.scale, m.disp,
          size, writes);
   }
@@ -130,7 +130,7 @@ class Planner {
         return forget(RBP);
       case Way::lea:
         if (to.size == 8 && i.mem.address_size == 8 && i.mem.base >= 0 && i.mem.index < 0) {
-          const Value base = value_[static_cast<unsigned>(i.mem.base)];
+          const Value base = value_[static_cast<u8>(i.mem.base)];
           return move(to.reg, {base.symbol, base.offset + i.mem.disp});
         }
         return forget(to.reg);
