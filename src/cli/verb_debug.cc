@@ -1,7 +1,7 @@
 #include <cstdio>
 
-#include "cli/engine_options.h"
 #include "cli/messages.h"
+#include "cli/moment.h"
 #include "cli/verbs.h"
 #include "gdb/fd_connection.h"
 #include "gdb/launch.h"
@@ -37,11 +37,7 @@ int debug(const Options& o) {
     return kExitOk;
   }
   if (o.recording.empty()) return fail(make_error("debug: which recording? a name, a path, or `latest`"));
-  auto engine = o.engine.apply();
-  if (!engine) return fail(engine.error());
-  auto dir = resolve_recording(o.recording);
-  if (!dir) return fail(dir.error());
-  auto nav = Navigator::open(*dir, *engine);
+  auto nav = open_recording(o.recording, o.engine);
   if (!nav) return fail(nav.error());
   auto at = find_position(**nav, o.at);
   if (!at) return fail(at.error());

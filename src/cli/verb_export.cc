@@ -1,10 +1,9 @@
-#include "cli/engine_options.h"
 #include "cli/messages.h"
+#include "cli/moment.h"
 #include "cli/verbs.h"
 #include "eventlog/recording_dir.h"
 #include "replay/export.h"
 #include "replay/position.h"
-#include "timeline/position_finder.h"
 #include "timeline/vmcore.h"
 
 namespace deja {
@@ -16,29 +15,28 @@ struct Options {
   unsigned drive = 0;
 };
 
-int export_traffic(const Options& o, const std::filesystem::path& dir, const EngineOptions& engine) {
-  auto frames = export_pcap(dir, engine, o.file);
+int export_traffic(const Options& o) {
+  auto engine = o.engine.apply();
+  if (!engine) return fail(engine.error());
+  auto dir = resolve_recording(o.recording);
+  if (!dir) return fail(dir.error());
+  auto frames = export_pcap(*dir, *engine, o.file);
   if (!frames) return fail(frames.error());
   fmt::print("{}: {} frames\n", o.file, format_count(*frames));
   return kExitOk;
 }
 
 int export_moment(const Options& o) {
-  auto engine = o.engine.apply();
-  if (!engine) return fail(engine.error());
-  auto dir = resolve_recording(o.recording);
-  if (!dir) return fail(dir.error());
-  if (o.what == "pcap") return export_traffic(o, *dir, *engine);
-  auto nav = Navigator::open(*dir, *engine);
+  if (o.what == "pcap") return export_traffic(o);
+  auto nav = open_recording(o.recording, o.engine);
   if (!nav) return fail(nav.error());
-  auto step = find_position(**nav, o.at);
+  auto step = go_to(**nav, o.at);
   if (!step) return fail(step.error());
-  if (Status status = (*nav)->seek(*step); !status) return fail(status.error());
   Machine& machine = (*nav)->machine();
   if (o.what == "disk") {
     if (o.drive >= machine.drive_count())
-      return fail(make_error("{}: has {} drives, numbered from 0; there is no drive {}", dir->string(),
-                             machine.drive_count(), o.drive));
+      return fail(make_error("{}: has {} drives, numbered from 0; there is no drive {}",
+                             (*nav)->dir().string(), machine.drive_count(), o.drive));
     if (Status status = write_disk(machine.drive(o.drive), o.file); !status) return fail(status.error());
     fmt::print("{}: drive {} at step {}, {}\n", o.file, o.drive, format_count(*step),
                bytes(machine.drive(o.drive).size()));

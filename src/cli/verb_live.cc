@@ -1,9 +1,9 @@
 #include "cli/messages.h"
+#include "cli/moment.h"
 #include "cli/session_report.h"
 #include "cli/verbs.h"
 #include "replay/position.h"
 #include "timeline/branch.h"
-#include "timeline/position_finder.h"
 
 namespace deja {
 namespace {
@@ -15,15 +15,10 @@ struct Options {
 };
 
 int live(const Options& o) {
-  auto engine = o.engine.apply();
-  if (!engine) return fail(engine.error());
-  auto dir = resolve_recording(o.recording);
-  if (!dir) return fail(dir.error());
-  auto nav = Navigator::open(*dir, *engine);
+  auto nav = open_recording(o.recording, o.engine);
   if (!nav) return fail(nav.error());
-  auto step = find_position(**nav, o.at);
+  auto step = go_to(**nav, o.at);
   if (!step) return fail(step.error());
-  if (Status status = (*nav)->seek(*step); !status) return fail(status.error());
 
   SessionRequest request;
   for (const std::string& text : o.serial.empty() ? (*nav)->manifest().machine.serial : o.serial) {
@@ -35,7 +30,7 @@ int live(const Options& o) {
   auto branch = branch_here(**nav);
   if (!branch) return fail(branch.error());
   request.branch = std::move(*branch);
-  note(fmt::format("going on from step {} of {}", format_count(*step), dir->string()));
+  note(fmt::format("going on from step {} of {}", format_count(*step), (*nav)->dir().string()));
   RealHostClock clock;
   auto report = run_session(std::move(request), clock);
   if (!report) return fail(report.error());

@@ -2,12 +2,11 @@
 
 #include <charconv>
 
-#include "cli/engine_options.h"
 #include "cli/messages.h"
+#include "cli/moment.h"
 #include "cli/verbs.h"
 #include "gdb/symbol_setup.h"
 #include "replay/position.h"
-#include "timeline/position_finder.h"
 #include "timeline/who_wrote.h"
 
 namespace deja {
@@ -71,19 +70,14 @@ nlohmann::ordered_json to_json(const Write& w) {
 }
 
 int who_wrote_verb(const Options& o) {
-  auto engine = o.engine.apply();
-  if (!engine) return fail(engine.error());
   auto range = parse_memory_range(o.where);
   if (!range) return fail(range.error());
-  auto dir = resolve_recording(o.recording);
-  if (!dir) return fail(dir.error());
-  auto nav = Navigator::open(*dir, *engine);
+  auto nav = open_recording(o.recording, o.engine);
   if (!nav) return fail(nav.error());
   auto symbols = SymbolSetup::make(**nav, o.symbols);
   if (!symbols) return fail(symbols.error());
-  auto at = find_position(**nav, o.at);
+  auto at = go_to(**nav, o.at);
   if (!at) return fail(at.error());
-  if (Status status = (*nav)->seek(*at); !status) return fail(status.error());
   auto pieces = locate((*nav)->machine(), o.as, *range);
   if (!pieces) return fail(pieces.error());
   WhoWrote request;

@@ -13,13 +13,13 @@
 // others are found from there, backwards.
 #include "gdb/kallsyms.h"
 
-#include <elf.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <optional>
 #include <string_view>
+
+#include "base/elf.h"
 
 namespace deja {
 namespace {
@@ -174,15 +174,7 @@ std::vector<u8> symbols_as_elf(const std::vector<KernelSymbol>& symbols) {
     append(table, &symbol, sizeof symbol);
   }
   constexpr char kNames[] = "\0.text\0.symtab\0.strtab\0.shstrtab";
-  Elf64_Ehdr header{};
-  std::memcpy(header.e_ident, ELFMAG, SELFMAG);
-  header.e_ident[EI_CLASS] = ELFCLASS64;
-  header.e_ident[EI_DATA] = ELFDATA2LSB;
-  header.e_ident[EI_VERSION] = EV_CURRENT;
-  header.e_type = ET_EXEC;
-  header.e_machine = EM_X86_64;
-  header.e_version = EV_CURRENT;
-  header.e_ehsize = sizeof header;
+  Elf64_Ehdr header = elf64_header(ET_EXEC);
   header.e_shentsize = sizeof(Elf64_Shdr);
   header.e_shnum = 5;
   header.e_shstrndx = 4;

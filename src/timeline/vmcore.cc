@@ -1,6 +1,5 @@
 #include "timeline/vmcore.h"
 
-#include <elf.h>
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -10,6 +9,8 @@
 #include <cstring>
 #include <utility>
 #include <vector>
+
+#include "base/elf.h"
 
 namespace deja {
 namespace {
@@ -197,16 +198,8 @@ Result<VmcoreReport> write_vmcore(Machine& machine, const std::filesystem::path&
   if (!info.empty()) put_note(notes, "VMCOREINFO", 0, info);
 
   const std::vector<Range> ranges = ranges_of(ram);
-  Elf64_Ehdr header{};
-  std::memcpy(header.e_ident, ELFMAG, SELFMAG);
-  header.e_ident[EI_CLASS] = ELFCLASS64;
-  header.e_ident[EI_DATA] = ELFDATA2LSB;
-  header.e_ident[EI_VERSION] = EV_CURRENT;
-  header.e_type = ET_CORE;
-  header.e_machine = EM_X86_64;
-  header.e_version = EV_CURRENT;
+  Elf64_Ehdr header = elf64_header(ET_CORE);
   header.e_phoff = sizeof header;
-  header.e_ehsize = sizeof header;
   header.e_phentsize = sizeof(Elf64_Phdr);
   header.e_phnum = static_cast<u16>(1 + ranges.size());
   std::vector<Elf64_Phdr> segments(1);

@@ -208,4 +208,17 @@ void Translator::store_mem(unsigned reg, unsigned size) {
   emit_mem(reg);
 }
 
+void Translator::load_to_r9(const Address& address, u8 size, u8 segment, std::function<void()> then) {
+  AccessSpec load;
+  load.size = size;
+  load.read = true;
+  load.segment = segment;
+  load.after = AfterSite::resume_only;
+  load.keep_r9 = true;
+  emit_access(address, load, [this, size, then = std::move(then)] {
+    load_mem(HR9, size);
+    then();
+  });
+}
+
 }  // namespace deja

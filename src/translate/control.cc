@@ -125,13 +125,7 @@ void Translator::emit_jump(const Insn& i) {
   const bool wide = mode_.code_size() == CodeSize::bits64;
   if (i.is_relative) return exit_to(static_cast<i32>(insn_end_ + i.imm), branch_site());
   if (i.has_mem) {
-    AccessSpec load;
-    load.size = wide ? 8 : 4;
-    load.read = true;
-    load.segment = i.mem.segment;
-    load.after = AfterSite::resume_only;
-    load.keep_r9 = true;
-    emit_access({&i}, load, [this, wide] { load_mem(HR9, wide ? 8 : 4); });
+    load_to_r9({&i}, wide ? 8 : 4, i.mem.segment);
   } else {
     const unsigned h = load_gpr(i.op[0].reg, HR9);
     if (wide)
@@ -160,13 +154,7 @@ void Translator::emit_call(const Insn& i) {
   } else {
     spec.after = AfterSite::branch_target;
     if (i.has_mem) {
-      AccessSpec load;
-      load.size = size;
-      load.read = true;
-      load.segment = i.mem.segment;
-      load.after = AfterSite::resume_only;
-      load.keep_r9 = true;
-      emit_access({&i}, load, [this, size] { load_mem(HR9, size); });
+      load_to_r9({&i}, size, i.mem.segment);
       e_.mov_store(ctx(offsetof(ExecContext, branch_target)), HR9);
     } else {
       unsigned h = load_gpr(i.op[0].reg, HR9);
@@ -191,16 +179,7 @@ void Translator::emit_ret(const Insn& i) {
   const bool wide = mode_.code_size() == CodeSize::bits64;
   const u8 size = wide ? 8 : 4;
   const i32 drop = size + (i.opcode == 0xc2 ? static_cast<i32>(i.imm & 0xffff) : 0);
-  AccessSpec load;
-  load.size = size;
-  load.read = true;
-  load.segment = SS;
-  load.after = AfterSite::resume_only;
-  load.keep_r9 = true;
-  emit_access({nullptr, HRSP, 0}, load, [this, size, wide, drop] {
-    load_mem(HR9, size);
-    e_.lea(HRSP, HRSP, -1, 1, drop, wide);
-  });
+  load_to_r9({nullptr, HRSP, 0}, size, SS, [this, wide, drop] { e_.lea(HRSP, HRSP, -1, 1, drop, wide); });
   exit_indirect(branch_site(drop));
 }
 

@@ -81,13 +81,7 @@ void Translator::emit_push(const Insn& i) {
   const u8 size = i.operand_size;
   const Operand& from = i.op[0];
   if (from.kind == OperandKind::mem) {
-    AccessSpec load;
-    load.size = size;
-    load.read = true;
-    load.segment = i.mem.segment;
-    load.after = AfterSite::resume_only;
-    load.keep_r9 = true;
-    emit_access({&i}, load, [this, size] { load_mem(HR9, size); });
+    load_to_r9({&i}, size, i.mem.segment);
     e_.mov_store(ctx(offsetof(ExecContext, branch_target)), HR9);
   }
   AccessSpec spec;
@@ -111,15 +105,9 @@ void Translator::emit_pop(const Insn& i) {
   const bool wide = mode_.code_size() == CodeSize::bits64;
   const u8 size = i.operand_size;
   const Operand& to = i.op[0];
-  AccessSpec load;
-  load.size = size;
-  load.read = true;
-  load.segment = SS;
   const Address top{nullptr, HRSP, 0};
   if (to.kind == OperandKind::mem) {
-    load.after = AfterSite::resume_only;
-    load.keep_r9 = true;
-    emit_access(top, load, [this, size] { load_mem(HR9, size); });
+    load_to_r9(top, size, SS);
     e_.mov_store(ctx(offsetof(ExecContext, branch_target)), HR9);
     AccessSpec store;
     store.size = size;
@@ -133,6 +121,10 @@ void Translator::emit_pop(const Insn& i) {
     });
     return;
   }
+  AccessSpec load;
+  load.size = size;
+  load.read = true;
+  load.segment = SS;
   emit_access(top, load, [this, &to, size, wide] {
     if (to.reg >= R8 && to.reg <= R11) {
       load_mem(HRCX, size);

@@ -110,6 +110,9 @@ class Translator {
   };
   // Emits the lookup, `op` on the memory at [mem_base_ + r10 + mem_disp_], and its out-of-line twin.
   void emit_access(const Address& address, const AccessSpec& spec, std::function<void()> op);
+  // r9 = `size` bytes, for what the instruction goes on to do with them; `then` goes with the load.
+  void load_to_r9(
+      const Address& address, u8 size, u8 segment, std::function<void()> then = [] {});
   // The bytes from host register `at` on, the last of them `reach` behind it; r10 = addend.
   void emit_lookup(unsigned at, u8 reach, bool write, MemSite& site, u8** miss);
   // ModRM, SIB and displacement for the memory operand of the op; and its REX bits.
