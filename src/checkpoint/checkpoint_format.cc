@@ -176,7 +176,7 @@ Result<CheckpointRecord> decode_checkpoint(std::string_view meta, const RecordHe
   p.machine.devices = in.byte_vector();
   const u64 first = in.varint(), count = in.varint();
   u64 pages_size = 0;
-  if (first < kFirstStoredPage || first + count > kMaxPages || count > in.in.size() / 17) in.ok = false;
+  if (first < kFirstStoredPage || first > kMaxPages || count > kMaxPages - first || count > in.in.size() / 17) in.ok = false;
   if (in.ok) {
     r.first_new = static_cast<u32>(first);
     r.new_pages.resize(count);
