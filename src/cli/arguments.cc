@@ -21,6 +21,7 @@ struct Spelling {
   std::string_view name;  // without dashes
   Use use;
   std::string_view note = {};
+  std::string_view own = {};  // the name of our option, where it is another
 };
 
 constexpr std::string_view kOneMachine = "there is one kind of machine";
@@ -30,6 +31,7 @@ constexpr std::array kSpellings = {
     Spelling{"cpu", Use::value},
     Spelling{"kernel", Use::value},
     Spelling{"initrd", Use::value},
+    Spelling{"bios", Use::value, {}, "firmware"},
     Spelling{"append", Use::value},
     Spelling{"serial", Use::value},
     Spelling{"drive", Use::value},
@@ -53,10 +55,10 @@ const Spelling* find(std::string_view name) {
 }
 
 // Our own options with values that QEMU does not have: what follows them is no option.
-constexpr std::array<std::string_view, 18> kOwnWithValue = {
-    "--console", "--size",     "--packages", "--hostname", "--ssh-key", "--at",
-    "--mirror",  "-o",         "--output",   "--log",      "--engine",  "--chaos-engine",
-    "--rtc",     "--rng-seed", "--quantum",  "--boot",     "--to",      "--kind"};
+constexpr std::array<std::string_view, 19> kOwnWithValue = {
+    "--console", "--size",     "--packages", "--hostname", "--ssh-key",      "--at",  "--mirror",
+    "-o",        "--output",   "--log",      "--engine",   "--chaos-engine", "--rtc", "--rng-seed",
+    "--quantum", "--firmware", "--boot",     "--to",       "--kind"};
 
 }  // namespace
 
@@ -81,7 +83,7 @@ std::vector<std::string> from_qemu_spelling(const std::vector<std::string>& argu
       out.push_back(a);
       continue;
     }
-    const std::string own = s->name == "m" ? "-m" : fmt::format("--{}", s->name);
+    const std::string own = s->name == "m" ? "-m" : fmt::format("--{}", s->own.empty() ? s->name : s->own);
     switch (s->use) {
       case Use::value:
         // In one word, so that a value that starts with a dash is not taken for an option.

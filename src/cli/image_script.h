@@ -42,6 +42,21 @@ fi
 printf 'MODULES=list\nCOMPRESS=zstd\nFSTYPE=ext4\n' >"$root/etc/initramfs-tools/conf.d/deja"
 printf 'virtio_pci\nvirtio_blk\next4\n' >>"$root/etc/initramfs-tools/modules"
 chroot "$root" update-initramfs -u -k all >/dev/null
+# GRUB for BIOS: the MBR's code and its core image with all modules that it needs, for whoever writes the disk.
+mkdir -p "$root/boot/grub"
+cat >"$root/boot/grub/grub.cfg" <<'GRUB'
+serial --unit=0 --speed=115200
+terminal_input serial
+terminal_output serial
+set timeout=1
+menuentry "Debian GNU/Linux" {
+  linux /vmlinuz root=/dev/vda1 ro console=ttyS0
+  initrd /initrd.img
+}
+GRUB
+chroot "$root" grub-mkimage -O i386-pc -o /tmp/core.img -p '(hd0,msdos1)/boot/grub' \
+  biosdisk part_msdos ext2 normal linux serial terminal configfile echo minicmd reboot halt
+cat "$root/usr/lib/grub/i386-pc/boot.img" "$root/tmp/core.img" >"$LOADER"
 # What differs from one build to the next, and what nobody needs.
 : >"$root/etc/machine-id"
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb \

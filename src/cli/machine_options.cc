@@ -2,8 +2,12 @@
 
 #include "cli/drive_option.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
 
 namespace deja {
 namespace {
@@ -11,6 +15,7 @@ namespace {
 constexpr std::string_view kMachine = "Machine";
 constexpr u64 kMinRam = 32_MiB, kMaxRam = 16_GiB;
 constexpr std::size_t kDefaultSeedBytes = 32;
+constexpr std::string_view kSeabios = "/usr/share/seabios/bios-256k.bin";
 
 template <class T>
 std::optional<T> parse_number(std::string_view text) {
@@ -70,6 +75,11 @@ void MachineOptions::add_to(CLI::App& app) {
   app.add_option("IMAGE", image,
                  "disk image to run: the first drive, from which the kernel is taken too; brings --nic user");
   app.add_option("--kernel", kernel, "Linux bzImage or vmlinux, or a Multiboot ELF kernel")->group(group);
+  app.add_option(
+         "--firmware", firmware,
+         "seabios, or the path of a firmware image: start as hardware does, from the boot loader on the "
+         "first disk; none: never [for an IMAGE without a kernel that could be taken out: seabios]")
+      ->group(group);
   app.add_option("--initrd", initrd, "initial RAM disk; for Multiboot: the module")->group(group);
   app.add_option("--append", append, "kernel command line, e.g. console=ttyS0")->group(group);
   app.add_option("--boot", boot,
@@ -100,8 +110,28 @@ void MachineOptions::add_to(CLI::App& app) {
 }
 
 void MachineOptions::check_guest() const {
-  if (kernel.empty() && image.empty() && drive.empty())
+  if (kernel.empty() && firmware.empty() && image.empty() && drive.empty())
     throw CLI::RequiredError("no guest: name a disk image, or give --kernel", CLI::ExitCodes::RequiredError);
+}
+
+Result<BootFiles> MachineOptions::boot_files() const {
+  BootFiles files{"", kernel, initrd, ""};
+  const std::string seabios(kSeabios);
+  if (firmware == "none") return files;
+  if (firmware.empty()) {
+    if (kernel.empty() && initrd.empty() && append.empty()) files.fallback_firmware = seabios;
+    return files;
+  }
+  if (!kernel.empty() || !initrd.empty() || !append.empty())
+    return make_error(
+        "--firmware {}: firmware starts what is on the disks; it does not go with --kernel, --initrd and "
+        "--append",
+        firmware);
+  files.firmware = firmware == "seabios" ? seabios : firmware;
+  if (::access(files.firmware.c_str(), R_OK) != 0 && firmware == "seabios")
+    return make_error("--firmware seabios: cannot open {}: {}; it is in Debian's package seabios", seabios,
+                      strerror(errno));
+  return files;
 }
 
 Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
@@ -117,8 +147,7 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
   if (boot != "vmlinux" && boot != "bzimage")
     return make_error("--boot {}: there are vmlinux and bzimage", boot);
   if (no_reboot) spec.options[std::string(kRebootOption)] = "off";
-  request->kernel = kernel;
-  request->initrd = initrd;
+  DEJA_ASSIGN(request->boot, boot_files());
 
   if (rtc == "now") {
     request->setup.rtc_unix_seconds = clock.wall_unix_seconds();

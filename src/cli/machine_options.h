@@ -16,6 +16,7 @@ struct MachineOptions {
   std::string cpu = "x86-64-v3";
   std::string image;
   std::string kernel, initrd, append;
+  std::string firmware;
   std::string boot = "vmlinux";
   std::vector<std::string> serial;
   std::string console;
@@ -33,6 +34,9 @@ struct MachineOptions {
   // Fills in all of `request` that these options say. Reads the host's date and entropy where they are asked
   // for.
   Status apply(SessionRequest* request, HostClock& clock) const;
+
+ private:
+  Result<BootFiles> boot_files() const;
 };
 
 // "512M", "2G", "131072K"; a plain number counts MiB, as in QEMU.

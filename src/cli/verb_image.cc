@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -24,7 +23,7 @@ namespace {
 constexpr std::string_view kPackages =
     "systemd-sysv,udev,dbus,openssh-server,iproute2,linux-image-cloud-amd64,initramfs-tools,zstd,e2fsprogs,"
     "kmod,"
-    "procps,less,wget,ca-certificates,netbase";
+    "procps,less,wget,ca-certificates,netbase,grub-pc-bin";
 // What files are dated at the latest, and the file system exactly: an image depends on its packages only.
 constexpr std::string_view kEpoch = "1700000000";
 constexpr u64 kPartitionStart = 1_MiB, kMinSize = 1_GiB;
@@ -92,10 +91,17 @@ std::string package_source(const Options& o) {
   return {};
 }
 
-// One active Linux partition from kPartitionStart to the end.
-std::array<u8, 512> master_boot_record(u64 size) {
-  std::array<u8, 512> mbr{};
-  u8* entry = &mbr[446];
+// What stands before the first partition: the boot loader, in whose first sector the partition table is; one
+// active Linux partition from kPartitionStart to the end.
+Result<std::vector<char>> disk_start(const fs::path& loader, u64 size) {
+  std::ifstream in(loader, std::ios::binary);
+  std::vector<char> start{std::istreambuf_iterator<char>(in), {}};
+  if (start.size() < 512 || start.size() > kPartitionStart)
+    return make_error("the boot loader has {} bytes; it should fit before the partition at {}", start.size(),
+                      kPartitionStart);
+  std::fill(start.begin() + 440, start.begin() + 512, '\0');
+  u8* const mbr = reinterpret_cast<u8*>(start.data());
+  u8* const entry = &mbr[446];
   const u32 first = kPartitionStart / 512, count = static_cast<u32>((size - kPartitionStart) / 512);
   entry[0] = 0x80;
   entry[4] = 0x83;
@@ -104,15 +110,15 @@ std::array<u8, 512> master_boot_record(u64 size) {
   std::memcpy(entry + 8, &first, 4);
   std::memcpy(entry + 12, &count, 4);
   mbr[510] = 0x55, mbr[511] = 0xaa;
-  return mbr;
+  return start;
 }
 
 // Copies `from` into `to` at kPartitionStart, leaving holes where there are zeros.
-Status assemble(const fs::path& from, const fs::path& to, u64 size) {
+Status assemble(const fs::path& loader, const fs::path& from, const fs::path& to, u64 size) {
+  DEJA_ASSIGN(const std::vector<char> start, disk_start(loader, size));
   std::ifstream in(from, std::ios::binary);
   std::ofstream out(to, std::ios::binary | std::ios::trunc);
-  const auto mbr = master_boot_record(size);
-  out.write(reinterpret_cast<const char*>(mbr.data()), mbr.size());
+  out.write(start.data(), static_cast<std::streamsize>(start.size()));
   std::vector<char> piece(1_MiB);
   u64 at = kPartitionStart;
   while (in.read(piece.data(), static_cast<std::streamsize>(piece.size())) || in.gcount() > 0) {
@@ -150,7 +156,7 @@ Status build(const Options& o) {
   DEJA_ASSIGN(fs::path folder, WorkFolder::make(out.parent_path()));
   const WorkFolder work(std::move(folder));
   const fs::path hook = work.path() / "hook", filesystem = work.path() / "root.ext4",
-                 disk = work.path() / "disk";
+                 loader = work.path() / "loader", disk = work.path() / "disk";
   std::ofstream(hook) << kImageScript;
   ::chmod(hook.c_str(), 0755);
 
@@ -172,9 +178,10 @@ Status build(const Options& o) {
                                  {"LOGIN", o.user},
                                  {"SSH_KEY", key},
                                  {"FS", filesystem.string()},
+                                 {"LOADER", loader.string()},
                                  {"FS_BYTES", std::to_string(size - kPartitionStart)}}));
   note("writing the disk");
-  DEJA_TRY(assemble(filesystem, disk, size));
+  DEJA_TRY(assemble(loader, filesystem, disk, size));
   fs::remove(filesystem);
   if (qcow2) {
     const fs::path packed = work.path() / "disk.qcow2";

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "devices/acpi_pm.h"
+#include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/i8254.h"
 #include "devices/i8259.h"
@@ -326,6 +327,50 @@ struct VirtioNetBench : VirtioBench {
   void from_outside(std::mt19937_64& random) override { nic.receive(std::string(60 + random() % 1000, 'x')); }
 };
 
+struct FwCfgBench : DeviceBench {
+  std::unique_ptr<GuestRam> ram = std::move(GuestRam::create(1_MiB)).value();
+  FwCfg fw_cfg{items(), *ram, time};
+  FwCfgBench() { fw_cfg.attach(bus, 0x510); }
+  static FwCfgItems items() {
+    FwCfgItems items;
+    items.add_file("etc/file", std::vector<u8>(100, 7));
+    return items;
+  }
+  Device& device() override { return fw_cfg; }
+  void copy_surroundings(DeviceBench& from) override {
+    std::vector<u8> bytes(ram->size());
+    ASSERT_TRUE(static_cast<FwCfgBench&>(from).ram->read(Gpa(0), bytes.data(), bytes.size()));
+    ASSERT_TRUE(ram->write(Gpa(0), bytes.data(), bytes.size()));
+  }
+  void poke(std::mt19937_64& random) override {
+    switch (random() % 4) {
+      case 0: {
+        // A request with a sensible item and address, mostly.
+        u8 request[16] = {0,
+                          static_cast<u8>(random() % 0x24),
+                          0,
+                          static_cast<u8>(random()),
+                          0,
+                          0,
+                          static_cast<u8>(random() % 4),
+                          static_cast<u8>(random())};
+        request[13] = static_cast<u8>(random() % 20), request[14] = static_cast<u8>(random());
+        const u64 at = random() % 4 ? random() % 256 * 16 : random() % 0x20'0000;
+        ram->write(Gpa(at), request, sizeof request);
+        bus.port_write(0x518, __builtin_bswap32(static_cast<u32>(at)), 4);
+        break;
+      }
+      case 1:
+        bus.port_write(0x510, static_cast<u32>(random() % 0x24), 2);
+        break;
+      default:
+        poke_port(random, {0x510, 0x511, 0x514, 0x518});
+        break;
+    }
+    seen.push_back(ram->digest());
+  }
+};
+
 // Random runs take their seed from DEJA_SEED; a failure prints it.
 u64 seed_from_environment() {
   const char* s = std::getenv("DEJA_SEED");
@@ -347,8 +392,8 @@ INSTANTIATE_TEST_SUITE_P(All, DeviceKit,
                                          make<I8254Bench>, make<Mc146818Bench>, make<Uart16550Bench>,
                                          make<AcpiPmBench>, make<I8042Bench>, make<ResetControlBench>,
                                          make<PciHostBench>, make<PciFunctionBench>, make<VirtioBlkBench>,
-                                         make<VirtioRngBench>, make<VirtioConsoleBench>,
-                                         make<VirtioNetBench>),
+                                         make<VirtioRngBench>, make<VirtioConsoleBench>, make<VirtioNetBench>,
+                                         make<FwCfgBench>),
                          [](const auto& info) { return std::string(info.param()->device().name()); });
 
 }  // namespace

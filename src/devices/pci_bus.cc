@@ -301,6 +301,10 @@ void PciHost::port_write(u16 port, u32 value, unsigned size) {
   if (f && byte + size <= 4) f->config_write((address_ & 0xfc) + byte, value & low_bits(size), size);
 }
 
-PciHostBridge::PciHostBridge() : PciFunction("pci_host_bridge", {0x8086, 0x1237, 0x060000, 2}) {}
+PciHostBridge::PciHostBridge()
+    : PciFunction("pci_host_bridge", {0x8086, 0x1237, 0x060000, 2, 0x1af4, 0x1100}) {
+  constexpr unsigned kPam0 = 0x59, kPamRegisters = 7;
+  for (unsigned i = 0; i < kPamRegisters; ++i) add_register(kPam0 + i, 1, 0, 0x33);
+}
 
 }  // namespace deja

@@ -158,8 +158,9 @@ class PciHost final : public Device, public PortDevice {
   u32 asserted_ = 0;                   // slots that drive INTA#
 };
 
-// The host bridge that every bus 0 has as its first function: identified as an i440FX, without its memory
-// mapping registers.
+// The host bridge that every bus 0 has as its first function: identified as an i440FX on QEMU's board, which
+// is how firmware for virtual machines knows what it runs on. Its memory mapping registers (PAM) can be
+// written, and change nothing: what they would uncover below 1 MiB is RAM all the time.
 class PciHostBridge final : public PciFunction {
  public:
   PciHostBridge();

@@ -949,7 +949,7 @@ u64 Engine::mem_commit(MemSite& site) {
     unsigned done = 0;
     for (unsigned i = 0; i < part_count_; ++i) {
       const Part& p = parts_[i];
-      if (ram_.contains(p.at)) {
+      if (ram_.writable(p.at)) {
         write_ram(p.at, ctx_->bounce + done, p.size, AccessCause::instruction);
       } else {
         for (unsigned at = 0; at < p.size;) {
@@ -1108,7 +1108,7 @@ void Engine::write_bytes(Gva linear, const void* data, unsigned size, Rights rig
   Gpa to = pages[0] + linear.offset();
   for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
     if (i == 1) to = pages[1];
-    if (ram_.contains(to)) {
+    if (ram_.writable(to)) {
       write_ram(to, from, sizes[i], implicit_cause(linear, rights));
     } else {
       for (unsigned k = 0; k < sizes[i];) {
@@ -1184,7 +1184,7 @@ u8* Engine::map_write(Gva linear, unsigned size) {
   Gpa page;
   u32 error = 0;
   if (!translate(linear, Access::write, view, &page, &error)) throw fault_pf(linear.value, error);
-  if (!ram_.contains(page)) return nullptr;
+  if (!ram_.writable(page)) return nullptr;
   const u64 frame = page.frame();
   if (ram_.flags(frame) & GuestRam::kTracked) {
     // A page that is about to be filled as a whole is rarely code or a page table any more.

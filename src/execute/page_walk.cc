@@ -16,6 +16,7 @@ u64 load_entry(const GuestRam& ram, Gpa at, unsigned size) {
 }
 
 void set_bits(GuestRam& ram, Gpa at, u64 bits) {
+  if (!ram.writable(at)) return;
   u8* p = ram.host(at);
   u8 low;
   std::memcpy(&low, p, 1);
@@ -52,7 +53,7 @@ Walk walk_pages(GuestRam& ram, const PagingKey& key, Gva linear, Access access, 
   Walk w;
   if (!(key.bits & PagingKey::kPaging)) {
     w.ok = w.writable = w.write_allowed = true;
-    w.page = Gpa(linear.value & 0xfffff000);
+    w.page = ram.resolve(Gpa(linear.value & 0xfffff000));
     return w;
   }
   const bool pae = key.bits & PagingKey::kPae;
@@ -123,7 +124,7 @@ Walk walk_pages(GuestRam& ram, const PagingKey& key, Gva linear, Access access, 
     base = (entry & 0xffc00000) | (entry >> 13 & 0xff) << 32;
     if (base >> physical_bits) return fail(1 | 8);
   }
-  w.page = Gpa(base + (linear.value & ((u64{1} << page_bits) - 1) & ~(kPageSize - 1)));
+  w.page = ram.resolve(Gpa(base + (linear.value & ((u64{1} << page_bits) - 1) & ~(kPageSize - 1))));
 
   // Rights (SDM vol. 3A 4.6).
   const bool wp = key.bits & PagingKey::kWp;

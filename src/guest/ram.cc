@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -26,25 +27,34 @@ bool is_zero_page(const u8* p) {
   return true;
 }
 
-Result<std::unique_ptr<GuestRam>> GuestRam::create(u64 size) {
+Result<std::unique_ptr<GuestRam>> GuestRam::create(u64 size, u64 rom_size, u64 video_size) {
   if (size % kPageSize || size < 1_MiB || size > 16_GiB)
     return make_error("RAM size {} bytes: must be a multiple of 4 KiB between 1 MiB and 16 GiB", size);
+  DEJA_CHECK(rom_size % kPageSize == 0 && rom_size <= kMaxRom, "ROM of {} bytes", rom_size);
+  DEJA_CHECK((video_size == 0 || std::has_single_bit(video_size)) && video_size <= kMaxVideoMemory,
+             "video memory of {} bytes", video_size);
   std::unique_ptr<GuestRam> ram(new GuestRam);
+  ram->rom_size_ = rom_size;
+  ram->video_size_ = video_size;
   ram->low_size_ = std::min(size, kMaxLowRam);
   ram->high_size_ = size - ram->low_size_;
-  ram->mapped_ = ram->end();
+  ram->mapped_ = rom_size || video_size ? std::max(ram->end(), kHighRamStart) : ram->end();
   // The hole stays inaccessible, and so does a guard page behind the end.
   ram->base_ = static_cast<u8*>(map_anonymous(ram->mapped_ + kPageSize, PROT_NONE));
   if (!ram->base_)
     return make_error("cannot reserve {} bytes of address space for guest RAM: {}", size, strerror(errno));
-  if (mprotect(ram->base_, ram->low_size_, PROT_READ | PROT_WRITE) ||
-      (ram->high_size_ && mprotect(ram->base_ + kHighRamStart, ram->high_size_, PROT_READ | PROT_WRITE)))
+  const auto open = [&](u64 start, u64 bytes) {
+    return bytes == 0 || mprotect(ram->base_ + start, bytes, PROT_READ | PROT_WRITE) == 0;
+  };
+  if (!open(0, ram->low_size_) || !open(kHighRamStart, ram->high_size_) ||
+      !open(ram->rom_start(), rom_size) || !open(kVideoMemory, video_size))
     return make_error("cannot map {} bytes of guest RAM: {}", size, strerror(errno));
   madvise(ram->base_, ram->mapped_, MADV_HUGEPAGE);
   const u64 frames = ram->frames();
   ram->flags_ = static_cast<u8*>(map_anonymous(frames, PROT_READ | PROT_WRITE));
   ram->hashes_ = static_cast<u64*>(map_anonymous(frames * 8, PROT_READ | PROT_WRITE));
   if (!ram->flags_ || !ram->hashes_) return make_error("out of memory for {} page records", frames);
+  std::fill_n(ram->flags_ + (ram->rom_start() >> kPageShift), rom_size >> kPageShift, kReadOnly);
   ram->unhashed_ = std::make_unique<WriteSet>(frames);
   ram->attach(ram->unhashed_.get());
   return ram;
@@ -59,7 +69,10 @@ GuestRam::~GuestRam() {
 bool GuestRam::contains(Gpa p, u64 size) const {
   if (size == 0) return true;
   if (p.value < low_size_) return size <= low_size_ - p.value;
-  if (p.value < kHighRamStart) return false;
+  if (p.value < kHighRamStart) {
+    const u64 end = p.value >= rom_start() ? kHighRamStart : kVideoMemory + video_size_;
+    return in_hole(p) && size <= end - p.value;
+  }
   const u64 offset = p.value - kHighRamStart;
   return offset < high_size_ && size <= high_size_ - offset;
 }
@@ -71,10 +84,18 @@ bool GuestRam::read(Gpa p, void* out, u64 size) const {
 }
 
 bool GuestRam::write(Gpa p, const void* data, u64 size) {
-  if (!contains(p, size)) return false;
+  if (!contains(p, size) || (size && !writable(p))) return false;
   std::memcpy(host(p), data, size);
   written(p, size);
   return true;
+}
+
+void GuestRam::load_rom(std::span<const u8> content) {
+  DEJA_CHECK(content.size() == rom_size_, "{} bytes for a ROM of {}", content.size(), rom_size_);
+  const Gpa start(rom_start());
+  if (rom_size_ == 0 || std::memcmp(host(start), content.data(), rom_size_) == 0) return;
+  std::memcpy(host(start), content.data(), rom_size_);
+  written(start, rom_size_);
 }
 
 void GuestRam::written(Gpa p, u64 size) {

@@ -1,10 +1,13 @@
 // Guest RAM: one host mapping in which guest physical address p stands at base + p; RAM is [0, low_size) and
-// [4 GiB, 4 GiB + high_size), what lies between is the hole for PCI and APIC windows.
+// [4 GiB, 4 GiB + high_size), what lies between is the hole for PCI and APIC windows. In the hole there may
+// be memory of two more kinds, which is accounted, saved and digested like RAM: a firmware ROM that ends at
+// 4 GiB, and video memory at kVideoMemory, which is also seen through a window that the guest moves.
 // Every write, from translated code, C++ helpers or device DMA, is accounted page by page for the digest, and
 // pages that hold translated code or page tables report writes to an observer.
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
@@ -14,6 +17,9 @@ namespace deja {
 
 inline constexpr u64 kHighRamStart = 4_GiB;
 inline constexpr u64 kMaxLowRam = 3_GiB;  // the hole is [3 GiB, 4 GiB)
+inline constexpr u64 kVideoMemory = 0xff000000;
+inline constexpr u64 kMaxVideoMemory = 8_MiB;
+inline constexpr u64 kMaxRom = kHighRamStart - kVideoMemory - kMaxVideoMemory;
 
 // Told of writes to tracked pages, after the bytes have changed.
 class RamObserver {
@@ -53,8 +59,9 @@ bool is_zero_page(const u8* page);
 
 class GuestRam {
  public:
-  // size: bytes, a multiple of 4 KiB, 1 MiB..16 GiB.
-  static Result<std::unique_ptr<GuestRam>> create(u64 size);
+  // In bytes, multiples of 4 KiB. RAM: 1 MiB..16 GiB; ROM: 0..kMaxRom; video memory: 0..kMaxVideoMemory, 0 or
+  // a power of two.
+  static Result<std::unique_ptr<GuestRam>> create(u64 size, u64 rom_size = 0, u64 video_size = 0);
   ~GuestRam();
   GuestRam(const GuestRam&) = delete;
 
@@ -62,18 +69,36 @@ class GuestRam {
   u64 low_size() const { return low_size_; }
   u64 high_size() const { return high_size_; }
   u64 end() const { return high_size_ ? kHighRamStart + high_size_ : low_size_; }
-  u64 frames() const { return end() >> kPageShift; }
+  // Of the map: there are pages with higher numbers neither in RAM nor in the hole.
+  u64 frames() const { return mapped_ >> kPageShift; }
+  // Is there memory: RAM, ROM or video memory?
   bool contains(Gpa p) const {
-    return p.value < low_size_ || (p.value >= kHighRamStart && p.value - kHighRamStart < high_size_);
+    return p.value < low_size_ || (p.value >= kHighRamStart && p.value - kHighRamStart < high_size_) ||
+           in_hole(p);
   }
-  // Whole range inside RAM?
+  // Whole range inside one piece of memory?
   bool contains(Gpa p, u64 size) const;
+  bool writable(Gpa p) const { return contains(p) && !(flags_[p.frame()] & kReadOnly); }
+
+  u64 rom_start() const { return kHighRamStart - rom_size_; }
+  // `content` fills the ROM. To be called at power-on.
+  void load_rom(std::span<const u8> content);
+  u64 video_size() const { return video_size_; }
+  // Video memory is also seen at [start, start + video_size()); kNoAperture: nowhere else. Cached
+  // translations must then be dropped.
+  static constexpr u64 kNoAperture = ~u64{0};
+  void set_aperture(u64 start) { aperture_ = start; }
+  // Where the memory stands that an access to `p` reaches.
+  Gpa resolve(Gpa p) const {
+    return p.value - aperture_ < video_size_ ? Gpa(p.value - aperture_ + kVideoMemory) : p;
+  }
 
   u8* base() const { return base_; }
   // The caller has checked contains().
   u8* host(Gpa p) const { return base_ + p.value; }
 
-  // Bounds-checked copies; false (and nothing done) when any byte is not RAM. write() does all accounting.
+  // Bounds-checked copies; false (and nothing done) when any byte is not memory, or for write() not writable.
+  // write() does all accounting.
   bool read(Gpa p, void* out, u64 size) const;
   bool write(Gpa p, const void* data, u64 size);
 
@@ -86,7 +111,8 @@ class GuestRam {
     kWriteCached = 16,  // some TLB maps it writable (fast stores possible)
     kWatched = 32,      // a debugger watches bytes of it: no fast stores
     kReadWatched = 64,  // and reads of them: no fast loads either
-    kTracked = kCode | kPageTable | kUpperTable | kWatched,
+    kReadOnly = 128,    // ROM: what is stored there is lost
+    kTracked = kCode | kPageTable | kUpperTable | kWatched | kReadOnly,
   };
   u8& flags(u64 frame) { return flags_[frame]; }
   void set_observer(RamObserver* o) { observer_ = o; }
@@ -123,9 +149,14 @@ class GuestRam {
 
  private:
   GuestRam() = default;
+  bool in_hole(Gpa p) const {
+    return p.value - kVideoMemory < video_size_ || p.value - rom_start() < rom_size_;
+  }
   u8* base_ = nullptr;
   u64 mapped_ = 0;
   u64 low_size_ = 0, high_size_ = 0;
+  u64 rom_size_ = 0, video_size_ = 0;
+  u64 aperture_ = kNoAperture;
   u8* flags_ = nullptr;
   u64* hashes_ = nullptr;  // per frame, as last summed
   u64 sum_ = 0;

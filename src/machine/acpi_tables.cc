@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <numeric>
 #include <span>
 #include <string_view>
@@ -44,10 +45,10 @@ class Table {
   void add_bytes(const Bytes& more) { bytes_.insert(bytes_.end(), more.begin(), more.end()); }
   void add_zeros(u64 n) { bytes_.resize(bytes_.size() + n); }
   u64 size() const { return bytes_.size(); }
+  // Without its checksum.
   Bytes finish() {
     const u32 length = static_cast<u32>(bytes_.size());
     std::copy_n(reinterpret_cast<const u8*>(&length), 4, bytes_.begin() + 4);
-    bytes_[9] = checksum(bytes_);
     return std::move(bytes_);
   }
 
@@ -86,15 +87,18 @@ void add_gas(Table& t, const IoBlock& block) {
   t.add(u64{block.port});
 }
 
+// Where tables point to others.
+constexpr u64 kFadtFacs = 36, kFadtDsdt = 40, kFadtXDsdt = 140, kXsdtEntries = 36, kRsdpXsdt = 24;
+
 // Fixed ACPI Description Table, revision 6 (5.2.9).
-Bytes make_fadt(u64 facs, u64 dsdt) {
+Bytes make_fadt(u64 dsdt) {
   constexpr u16 kLegacyDevices = 1 << 0, k8042 = 1 << 1, kVgaNotPresent = 1 << 2;  // IAPC_BOOT_ARCH
   // FADT flags. PWR_BUTTON (bit 4) clear: the power button is a fixed feature. TMR_VAL_EXT (bit 8) clear: the
   // PM timer has 24 bits.
   constexpr u32 kWbinvd = 1 << 0, kProcC1 = 1 << 2, kSlpButton = 1 << 5, kFixRtc = 1 << 6,
                 kResetRegSup = 1 << 10;
   Table t("FACP", 6);
-  t.add(static_cast<u32>(facs));
+  t.add(u32{0});  // FACS
   t.add(static_cast<u32>(dsdt));
   t.add(u8{0});
   t.add(u8{0});  // preferred PM profile: unspecified
@@ -242,6 +246,7 @@ Bytes make_dsdt(const AcpiConfig& config) {
               {io_port(kDebugExitPort, 1), io_port(kResetPort, 1),
                io_port(kPm1aEventPort, kPmPortsEnd - kPm1aEventPort), fixed_memory(kEcamBase, kEcamSize),
                fixed_memory(kIoapicBase, kIoapicSize), fixed_memory(kLapicBase, kLapicSize)}),
+          config.fw_cfg ? isa_device("FWCF", "PNP0C02", {io_port(kFwCfgPort, 12)}) : aml::Bytes{},
           isa_device("PIC_", "PNP0000",
                      {io_port(kPicMasterPort, 2), io_port(kPicSlavePort, 2), io_port(kElcrPort, 2), irq(2)}),
           isa_device("TIMR", "PNP0100", {io_port(kPitPort, 4), irq(kPitIrq)}),
@@ -255,41 +260,63 @@ Bytes make_dsdt(const AcpiConfig& config) {
 
 }  // namespace
 
-void write_acpi_tables(GuestRam& ram, const AcpiConfig& config) {
+AcpiTables make_acpi_tables(const AcpiConfig& config) {
   DEJA_CHECK(config.vcpu_count >= 1 && config.vcpu_count <= kMaxAcpiVcpus, "{} vCPUs", config.vcpu_count);
-  const E820Map map(ram);
-  u64 next = map.acpi_tables();
-  zero_boot(ram, next, kAcpiTablesSize + kAcpiNvsSize);
+  using Piece = AcpiTables::Piece;
+  AcpiTables out;
+  Bytes& tables = out.bytes[Piece::kTables];
   const auto place = [&](const Bytes& table) {
-    const u64 address = next;
-    write_boot(ram, address, table);
-    next = (next + table.size() + 63) & ~u64{63};
-    DEJA_CHECK(next <= map.acpi_nvs(), "ACPI tables overflow their area");
-    return address;
+    tables.resize((tables.size() + AcpiTables::kAlignment - 1) & ~u64{AcpiTables::kAlignment - 1});
+    const u64 at = tables.size();
+    tables.insert(tables.end(), table.begin(), table.end());
+    out.checksums.push_back({Piece::kTables, at + 9, at, table.size()});
+    return at;
   };
-  const u64 facs = map.acpi_nvs();
-  write_boot(ram, facs, make_facs());
+  out.bytes[Piece::kFacs] = make_facs();
   const u64 dsdt = place(make_dsdt(config));
-  const u64 fadt = place(make_fadt(facs, dsdt));
-  const u64 madt = place(make_madt(config));
+  const u64 fadt = place(make_fadt(dsdt));
+  out.pointers = {{Piece::kTables, fadt + kFadtFacs, 4, Piece::kFacs},
+                  {Piece::kTables, fadt + kFadtDsdt, 4, Piece::kTables},
+                  {Piece::kTables, fadt + kFadtXDsdt, 8, Piece::kTables}};
+  std::vector<u64> listed = {fadt, place(make_madt(config))};
+  if (config.pci) listed.push_back(place(make_mcfg()));
   Table xsdt("XSDT", 1);
-  xsdt.add(fadt);
-  xsdt.add(madt);
-  if (config.pci) xsdt.add(place(make_mcfg()));
-  const u64 xsdt_address = place(xsdt.finish());
+  for (const u64 table : listed) xsdt.add(table);
+  const u64 root = place(xsdt.finish());
+  for (std::size_t i = 0; i < listed.size(); ++i)
+    out.pointers.push_back({Piece::kTables, root + kXsdtEntries + 8 * i, 8, Piece::kTables});
 
-  Bytes rsdp;  // 5.2.5.3
+  Bytes& rsdp = out.bytes[Piece::kRsdp];  // 5.2.5.3
   append_text(rsdp, "RSD PTR ");
   append(rsdp, u8{0});  // checksum of the first 20 bytes
   append_text(rsdp, "DEJAVM");
   append(rsdp, u8{2});   // revision
   append(rsdp, u32{0});  // no RSDT
   append(rsdp, u32{36});
-  append(rsdp, xsdt_address);
+  append(rsdp, root);
   append(rsdp, u32{0});  // checksum of the whole, and three reserved bytes
-  rsdp[8] = checksum({rsdp.data(), 20});
-  rsdp[32] = checksum(rsdp);
-  write_boot(ram, kRsdp, rsdp);
+  out.pointers.push_back({Piece::kRsdp, kRsdpXsdt, 8, Piece::kTables});
+  out.checksums.push_back({Piece::kRsdp, 8, 0, 20});
+  out.checksums.push_back({Piece::kRsdp, 32, 0, rsdp.size()});
+  return out;
+}
+
+void write_acpi_tables(GuestRam& ram, const AcpiConfig& config) {
+  AcpiTables acpi = make_acpi_tables(config);
+  const E820Map map(ram);
+  DEJA_CHECK(acpi.bytes[AcpiTables::kTables].size() <= kAcpiTablesSize, "ACPI tables overflow their area");
+  zero_boot(ram, map.acpi_tables(), kAcpiTablesSize + kAcpiNvsSize);
+  const u64 address[AcpiTables::kPieces] = {kRsdp, map.acpi_tables(), map.acpi_nvs()};
+  for (const AcpiTables::Pointer& p : acpi.pointers) {
+    u64 value = 0;
+    u8* const field = &acpi.bytes[p.in][p.at];
+    std::memcpy(&value, field, p.size);
+    value += address[p.target];
+    std::memcpy(field, &value, p.size);
+  }
+  for (const AcpiTables::Checksum& c : acpi.checksums)
+    acpi.bytes[c.in][c.at] = checksum({&acpi.bytes[c.in][c.start], c.length});
+  for (unsigned i = 0; i < AcpiTables::kPieces; ++i) write_boot(ram, address[i], acpi.bytes[i]);
 }
 
 }  // namespace deja

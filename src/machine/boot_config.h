@@ -23,6 +23,8 @@ struct BootFile {
 };
 
 struct BootConfig {
+  // Starts the machine instead of a kernel, at its reset vector; then nothing else here is looked at.
+  std::optional<BootFile> firmware;
   BootFile kernel;
   std::optional<BootFile> initrd;  // for Multiboot: the one module
   std::string cmdline;

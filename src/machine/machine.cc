@@ -9,6 +9,7 @@
 #include "execute/stopwatch.h"
 #include "machine/boot_cpu.h"
 #include "machine/cpu_archive.h"
+#include "machine/firmware.h"
 #include "machine/memory_map.h"
 
 namespace deja {
@@ -25,7 +26,9 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, co
 }
 
 Status Machine::init(const EngineOptions& options) {
-  DEJA_ASSIGN(ram_, GuestRam::create(config_.ram_bytes));
+  if (config_.boot.firmware) DEJA_TRY(check_firmware(*config_.boot.firmware));
+  const u64 rom_size = config_.boot.firmware ? config_.boot.firmware->bytes.size() : 0;
+  DEJA_ASSIGN(ram_, GuestRam::create(config_.ram_bytes, rom_size));
   clock_.rate_num = config_.clock_rate_num;
   clock_.rate_den = config_.clock_rate_den;
   cpus_.resize(config_.vcpus);
@@ -78,9 +81,17 @@ void Machine::build_devices() {
   debug_exit_ = std::make_unique<DebugExit>([this](u32 status) { end(MachineEnd::debug_exit, status); });
   debug_exit_->attach(io_, kDebugExitPort);
   build_pci_devices();
-  for (Device* d : std::initializer_list<Device*>{
-           ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(), uart_.get(), acpi_pm_.get(), i8042_.get(),
-           reset_control_.get(), pci_host_.get(), host_bridge_.get(), rng_.get(), console_.get(), nic_.get()})
+  if (config_.boot.firmware) {
+    std::vector<unsigned> boot_slots;
+    for (unsigned i = 0; i < drives_.size(); ++i) boot_slots.push_back(kFirstDriveSlot + i);
+    fw_cfg_ =
+        std::make_unique<FwCfg>(firmware_items(*ram_, {config_.vcpus, true, true}, boot_slots), *ram_, time);
+    fw_cfg_->attach(io_, kFwCfgPort);
+  }
+  for (Device* d : std::initializer_list<Device*>{ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(),
+                                                  uart_.get(), acpi_pm_.get(), i8042_.get(),
+                                                  reset_control_.get(), pci_host_.get(), host_bridge_.get(),
+                                                  rng_.get(), console_.get(), nic_.get(), fw_cfg_.get()})
     if (d) devices_.add(d);
   for (const auto& d : drives_) devices_.add(d.get());
 }
@@ -88,15 +99,18 @@ void Machine::build_devices() {
 Status Machine::power_on() {
   for (unsigned i = 0; i < cpus_.size(); ++i) {
     reset_cpu(cpus_[i], i);
-    set_firmware_mtrrs(cpus_[i], model_.physical_bits);
+    if (!config_.boot.firmware) set_firmware_mtrrs(cpus_[i], model_.physical_bits);
   }
   std::fill(signals_.begin(), signals_.end(), Signals{});
   devices_.reset();
-  pci_host_->assign_bars(kEcamEnd, kPciMmioEnd);
   if (resets_ == 0) rtc_->set_time_base(config_.rtc_unix_seconds);
   rtc_->set_memory_size(ram_->low_size(), ram_->high_size());
-  DEJA_ASSIGN(const BootLayout layout, load_guest(*ram_, cpus_[0], config_.boot));
-  (void)layout;
+  if (config_.boot.firmware) {
+    load_firmware(*ram_, *config_.boot.firmware);
+  } else {
+    pci_host_->assign_bars(kEcamEnd, kPciMmioEnd);
+    DEJA_TRY(load_guest(*ram_, cpus_[0], config_.boot));
+  }
   apics_[0]->enter_virtual_wire_mode();
   reset_pending_ = false;
   current_ = 0;

@@ -14,6 +14,7 @@
 #include "devices/debug_exit.h"
 #include "devices/device_set.h"
 #include "devices/disk_overlay.h"
+#include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/i8254.h"
 #include "devices/i8259.h"
@@ -35,7 +36,7 @@
 namespace deja {
 
 // Bumped by every change that a guest can see; written to manifests.
-inline constexpr u32 kMachineBehaviour = 5;
+inline constexpr u32 kMachineBehaviour = 6;
 
 struct DriveConfig {
   std::shared_ptr<BlockImage> image;  // what the disk holds at power-on
@@ -211,6 +212,7 @@ class Machine final : public Platform, private TimeSource {
   std::unique_ptr<I8042> i8042_;
   std::unique_ptr<ResetControl> reset_control_;
   std::unique_ptr<DebugExit> debug_exit_;
+  std::unique_ptr<FwCfg> fw_cfg_;  // with firmware only
   std::unique_ptr<PciHost> pci_host_;
   std::unique_ptr<PciHostBridge> host_bridge_;
 

@@ -47,6 +47,7 @@ inline constexpr u16 k8042DataPort = 0x60, k8042CommandPort = 0x64;
 inline constexpr u16 kRtcPort = 0x70;
 inline constexpr u16 kDebugExitPort = 0xf4;
 inline constexpr u16 kCom1Port = 0x3f8;
+inline constexpr u16 kFwCfgPort = 0x510;
 inline constexpr u16 kPm1aEventPort = 0x600;    // PM1a_STS, PM1a_EN
 inline constexpr u16 kPm1aControlPort = 0x604;  // PM1a_CNT
 inline constexpr u16 kPmTimerPort = 0x608;

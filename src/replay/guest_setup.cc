@@ -32,8 +32,9 @@ Status take_kernel_from_disk(GuestFiles* files) {
   const DiskImage& disk = files->drives[0];
   auto found = find_boot_disk(*disk.content);
   if (!found)
-    return make_error("disk image '{}': no kernel was found on it ({}); give --kernel and --initrd",
-                      disk.path, found.error().message);
+    return make_error(
+        "disk image '{}': no kernel was found on it ({}); give --kernel and --initrd, or --firmware seabios",
+        disk.path, found.error().message);
   files->kernel = from_disk(disk, found->kernel_path, std::move(found->kernel));
   if (!found->initrd_path.empty())
     files->initrd = from_disk(disk, found->initrd_path, std::move(found->initrd));
@@ -46,20 +47,27 @@ BootFile boot_file(const LoadedFile& file) { return {file.path, file.bytes}; }
 
 }  // namespace
 
-Result<GuestFiles> read_guest_files(const std::string& kernel, const std::string& initrd,
-                                    const std::vector<DriveFile>& drives) {
+Result<GuestFiles> read_guest_files(const BootFiles& boot, const std::vector<DriveFile>& drives) {
   GuestFiles files;
-  if (!kernel.empty()) {
-    DEJA_ASSIGN(files.kernel, read_input_file("kernel", kernel, kMaxFile));
+  if (!boot.firmware.empty()) {
+    DEJA_ASSIGN(files.firmware, read_input_file("firmware", boot.firmware, kMaxRom));
   }
-  if (!initrd.empty()) {
-    DEJA_ASSIGN(files.initrd, read_input_file("initrd", initrd, kMaxFile));
+  if (!boot.kernel.empty()) {
+    DEJA_ASSIGN(files.kernel, read_input_file("kernel", boot.kernel, kMaxFile));
+  }
+  if (!boot.initrd.empty()) {
+    DEJA_ASSIGN(files.initrd, read_input_file("initrd", boot.initrd, kMaxFile));
   }
   for (const DriveFile& drive : drives) {
     DEJA_ASSIGN(DiskImage image, open_disk_image(drive.path, drive.format));
     files.drives.push_back(std::move(image));
   }
-  if (kernel.empty()) DEJA_TRY(take_kernel_from_disk(&files));
+  if (files.firmware || !boot.kernel.empty()) return files;
+  const Status taken = take_kernel_from_disk(&files);
+  if (taken) return files;
+  if (files.drives.empty() || boot.fallback_firmware.empty()) return taken.error();
+  files.no_kernel = taken.error().message;
+  DEJA_ASSIGN(files.firmware, read_input_file("firmware", boot.fallback_firmware, kMaxRom));
   return files;
 }
 
@@ -91,6 +99,7 @@ Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& 
     config.boot.mode = BootMode::bzimage;
   else if (spec.boot_mode != "vmlinux")
     return make_error("boot mode '{}' is not known; there are vmlinux and bzimage", spec.boot_mode);
+  if (files.firmware) config.boot.firmware = boot_file(*files.firmware);
   config.boot.kernel = boot_file(files.kernel);
   if (files.initrd) config.boot.initrd = boot_file(*files.initrd);
   config.boot.cmdline = spec.cmdline;

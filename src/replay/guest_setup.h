@@ -14,12 +14,16 @@
 namespace deja {
 
 struct GuestFiles {
+  // Either firmware, or a kernel with or without an initrd.
+  std::optional<LoadedFile> firmware;
   LoadedFile kernel;
   std::optional<LoadedFile> initrd;
   std::vector<DiskImage> drives;
   // The kernel was taken from the first drive: what its command line needs to find the root file system. Else
   // empty.
   std::string root_argument;
+  // Why firmware was chosen where nobody asked for it: no kernel was found on the first drive. Else empty.
+  std::string no_kernel;
 };
 
 // A disk image as it is asked for.
@@ -28,10 +32,16 @@ struct DriveFile {
   std::string format;  // empty: found by looking
 };
 
-// Reads and opens what the user named. `initrd` empty: none; `kernel` empty: both are taken from the first
-// drive.
-Result<GuestFiles> read_guest_files(const std::string& kernel, const std::string& initrd,
-                                    const std::vector<DriveFile>& drives);
+// What is to be started, by paths. An empty one is not there; without firmware and kernel, kernel and initrd
+// are taken from the first drive.
+struct BootFiles {
+  std::string firmware, kernel, initrd;
+  // Where to start from when no kernel is found on the first drive; empty: that is an error.
+  std::string fallback_firmware;
+};
+
+// Reads and opens what the user named.
+Result<GuestFiles> read_guest_files(const BootFiles& boot, const std::vector<DriveFile>& drives);
 
 // Everything that makes the machine what it is, besides the files.
 struct GuestSetup {

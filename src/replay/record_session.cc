@@ -83,13 +83,16 @@ Result<std::unique_ptr<RecordingWriter>> start_recording(const std::filesystem::
   manifest.rng_seed = request.setup.rng_seed;
   for (const SerialConfig& s : request.serial) manifest.machine.serial.push_back(to_string(s));
   const InputStorage storage = request.recording->storage;
-  DEJA_ASSIGN(RecordedFile kernel, add_input(dir, "kernel", files.kernel.path, files.kernel.bytes, storage));
-  manifest.inputs.push_back(std::move(kernel));
-  if (files.initrd) {
-    DEJA_ASSIGN(RecordedFile initrd,
-                add_input(dir, "initrd", files.initrd->path, files.initrd->bytes, storage));
-    manifest.inputs.push_back(std::move(initrd));
-  }
+  const auto add = [&](const char* role, const LoadedFile& file) -> Status {
+    DEJA_ASSIGN(RecordedFile input, add_input(dir, role, file.path, file.bytes, storage));
+    manifest.inputs.push_back(std::move(input));
+    return {};
+  };
+  if (files.firmware)
+    DEJA_TRY(add("firmware", *files.firmware));
+  else
+    DEJA_TRY(add("kernel", files.kernel));
+  if (files.initrd) DEJA_TRY(add("initrd", *files.initrd));
   for (std::size_t i = 0; i < files.drives.size(); ++i)
     manifest.inputs.push_back(add_drive(fmt::format("drive{}", i), files.drives[i]));
   return RecordingWriter::create(dir, std::move(manifest), clock);
@@ -141,9 +144,10 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   GuestFiles files;
   std::unique_ptr<Machine> powered_on;
   if (!request.branch) {
-    DEJA_ASSIGN(files, read_guest_files(request.kernel, request.initrd, request.drives));
+    DEJA_ASSIGN(files, read_guest_files(request.boot, request.drives));
     for (std::size_t i = 0; i < files.drives.size(); ++i)
       request.setup.spec.drives[i].format = files.drives[i].format;
+    if (!files.no_kernel.empty()) log_info("machine", "{}: starting firmware", files.no_kernel);
     if (!files.root_argument.empty()) {
       // What was taken from a disk is not a file of its own: a recording keeps a copy.
       if (request.recording) request.recording->storage = InputStorage::copy;

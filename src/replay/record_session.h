@@ -35,7 +35,7 @@ struct BranchPoint {
 
 struct SessionRequest {
   GuestSetup setup;
-  std::string kernel, initrd;  // paths; no initrd: empty
+  BootFiles boot;
   // The drives' images, in order; their formats go into setup.spec once they are known.
   std::vector<DriveFile> drives;
   NicConfig nic;

@@ -30,17 +30,19 @@ Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
         "it with build {}",
         recording_.dir.string(), m.machine_version, kMachineBehaviour, m.build);
   }
-  std::string kernel, initrd;
+  BootFiles boot;
   std::vector<DriveFile> drives;
   for (const RecordedFile& input : m.inputs) {
     DEJA_ASSIGN(const std::filesystem::path path, find_input(recording_.dir, input));
-    if (input.role == "kernel") kernel = path.string();
-    if (input.role == "initrd") initrd = path.string();
+    if (input.role == "firmware") boot.firmware = path.string();
+    if (input.role == "kernel") boot.kernel = path.string();
+    if (input.role == "initrd") boot.initrd = path.string();
     if (input.role == fmt::format("drive{}", drives.size()) && drives.size() < m.machine.drives.size())
       drives.push_back({path.string(), m.machine.drives[drives.size()].format});
   }
-  if (kernel.empty()) return make_error("{}: the manifest names no kernel", recording_.dir.string());
-  DEJA_ASSIGN(files_, read_guest_files(kernel, initrd, drives));
+  if (boot.kernel.empty() && boot.firmware.empty())
+    return make_error("{}: the manifest names neither a kernel nor firmware", recording_.dir.string());
+  DEJA_ASSIGN(files_, read_guest_files(boot, drives));
   const GuestSetup setup{m.machine, m.rtc_base_unix_seconds, m.rng_seed};
   DEJA_ASSIGN(const MachineConfig config, machine_config(setup, files_));
   DEJA_ASSIGN(machine_, Machine::create(config, engine));

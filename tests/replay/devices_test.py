@@ -148,7 +148,7 @@ class Devices(ReplayTest):
         recorder.expect(b"root=/dev/vda console=ttyS0 quiet", at)
         self.power_off(recorder)
         self.assert_identical()
-        self.assert_clean_error(deja("run", self.image()[0]), "no kernel was found on it")
+        self.assert_clean_error(deja("run", "--firmware", "none", self.image()[0]), "no kernel was found on it")
 
     def test_console_and_entropy(self):
         log = self.folder / "console"

@@ -25,7 +25,7 @@ class Recorder:
         self.process = subprocess.Popen(
             [DEJA, "record", "-o", str(recording.with_suffix("")), "-m", "256M",
              *(["--kernel", kernel, "--initrd", initrd] if kernel else []),
-             "--append", append, *options],
+             *(["--append", append] if append else []), *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen)
 
     def expect(self, pattern, since=0):

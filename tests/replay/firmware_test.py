@@ -1,0 +1,93 @@
+"""Starting as hardware does: SeaBIOS, GRUB from the disk's first sectors, and the kernel that GRUB loads."""
+import hashlib
+import shutil
+import struct
+import subprocess
+import unittest
+from pathlib import Path
+
+from guest_session import INITRD, KERNEL, PROMPT, Recorder, ReplayTest, deja
+
+SEABIOS = Path("/usr/share/seabios/bios-256k.bin")
+GRUB = Path("/usr/lib/grub/i386-pc")
+PARTITION_START = 1 << 20
+MENU = """
+serial --unit=0 --speed=115200
+terminal_input serial
+terminal_output serial
+set timeout=0
+menuentry "The demo guest" {
+  linux /vmlinuz console=ttyS0
+  initrd /initrd.img
+}
+"""
+
+
+def grub_disk(folder):
+    """A disk as an installer leaves it: GRUB before the one partition, which has kernel and menu."""
+    tree = folder / "tree"
+    (tree / "boot/grub").mkdir(parents=True)
+    shutil.copy(KERNEL, tree / "vmlinuz")
+    shutil.copy(INITRD, tree / "initrd.img")
+    (tree / "boot/grub/grub.cfg").write_text(MENU)
+    system, core, disk = folder / "system", folder / "core", folder / "disk.raw"
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, system, "48M"], check=True)
+    subprocess.run(["grub-mkimage", "-O", "i386-pc", "-o", core, "-p", "(hd0,msdos1)/boot/grub", "biosdisk", "part_msdos",
+                    "ext2", "normal", "linux", "serial", "terminal"], check=True)
+    code = (GRUB / "boot.img").read_bytes()[:440]
+    entry = b"\x80\xff\xff\xff\x83\xff\xff\xff" + struct.pack("<II", PARTITION_START // 512, system.stat().st_size // 512)
+    start = code + bytes(6) + entry + bytes(48) + b"\x55\xaa" + core.read_bytes()
+    disk.write_bytes(start.ljust(PARTITION_START, b"\0") + system.read_bytes())
+    return disk
+
+
+@unittest.skipUnless(SEABIOS.exists() and GRUB.exists() and shutil.which("grub-mkimage"), "no seabios or grub-pc-bin")
+class Firmware(ReplayTest):
+    def boot(self, *options):
+        disk = grub_disk(self.folder)
+        recorder = Recorder(self.recording, append=None, kernel=None, options=["--drive", f"file={disk},format=raw", *options])
+        self.addCleanup(recorder.process.kill)
+        at = recorder.expect(b"SeaBIOS")
+        at = recorder.expect(b"Booting from Hard Disk", at)
+        at = recorder.expect(b"Linux version", at)
+        recorder.expect(PROMPT, at)
+        return recorder
+
+    def test_seabios_and_grub_start_a_disk(self):
+        recorder = self.boot("--firmware", "seabios")
+        at = len(recorder.output)
+        recorder.type("cat /proc/cmdline; dmesg | grep -c 'ACPI: [RXFDAM]'; cat /proc/iomem | grep -c PCI\n")
+        at = recorder.expect(b"BOOT_IMAGE=/vmlinuz console=ttyS0", at)
+        recorder.type("poweroff -f\n")
+        status, messages = recorder.finish()
+        self.assertEqual(status, 0, messages)
+        self.assert_identical()
+        self.assert_identical("--chaos-engine", 4)
+        # The firmware is an input like a kernel.
+        digest = hashlib.sha256(SEABIOS.read_bytes()).hexdigest()
+        kept = self.recording / "inputs" / f"sha256-{digest}"
+        self.assertTrue(kept.exists())
+        kept.chmod(0o600)
+        kept.write_bytes(b"x" + kept.read_bytes()[1:])
+        self.assert_clean_error(deja("verify", self.recording), "not the firmware that was recorded", digest)
+
+    def test_several_processors_and_a_reset_under_firmware(self):
+        recorder = self.boot("-bios", str(SEABIOS), "-smp", "2")
+        at = len(recorder.output)
+        recorder.type("grep -c ^processor /proc/cpuinfo; reboot -f\n")
+        at = recorder.expect(b"2\r\n", at)
+        at = recorder.expect(b"SeaBIOS", at)
+        at = recorder.expect(PROMPT, at)
+        recorder.type("poweroff -f\n")
+        status, messages = recorder.finish()
+        self.assertEqual(status, 0, messages)
+        self.assert_identical()
+
+    def test_what_does_not_go_with_firmware_is_named(self):
+        self.assert_clean_error(deja("run", "--firmware", "seabios", "--kernel", KERNEL), "--firmware seabios", "--kernel")
+        self.assert_clean_error(deja("run", "--firmware", self.folder / "no"), "firmware", "no such file")
+        self.assert_clean_error(deja("run", "--firmware", "/etc/passwd"), "firmware image has 64 KiB")
+
+
+if __name__ == "__main__":
+    unittest.main()
