@@ -15,7 +15,8 @@
 namespace deja::fuzz {
 namespace {
 
-constexpr u64 kFrames = 256;
+constexpr u32 kFrames = 256;  // of RAM
+constexpr u32 kBlocks = 100;  // of each of two disks
 
 void put(std::string& out, u64 value) { out.append(reinterpret_cast<const char*>(&value), sizeof value); }
 u64 hash(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
@@ -30,15 +31,21 @@ CheckpointRecord some_record(Random& random, u32 first_new) {
     r.new_pages.push_back(
         {{random(), random()}, static_cast<u16>(random.one_in(10) ? random() : random.below(4097))});
   r.whole = random.one_in(3);
-  const auto frames = [&] {
+  const auto frames = [&](u32 end) {
     std::vector<FramePage> out;
-    for (u32 frame = 0; frame < kFrames; frame += 1 + static_cast<u32>(random.below(60)))
+    for (u32 frame = 0; frame < end; frame += 1 + static_cast<u32>(random.below(60)))
       out.push_back(
           {frame, static_cast<u32>(random.one_in(20) ? random.edgy() : random.below(first_new + 5))});
     return out;
   };
-  r.written = frames();
-  if (r.whole) r.others = frames();
+  const auto changes = [&](u32 end) {
+    PageChanges c{frames(end), {}};
+    if (r.whole) c.others = frames(end);
+    return c;
+  };
+  r.point.serial = random.bytes(random.below(20));
+  r.ram = changes(kFrames);
+  for (u64 n = random.one_in(20) ? random.below(4) : 2; n > 0; --n) r.disks.push_back(changes(kBlocks));
   return r;
 }
 
@@ -76,7 +83,7 @@ void run_case(Random& random) {
   }
   if (random.one_in(3)) damage(random, bytes);
   const MemoryFile file(bytes);
-  const CheckpointReader reader = CheckpointReader::open(file.path(), 1, kFrames);
+  const CheckpointReader reader = CheckpointReader::open(file.path(), 1, {kFrames, {kBlocks, kBlocks}});
   for (std::size_t i = 0; i < reader.size(); ++i) {
     RamImage image = reader.image(i);
     DEJA_CHECK(image.size() == kFrames);

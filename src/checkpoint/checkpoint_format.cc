@@ -27,7 +27,8 @@ u64 get(std::string_view bytes, std::size_t at) {
 
 u64 hash(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
-void put_bytes(std::string& out, const std::vector<u8>& bytes) {
+template <class Bytes>
+void put_bytes(std::string& out, const Bytes& bytes) {
   put_varint(out, bytes.size());
   out.append(bytes.begin(), bytes.end());
 }
@@ -44,6 +45,11 @@ void put_frames(std::string& out, const std::vector<FramePage>& frames) {
     last_frame = f.frame;
     last_page = f.page;
   }
+}
+
+void put_changes(std::string& out, const PageChanges& changes, bool whole) {
+  put_frames(out, changes.written);
+  if (whole) put_frames(out, changes.others);
 }
 
 // Takes things off the front; after the first that does not fit everything is zero.
@@ -68,7 +74,8 @@ struct Parser {
     in.remove_prefix(size);
     return taken;
   }
-  std::vector<u8> byte_vector() {
+  template <class Bytes>
+  Bytes counted_bytes() {
     const std::string_view b = bytes(varint());
     return {b.begin(), b.end()};
   }
@@ -87,6 +94,12 @@ struct Parser {
       if (frame >= frames || page >= end_page) ok = false;
       out.push_back({static_cast<u32>(frame), static_cast<u32>(page)});
     }
+    return out;
+  }
+  PageChanges changes(u64 count, u32 end_page, bool whole) {
+    PageChanges out;
+    out.written = frames(count, end_page);
+    if (whole) out.others = frames(count, end_page);
     return out;
   }
 };
@@ -122,6 +135,7 @@ std::string encode_checkpoint(const CheckpointRecord& r) {
   for (const u64 x : {u64{p.step}, u64{p.vtime}, p.events, p.warps, p.deliveries}) put_varint(raw, x);
   put_bytes(raw, p.machine.cpus);
   put_bytes(raw, p.machine.devices);
+  put_bytes(raw, p.serial);
   put_varint(raw, r.first_new);
   put_varint(raw, r.new_pages.size());
   u64 pages_size = 0;
@@ -131,9 +145,10 @@ std::string encode_checkpoint(const CheckpointRecord& r) {
     put_varint(raw, page.size);
     pages_size += page.size;
   }
-  put_frames(raw, r.written);
   put_varint(raw, r.whole);
-  if (r.whole) put_frames(raw, r.others);
+  put_changes(raw, r.ram, r.whole);
+  put_varint(raw, r.disks.size());
+  for (const PageChanges& disk : r.disks) put_changes(raw, disk, r.whole);
 
   std::string packed(ZSTD_compressBound(raw.size()), '\0');
   const std::size_t n = ZSTD_compress(packed.data(), packed.size(), raw.data(), raw.size(), kMetaLevel);
@@ -159,7 +174,8 @@ Result<RecordHeader> parse_record_header(std::string_view bytes) {
   return h;
 }
 
-Result<CheckpointRecord> decode_checkpoint(std::string_view meta, const RecordHeader& header, u64 frames) {
+Result<CheckpointRecord> decode_checkpoint(std::string_view meta, const RecordHeader& header,
+                                           const MachineShape& shape) {
   if (hash(meta) != header.meta_checksum) return make_error("its checksum is wrong");
   const auto size = ZSTD_getFrameContentSize(meta.data(), meta.size());
   if (size == ZSTD_CONTENTSIZE_UNKNOWN || size == ZSTD_CONTENTSIZE_ERROR || size > kMaxMetaBytes)
@@ -172,11 +188,13 @@ Result<CheckpointRecord> decode_checkpoint(std::string_view meta, const RecordHe
   CheckpointRecord r;
   CheckpointPoint& p = r.point;
   for (u64* x : {&p.step, &p.vtime, &p.events, &p.warps, &p.deliveries}) *x = in.varint();
-  p.machine.cpus = in.byte_vector();
-  p.machine.devices = in.byte_vector();
+  p.machine.cpus = in.counted_bytes<std::vector<u8>>();
+  p.machine.devices = in.counted_bytes<std::vector<u8>>();
+  p.serial = in.counted_bytes<std::string>();
   const u64 first = in.varint(), count = in.varint();
   u64 pages_size = 0;
-  if (first < kFirstStoredPage || first > kMaxPages || count > kMaxPages - first || count > in.in.size() / 17) in.ok = false;
+  if (first < kFirstStoredPage || first > kMaxPages || count > kMaxPages - first || count > in.in.size() / 17)
+    in.ok = false;
   if (in.ok) {
     r.first_new = static_cast<u32>(first);
     r.new_pages.resize(count);
@@ -191,9 +209,10 @@ Result<CheckpointRecord> decode_checkpoint(std::string_view meta, const RecordHe
     }
   }
   const u32 end_page = static_cast<u32>(first + count);
-  r.written = in.frames(frames, end_page);
   r.whole = in.varint() != 0;
-  if (r.whole) r.others = in.frames(frames, end_page);
+  r.ram = in.changes(shape.frames, end_page, r.whole);
+  if (in.varint() != shape.disk_blocks.size()) in.ok = false;
+  for (const u64 blocks : shape.disk_blocks) r.disks.push_back(in.changes(blocks, end_page, r.whole));
   if (!in.ok || !in.in.empty() || pages_size != header.pages_size)
     return make_error("its data make no sense");
   return r;

@@ -1,6 +1,7 @@
 // Checkpoints on disk: `checkpoints.dat` of a recording, described in docs/recording-format.md. A checkpoint
-// is the whole machine at one step. Its RAM is written as what differs from the checkpoint before; each
-// content of a page stands in the file once, whichever pages and checkpoints have it.
+// is the whole machine at one step. RAM and what was written to disks, in blocks as large as pages, is what
+// differs from the checkpoint before; each content of a page stands in the file once, whichever pages, blocks
+// and checkpoints have it.
 //
 //   file header  "DEJACKPT"  u32 version  u32 zero  u64 recording  u64 check
 //   record       record header, meta (zstd), pages
@@ -16,7 +17,7 @@
 namespace deja {
 
 inline constexpr std::string_view kCheckpointsFile = "checkpoints.dat";
-inline constexpr u32 kCheckpointVersion = 1;
+inline constexpr u32 kCheckpointVersion = 2;
 inline constexpr std::size_t kCheckpointFileHeaderSize = 32;
 inline constexpr std::size_t kRecordHeaderSize = 40;
 inline constexpr u64 kMaxMetaBytes = 256_MiB;  // unpacked: 16 GiB of RAM, every page changed, take 100 MiB
@@ -29,13 +30,13 @@ struct PageKey {
 PageKey page_key(const u8* page);
 
 // Contents of pages are numbered; these two need no place in the file.
-inline constexpr u32 kPowerOnPage = 0;  // what the machine was loaded with at power-on stands there
+inline constexpr u32 kPowerOnPage = 0;  // what stood there at power-on: loaded into RAM, or the disk's image
 inline constexpr u32 kZeroPage = 1;
 inline constexpr u32 kFirstStoredPage = 2;
 inline constexpr u32 kMaxPages = u32{1} << 31;  // numbers from here on are not used in files
 
 struct FramePage {
-  u32 frame = 0;
+  u32 frame = 0;  // of RAM; or a disk's block
   u32 page = 0;
   bool operator==(const FramePage&) const = default;
 };
@@ -46,25 +47,37 @@ struct StoredPage {
   bool operator==(const StoredPage&) const = default;
 };
 
+// How large a machine is: what lies beyond is damage.
+struct MachineShape {
+  u64 frames = 0;                // of RAM, the hole below 4 GiB included
+  std::vector<u64> disk_blocks;  // by drive
+};
+
 // Where the machine was, but for its RAM.
 struct CheckpointPoint {
+  // The disks are there for the writer; a reader tells what they held by CheckpointReader::disk.
   MachineState machine;
   Step step = 0;
   VtimeNs vtime = 0;
   u64 events = 0;      // of the event log that lie before it
   u64 warps = 0;       // and this many sleeps
   u64 deliveries = 0;  // of exceptions and interrupts
+  std::string serial;  // what the guest sent on COM1 since the checkpoint before, or power-on
+};
+
+// What RAM or a disk held, by what became of it since the checkpoint before.
+struct PageChanges {
+  std::vector<FramePage> written;  // every frame written since the checkpoint before; by frame
+  std::vector<FramePage> others;   // of a whole record: every other one that is not as it was at power-on
 };
 
 struct CheckpointRecord {
   CheckpointPoint point;
   u32 first_new = kFirstStoredPage;  // number of new_pages[0]
   std::vector<StoredPage> new_pages;
-  std::vector<FramePage> written;  // every frame written since the checkpoint before; by frame
-  // With `whole`: every other frame that is not as it was at power-on. Such a record does not need those
-  // before it, but for their pages.
-  bool whole = false;
-  std::vector<FramePage> others;
+  bool whole = false;  // it does not need those before it, but for their pages
+  PageChanges ram;
+  std::vector<PageChanges> disks;  // by drive
 };
 
 struct RecordHeader {
@@ -80,7 +93,8 @@ Result<u64> parse_checkpoint_file_header(std::string_view bytes);
 // Record header and meta, to be followed by the pages.
 std::string encode_checkpoint(const CheckpointRecord& record);
 Result<RecordHeader> parse_record_header(std::string_view bytes);
-// `frames`: of the machine's RAM. Errors say what is wrong, not where.
-Result<CheckpointRecord> decode_checkpoint(std::string_view meta, const RecordHeader& header, u64 frames);
+// Errors say what is wrong, not where.
+Result<CheckpointRecord> decode_checkpoint(std::string_view meta, const RecordHeader& header,
+                                           const MachineShape& shape);
 
 }  // namespace deja

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <utility>
 
 namespace deja {
@@ -38,7 +39,7 @@ CheckpointReader::CheckpointReader(CheckpointReader&& o) noexcept { *this = std:
 CheckpointReader& CheckpointReader::operator=(CheckpointReader&& o) noexcept {
   std::swap(path_, o.path_);
   std::swap(fd_, o.fd_);
-  std::swap(frames_, o.frames_);
+  std::swap(shape_, o.shape_);
   std::swap(file_bytes_, o.file_bytes_);
   std::swap(problem_, o.problem_);
   std::swap(checkpoints_, o.checkpoints_);
@@ -50,8 +51,10 @@ CheckpointReader::~CheckpointReader() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-CheckpointReader CheckpointReader::open(const std::filesystem::path& file, u64 recording, u64 frames) {
+CheckpointReader CheckpointReader::open(const std::filesystem::path& file, u64 recording,
+                                        MachineShape shape) {
   CheckpointReader reader;
+  reader.shape_ = std::move(shape);
   reader.path_ = file.string();
   reader.fd_ = ::open(reader.path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   struct stat st {};
@@ -62,7 +65,7 @@ CheckpointReader CheckpointReader::open(const std::filesystem::path& file, u64 r
   else if (::fstat(reader.fd_, &st) != 0 || !S_ISREG(st.st_mode))
     status = make_error("not a regular file");
   else
-    status = reader.load(recording, frames);
+    status = reader.load(recording);
   if (!status)
     reader.problem_ = fmt::format(
         "{}: {}; {} checkpoints can be used, `deja index` makes new ones", reader.path_,
@@ -72,8 +75,7 @@ CheckpointReader CheckpointReader::open(const std::filesystem::path& file, u64 r
 }
 
 // The first thing that is wrong is returned; what is sound is kept.
-Status CheckpointReader::load(u64 recording, u64 frames) {
-  frames_ = frames;
+Status CheckpointReader::load(u64 recording) {
   DEJA_ASSIGN(const std::string head, read_at(fd_, 0, kCheckpointFileHeaderSize));
   if (head.empty()) return {};  // just being made
   DEJA_ASSIGN(const u64 owner, parse_checkpoint_file_header(head));
@@ -100,7 +102,7 @@ Status CheckpointReader::load(u64 recording, u64 frames) {
     if (end > static_cast<u64>(st.st_size)) break;  // being written, or cut off
     auto meta = read_at(fd_, meta_at, header->meta_size);
     if (!meta) return meta.error();
-    auto record = decode_checkpoint(*meta, *header, frames);
+    auto record = decode_checkpoint(*meta, *header, shape_);
     if (record && !checkpoints_.empty() && record->point.step <= checkpoints_.back().record.point.step)
       record = make_error("its step is not behind that of the checkpoint before");
     if (record && !batches_.empty() &&
@@ -113,7 +115,7 @@ Status CheckpointReader::load(u64 recording, u64 frames) {
       batches_.push_back({record->first_new, pages_at, std::move(record->new_pages)});
       record->new_pages.clear();
       if (record->whole) whole_needed = false;
-      if (!whole_needed) checkpoints_.push_back({std::move(*record), std::exchange(gap, false)});
+      if (!whole_needed) checkpoints_.push_back({std::move(*record), std::exchange(gap, false), end});
     }
     at = end;
   }
@@ -128,23 +130,61 @@ std::size_t CheckpointReader::count_up_to(Step step) const {
 }
 
 RamImage CheckpointReader::image(std::size_t i) const {
-  RamImage out(frames_, kPowerOnPage);
-  std::size_t from = i;
-  while (from > 0 && !checkpoints_[from].record.whole) --from;
+  RamImage out(shape_.frames, kPowerOnPage);
+  const std::size_t from = whole_before(i);
   for (std::size_t k = from; k <= i; ++k) {
-    for (const FramePage& f : checkpoints_[k].record.written) out[f.frame] = f.page;
+    for (const FramePage& f : checkpoints_[k].record.ram.written) out[f.frame] = f.page;
     if (k == from)
-      for (const FramePage& f : checkpoints_[k].record.others) out[f.frame] = f.page;
+      for (const FramePage& f : checkpoints_[k].record.ram.others) out[f.frame] = f.page;
   }
   return out;
 }
 
+std::vector<FramePage> CheckpointReader::disk(std::size_t i, unsigned drive) const {
+  std::map<u32, u32> pages;
+  const std::size_t from = whole_before(i);
+  for (std::size_t k = from; k <= i; ++k) {
+    const PageChanges& changes = checkpoints_[k].record.disks[drive];
+    for (const FramePage& f : changes.written) pages[f.frame] = f.page;
+    if (k == from)
+      for (const FramePage& f : changes.others) pages[f.frame] = f.page;
+  }
+  std::vector<FramePage> out;
+  out.reserve(pages.size());
+  for (const auto& [block, page] : pages)
+    if (page != kPowerOnPage) out.push_back({block, page});
+  return out;
+}
+
+std::size_t CheckpointReader::whole_before(std::size_t i) const {
+  while (i > 0 && !checkpoints_[i].record.whole) --i;
+  return i;
+}
+
+bool CheckpointReader::is_unbroken(std::size_t i) const {
+  for (std::size_t k = 0; k <= i; ++k)
+    if (checkpoints_[k].after_gap) return false;
+  return true;
+}
+
+Status CheckpointReader::copy_records(std::size_t i,
+                                      const std::function<Status(std::string_view)>& to) const {
+  for (u64 at = kCheckpointFileHeaderSize; at < checkpoints_[i].end;) {
+    const u64 size = std::min(kReadAtOnce, checkpoints_[i].end - at);
+    DEJA_ASSIGN(const std::string bytes, read_at(fd_, at, size));
+    if (bytes.size() < size) return make_error("{}: ends before byte {}", path_, at + size);
+    DEJA_TRY(to(bytes));
+    at += size;
+  }
+  return {};
+}
+
 bool CheckpointReader::may_have_written(std::size_t i, u32 frame) const {
   if (checkpoints_[i].after_gap) return true;
-  const CheckpointRecord& r = checkpoints_[i].record;
-  const auto place = std::lower_bound(r.written.begin(), r.written.end(), frame,
+  const std::vector<FramePage>& written = checkpoints_[i].record.ram.written;
+  const auto place = std::lower_bound(written.begin(), written.end(), frame,
                                       [](const FramePage& f, u32 wanted) { return f.frame < wanted; });
-  return place != r.written.end() && place->frame == frame;
+  return place != written.end() && place->frame == frame;
 }
 
 Status CheckpointReader::read_pages(std::span<const u32> numbers,

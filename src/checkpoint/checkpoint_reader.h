@@ -17,8 +17,8 @@ using RamImage = std::vector<u32>;
 
 class CheckpointReader {
  public:
-  // None, when there is no file. `frames`: of the machine's RAM.
-  static CheckpointReader open(const std::filesystem::path& file, u64 recording, u64 frames);
+  // None, when there is no file.
+  static CheckpointReader open(const std::filesystem::path& file, u64 recording, MachineShape shape);
   CheckpointReader() = default;
   CheckpointReader(CheckpointReader&&) noexcept;
   CheckpointReader& operator=(CheckpointReader&&) noexcept;
@@ -34,6 +34,8 @@ class CheckpointReader {
   u64 file_bytes() const { return file_bytes_; }
 
   RamImage image(std::size_t i) const;
+  // The blocks of a disk that were written at any time before, by block.
+  std::vector<FramePage> disk(std::size_t i, unsigned drive) const;
   // Whether `frame` may have been written between the checkpoint before (or power-on) and this one. All
   // writers count, devices and page walks too.
   bool may_have_written(std::size_t i, u32 frame) const;
@@ -42,22 +44,38 @@ class CheckpointReader {
   // a page is damaged or missing; some may have been handed over by then.
   Status read_pages(std::span<const u32> numbers, const std::function<void(u32, const u8*)>& use) const;
 
- private:
-  struct Checkpoint {
-    CheckpointRecord record;
-    bool after_gap =
-        false;  // the one before is damaged: `written` is not all that changed since the last sound
-  };
+  // Whether what the guest sent on COM1 since the checkpoint before (or power-on) is known to be all in
+  // point(i).serial.
+  bool knows_serial(std::size_t i) const { return !checkpoints_[i].after_gap; }
+
+  // For a writer that goes on where a file ends. The contents that are stored in the records up to the one of
+  // checkpoint `i`, which must not lie behind damage: one batch for each record.
   struct PageBatch {  // pages that follow each other in number and in the file
     u32 first = 0;
     u64 offset = 0;
     std::vector<StoredPage> pages;
   };
-  Status load(u64 recording, u64 frames);
+  std::span<const PageBatch> batches(std::size_t i) const { return {batches_.data(), i + 1}; }
+  // Whether records 0 to `i` are there without a gap.
+  bool is_unbroken(std::size_t i) const;
+  // Their bytes, from behind the file header, piece by piece.
+  Status copy_records(std::size_t i, const std::function<Status(std::string_view)>& to) const;
+
+ private:
+  struct Checkpoint {
+    CheckpointRecord record;
+    bool after_gap =
+        false;    // the one before is damaged: `written` is not all that changed since the last sound
+    u64 end = 0;  // of its record in the file
+  };
+  Status load(u64 recording);
+  // The last whole one at or before `i`; the first is, or stands behind nothing but damage.
+  std::size_t whole_before(std::size_t i) const;
 
   std::string path_;
   int fd_ = -1;
-  u64 frames_ = 0, file_bytes_ = 0;
+  MachineShape shape_;
+  u64 file_bytes_ = 0;
   std::string problem_;
   std::vector<Checkpoint> checkpoints_;
   std::vector<PageBatch> batches_;

@@ -1,6 +1,7 @@
 // Checkpoints from RAM to file and back, and what damage to the file costs.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <map>
 #include <random>
@@ -49,7 +50,7 @@ class CheckpointTest : public testing::Test {
     }
     status_ = (*writer)->finish();
   }
-  CheckpointReader open() { return CheckpointReader::open(path(), kRecording, kFrames); }
+  CheckpointReader open() { return CheckpointReader::open(path(), kRecording, {kFrames, {}}); }
   std::filesystem::path path() const { return temp_.path / "checkpoints.dat"; }
 
   // The RAM at checkpoint `i`; empty when it cannot be read.
@@ -180,9 +181,130 @@ TEST_F(CheckpointTest, AFullDiskEndsTheCheckpointsAndKeepsThoseBefore) {
 
 TEST_F(CheckpointTest, CheckpointsOfAnotherRecordingAreRefused) {
   write_checkpoints(std::move(create_append_file(path().string())).value());
-  const CheckpointReader reader = CheckpointReader::open(path(), kRecording + 1, kFrames);
+  const CheckpointReader reader = CheckpointReader::open(path(), kRecording + 1, {kFrames, {}});
   EXPECT_EQ(reader.size(), 0u);
   EXPECT_NE(reader.problem().find("another recording"), std::string::npos);
+}
+
+// --- disks, bases, going on
+
+class NoiseImage : public BlockImage {
+ public:
+  u64 size() const override { return 1_MiB; }
+  Status read(u64 offset, std::span<u8> out) override {
+    for (u8& b : out) b = static_cast<u8>(offset++ * 37 >> 4);
+    return {};
+  }
+};
+
+class CheckpointedDiskTest : public CheckpointTest {
+ protected:
+  void fill(u64 block, u8 value) {
+    ASSERT_TRUE(disk_.write(block * kPageSize, std::vector<u8>(kPageSize, value)).ok());
+  }
+  CheckpointPoint point(Step step) {
+    CheckpointPoint p;
+    p.step = step;
+    p.machine.disks = {disk_.snapshot()};
+    p.serial = "text before " + std::to_string(step);
+    content_[step] = ram_bytes();
+    disk_digest_[step] = disk_.digest();
+    return p;
+  }
+  std::unique_ptr<AppendFile> file(const std::string& name) {
+    return std::move(create_append_file((temp_.path / name).string())).value();
+  }
+  CheckpointReader open(const std::string& name) {
+    return CheckpointReader::open(temp_.path / name, kRecording, {kFrames, {disk_.block_count()}});
+  }
+  // The disk at checkpoint `i`, put together from what the file says.
+  u64 disk_digest(const CheckpointReader& reader, std::size_t i) {
+    std::vector<std::pair<u64, DiskOverlay::SharedBlock>> blocks;
+    std::array<u8, kPageSize> zeros{};
+    for (const FramePage& b : reader.disk(i, 0)) {
+      if (b.page == kZeroPage) {
+        blocks.emplace_back(b.frame, DiskOverlay::make_block(b.frame, zeros.data()));
+        continue;
+      }
+      const Status status = reader.read_pages({&b.page, 1}, [&](u32, const u8* page) {
+        blocks.emplace_back(b.frame, DiskOverlay::make_block(b.frame, page));
+      });
+      EXPECT_TRUE(status.ok());
+    }
+    DiskOverlay other(image_);
+    other.restore(other.snapshot_of(blocks));
+    return other.digest();
+  }
+  void expect_all(const CheckpointReader& reader, std::size_t count) {
+    EXPECT_EQ(reader.problem(), "");
+    ASSERT_EQ(reader.size(), count);
+    for (std::size_t i = 0; i < count; ++i) {
+      const Step step = reader.point(i).step;
+      EXPECT_EQ(read(reader, i), content_[step]) << "RAM at step " << step;
+      EXPECT_EQ(disk_digest(reader, i), disk_digest_[step]) << "disk at step " << step;
+      EXPECT_EQ(reader.point(i).serial, "text before " + std::to_string(step));
+    }
+  }
+  void run(CheckpointWriter& writer, Step from, Step to) {
+    for (Step step = from; step <= to; ++step) {
+      write(random_() % kFrames, static_cast<u8>(random_()));
+      fill(random_() % disk_.block_count(), static_cast<u8>(random_() % 4));
+      if (step % 3 == 0) write_noise(random_() % kFrames);
+      writer.take(point(step));
+    }
+  }
+
+  NoiseImage image_;
+  DiskOverlay disk_{image_};
+  std::map<Step, u64> disk_digest_;
+};
+
+TEST_F(CheckpointedDiskTest, WhatWasWrittenToDisksIsReadBack) {
+  power_on_ = ram_bytes();
+  auto writer = CheckpointWriter::create(file("a"), kRecording, *ram_);
+  ASSERT_TRUE(writer);
+  run(**writer, 1, 40);
+  ASSERT_TRUE((*writer)->finish().ok());
+  expect_all(open("a"), 40);
+}
+
+TEST_F(CheckpointedDiskTest, ABaseStandsByItselfWhateverTheMachineWasLoadedWith) {
+  power_on_ = ram_bytes();
+  auto writer = CheckpointWriter::create(file("a"), kRecording, *ram_);
+  ASSERT_TRUE(writer);
+  write(7, 1);
+  fill(3, 3), fill(4, 0);
+  ASSERT_TRUE((*writer)->take_base(point(1)).ok());
+  run(**writer, 2, 20);
+  ASSERT_TRUE((*writer)->finish().ok());
+  power_on_.assign(1_MiB, 0xee);
+  const CheckpointReader reader = open("a");
+  expect_all(reader, 20);
+  const RamImage image = reader.image(0);
+  EXPECT_EQ(std::count(image.begin(), image.end(), kPowerOnPage), 0);
+}
+
+TEST_F(CheckpointedDiskTest, AWriterGoesOnWhereAnotherFileWas) {
+  power_on_ = ram_bytes();
+  {
+    auto writer = CheckpointWriter::create(file("a"), kRecording, *ram_);
+    ASSERT_TRUE(writer);
+    run(**writer, 1, 20);
+    ASSERT_TRUE((*writer)->finish().ok());
+  }
+  const DiskOverlay::Snapshot disk = disk_.snapshot();
+  // Written after the checkpoint at step 20, before anybody goes on from it.
+  write(9, 99);
+  fill(9, 99);
+  const CheckpointReader first = open("a");
+  const u64 a_bytes = first.file_bytes();
+  auto writer = CheckpointWriter::resume(file("b"), kRecording, *ram_, {&first, 19, {9}, {disk}});
+  ASSERT_TRUE(writer);
+  run(**writer, 21, 40);
+  ASSERT_TRUE((*writer)->finish().ok());
+  const CheckpointReader second = open("b");
+  expect_all(second, 40);
+  EXPECT_LT(second.file_bytes(), 3 * a_bytes) << "contents that are there already are not stored again";
 }
 
 }  // namespace

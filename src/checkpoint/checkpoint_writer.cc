@@ -23,19 +23,59 @@ CheckpointWriter::CheckpointWriter(std::unique_ptr<AppendFile> file, GuestRam& r
   ram_.attach(&written_);
 }
 
-Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::create(std::unique_ptr<AppendFile> file,
-                                                                   u64 recording, GuestRam& ram) {
+Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::open(std::unique_ptr<AppendFile> file,
+                                                                 u64 recording, GuestRam& ram) {
   const std::string header = make_checkpoint_file_header(recording);
   DEJA_TRY(file->append(header));
   std::unique_ptr<CheckpointWriter> writer(new CheckpointWriter(std::move(file), ram));
   writer->bytes_ = header.size();
+  return writer;
+}
+
+void CheckpointWriter::start() {
   // Host signals are the machine's thread's.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  writer->thread_ = std::thread([w = writer.get()] { w->work(); });
+  thread_ = std::thread([this] { work(); });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::create(std::unique_ptr<AppendFile> file,
+                                                                   u64 recording, GuestRam& ram) {
+  DEJA_ASSIGN(std::unique_ptr<CheckpointWriter> writer, open(std::move(file), recording, ram));
+  writer->start();
   return writer;
+}
+
+Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::resume(std::unique_ptr<AppendFile> file,
+                                                                   u64 recording, GuestRam& ram,
+                                                                   const Continuation& from) {
+  DEJA_ASSIGN(std::unique_ptr<CheckpointWriter> writer, open(std::move(file), recording, ram));
+  DEJA_TRY(writer->copy_from(from));
+  writer->start();
+  return writer;
+}
+
+Status CheckpointWriter::copy_from(const Continuation& from) {
+  for (const u32 frame : from.frames) written_.add(frame);
+  disks_ = from.disks;
+  blocks_.resize(disks_.size());
+  if (!from.reader) return {};
+  DEJA_CHECK(from.reader->is_unbroken(from.checkpoint));
+  DEJA_TRY(from.reader->copy_records(from.checkpoint, [&](std::string_view bytes) {
+    bytes_ += bytes.size();
+    return file_->append(bytes);
+  }));
+  for (const CheckpointReader::PageBatch& batch : from.reader->batches(from.checkpoint)) {
+    next_number_ = batch.first;
+    for (const StoredPage& page : batch.pages) numbers_.try_emplace(page.key, next_number_++);
+  }
+  image_ = from.reader->image(from.checkpoint);
+  for (unsigned i = 0; i < disks_.size(); ++i)
+    for (const FramePage& b : from.reader->disk(from.checkpoint, i)) blocks_[i][b.frame] = b.page;
+  taken_ = records_ = from.checkpoint + 1;
+  return {};
 }
 
 CheckpointWriter::~CheckpointWriter() {
@@ -80,11 +120,42 @@ void CheckpointWriter::take(CheckpointPoint point) {
     std::memcpy(to, ram_.host(Gpa(u64{frame} << kPageShift)), kPageSize);
     to += kPageSize;
   }
+  add_disks(*job);
   ++taken_;
   const std::lock_guard lock(mutex_);
   waiting_bytes_ += job->pages.size();
   jobs_.push_back(std::move(job));
   changed_.notify_all();
+}
+
+void CheckpointWriter::add_disks(Job& job) {
+  std::vector<DiskOverlay::Snapshot> now = std::move(job.point.machine.disks);
+  job.point.machine.disks.clear();
+  disks_.resize(now.size());
+  job.blocks.resize(now.size());
+  for (std::size_t i = 0; i < now.size(); ++i) {
+    job.blocks[i].clear();
+    for (const DiskOverlay::NumberedBlock& b : DiskOverlay::changes(disks_[i], now[i])) {
+      job.blocks[i].push_back(static_cast<u32>(b.number));
+      job.pages.insert(job.pages.end(), b.bytes, b.bytes + kPageSize);
+    }
+  }
+  disks_ = std::move(now);
+}
+
+Status CheckpointWriter::take_base(CheckpointPoint point) {
+  DEJA_CHECK(taken_ == 0);
+  Job job;
+  job.point = std::move(point);
+  ram_.collect_writes();
+  const auto address = [](u32 frame) { return Gpa(u64{frame} << kPageShift); };
+  for (u32 frame = 0; frame < ram_.frames(); ++frame)
+    if (ram_.contains(address(frame))) job.frames.push_back(frame);
+  add_disks(job);
+  written_.clear();
+  ++taken_;
+  // Nothing has been handed to the thread yet, so what is its own is free.
+  return write(job, [&](std::size_t i) { return ram_.host(address(job.frames[i])); });
 }
 
 Status CheckpointWriter::finish() {
@@ -106,7 +177,8 @@ void CheckpointWriter::work() {
     jobs_.pop_front();
     const bool sound = status_.ok();
     lock.unlock();
-    Status status = sound ? write(*job) : Status();
+    const auto page = [&](std::size_t i) { return &job->pages[i * kPageSize]; };
+    Status status = sound ? write(*job, page) : Status();
     lock.lock();
     if (!status) status_ = std::move(status);
     waiting_bytes_ -= job->pages.size();
@@ -130,26 +202,42 @@ u32 CheckpointWriter::number_of(const u8* page, CheckpointRecord& record, std::s
   return next_number_++;
 }
 
-Status CheckpointWriter::write(Job& job) {
+Status CheckpointWriter::write(Job& job, const std::function<const u8*(std::size_t)>& frame_page) {
   CheckpointRecord record;
   record.point = std::move(job.point);
   record.first_new = next_number_;
   record.whole = records_ % kWholeEvery == 0;
   std::string payload;
-  record.written.reserve(job.frames.size());
+  record.ram.written.reserve(job.frames.size());
   for (std::size_t i = 0; i < job.frames.size(); ++i) {
-    const u32 number = number_of(&job.pages[i * kPageSize], record, payload);
-    record.written.push_back({job.frames[i], number});
+    const u32 number = number_of(frame_page(i), record, payload);
+    record.ram.written.push_back({job.frames[i], number});
     image_[job.frames[i]] = number;
   }
-  if (record.whole) {
-    auto next = job.frames.begin();
-    for (u32 frame = 0; frame < image_.size(); ++frame) {
-      if (next != job.frames.end() && *next == frame)
-        ++next;
-      else if (image_[frame] != kPowerOnPage)
-        record.others.push_back({frame, image_[frame]});
+  blocks_.resize(job.blocks.size());
+  u64 blocks = 0;
+  for (const auto& written : job.blocks) blocks += written.size();
+  const u8* block = job.pages.data() + job.pages.size() - blocks * kPageSize;  // they come last
+  for (std::size_t i = 0; i < job.blocks.size(); ++i) {
+    PageChanges& disk = record.disks.emplace_back();
+    for (const u32 at : job.blocks[i]) {
+      const u32 number = number_of(block, record, payload);
+      block += kPageSize;
+      disk.written.push_back({at, number});
+      blocks_[i][at] = number;
     }
+  }
+  if (record.whole) {
+    const auto add_other = [](std::vector<FramePage>& others, const std::vector<u32>& written, u32 frame,
+                              u32 number) {
+      if (number != kPowerOnPage && !std::binary_search(written.begin(), written.end(), frame))
+        others.push_back({frame, number});
+    };
+    for (u32 frame = 0; frame < image_.size(); ++frame)
+      add_other(record.ram.others, job.frames, frame, image_[frame]);
+    for (std::size_t i = 0; i < blocks_.size(); ++i)
+      for (const auto& [at, number] : blocks_[i])
+        add_other(record.disks[i].others, job.blocks[i], at, number);
   }
   const std::string head = encode_checkpoint(record);
   const u64 before = bytes();

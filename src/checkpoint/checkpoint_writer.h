@@ -5,23 +5,40 @@
 
 #include <condition_variable>
 #include <deque>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
 #include <unordered_map>
 
-#include "checkpoint/checkpoint_format.h"
+#include "checkpoint/checkpoint_reader.h"
 #include "eventlog/append_file.h"
 
 namespace deja {
 
 class CheckpointWriter {
  public:
-  // `ram` as loaded at power-on; outlives the writer.
+  // `ram` as loaded at power-on, unless take_base() comes first; outlives the writer.
   static Result<std::unique_ptr<CheckpointWriter>> create(std::unique_ptr<AppendFile> file, u64 recording,
                                                           GuestRam& ram);
+  // Where to go on: behind checkpoint number `checkpoint` of `reader`, up to which it is unbroken; or,
+  // without a reader, behind power-on.
+  struct Continuation {
+    const CheckpointReader* reader = nullptr;
+    std::size_t checkpoint = 0;
+    std::vector<u32> frames;                   // written since then
+    std::vector<DiskOverlay::Snapshot> disks;  // as they were then
+  };
+  // Begins with a copy of what leads up to there.
+  static Result<std::unique_ptr<CheckpointWriter>> resume(std::unique_ptr<AppendFile> file, u64 recording,
+                                                          GuestRam& ram, const Continuation& from);
   ~CheckpointWriter();
+
+  // The first checkpoint, instead of take(): with all of RAM and of what was written to disks, so that it
+  // stands by itself, and written before this returns.
+  Status take_base(CheckpointPoint point);
 
   // Whether the thread keeps up. If not, the next one should be taken later: the copies wait in memory.
   bool ready() const;
@@ -37,20 +54,31 @@ class CheckpointWriter {
   u64 bytes() const;  // written so far
 
  private:
+  // What was written to, and the contents: of frames, then of each disk's blocks.
   struct Job {
     CheckpointPoint point;
-    std::vector<u32> frames;  // ascending
-    std::vector<u8> pages;    // their contents
+    std::vector<u32> frames;               // ascending
+    std::vector<std::vector<u32>> blocks;  // by drive; ascending
+    std::vector<u8> pages;
   };
+  using PageImage = std::map<u32, u32>;  // the number of each page's content
 
   CheckpointWriter(std::unique_ptr<AppendFile> file, GuestRam& ram);
+  static Result<std::unique_ptr<CheckpointWriter>> open(std::unique_ptr<AppendFile> file, u64 recording,
+                                                        GuestRam& ram);
+  void start();
+  Status copy_from(const Continuation& from);
+  // Takes the disks out of the point.
+  void add_disks(Job& job);
   void work();
-  Status write(Job& job);
+  // `frame_page`: what the frame with that index in job.frames holds.
+  Status write(Job& job, const std::function<const u8*(std::size_t)>& frame_page);
   u32 number_of(const u8* page, CheckpointRecord& record, std::string& payload);
 
   // --- the machine's thread
   GuestRam& ram_;
   WriteSet written_;
+  std::vector<DiskOverlay::Snapshot> disks_;  // at the last checkpoint
   u64 taken_ = 0;
 
   // --- shared
@@ -70,7 +98,8 @@ class CheckpointWriter {
   };
   std::unordered_map<PageKey, u32, KeyHash> numbers_;
   u32 next_number_ = kFirstStoredPage;
-  std::vector<u32> image_;  // number of each frame's page
+  std::vector<u32> image_;         // number of each frame's page
+  std::vector<PageImage> blocks_;  // and of each written block's, by drive
   u64 records_ = 0;
   std::thread thread_;
 };

@@ -1,4 +1,4 @@
-// `--checkpoint-every` of `record` and `index`.
+// `--checkpoint-every` of `record`, `index` and `trim`.
 #pragma once
 
 #include <string_view>

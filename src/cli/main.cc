@@ -15,9 +15,9 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", version_text());
   Action action;
-  for (const auto add : {add_run,    add_record, add_replay, add_verify,    add_info,    add_ls,   add_rm,
-                         add_dump,   add_index,  add_export, add_image,     add_live,    add_pack, add_unpack,
-                         add_bisect, add_stats,  add_debug,  add_who_wrote, add_version, add_help})
+  for (const auto add : {add_run,  add_record, add_replay, add_verify, add_info,      add_ls,      add_rm,
+                         add_dump, add_index,  add_export, add_image,  add_live,      add_pack,    add_unpack,
+                         add_trim, add_bisect, add_stats,  add_debug,  add_who_wrote, add_version, add_help})
     add(app, &action);
 
   std::vector<std::string> notes;

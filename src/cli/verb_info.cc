@@ -32,6 +32,7 @@ void print_json(const std::string& path, const Info& info) {
   j["end"] = end_text(info);
   j["end_detail"] = end ? end->end.detail : "";
   j["exit_code"] = end ? end->end.code : 0;
+  j["first_step"] = first_step(info.manifest);
   j["steps"] = end ? end->final_step : info.survey.last_step;
   // Without an end only a replay could tell these.
   j["instructions"] = end ? nlohmann::ordered_json(end->instructions) : nlohmann::ordered_json(nullptr);
@@ -69,7 +70,11 @@ void print_text(const std::string& path, const Info& info) {
         fmt::format("{} ({}, sha256 {}…{})", f.original_path, bytes(f.size), f.sha256.substr(0, 12),
                     f.stored.empty() ? ", not in the recording" : ""));
   if (!m.machine.cmdline.empty()) row("command line", m.machine.cmdline);
-  row("steps", format_count(m.end ? m.end->final_step : info.survey.last_step));
+  if (m.base)
+    row("begins at",
+        fmt::format("step {}, {} after power-on{}", format_count(m.base->step), seconds(m.base->virtual_ns),
+                    m.base->origin.empty() ? "" : ": cut from " + m.base->origin));
+  row(m.base ? "last step" : "steps", format_count(m.end ? m.end->final_step : info.survey.last_step));
   if (m.end) {
     row("instructions", format_count(m.end->instructions));
     row("guest's time", seconds(m.end->virtual_ns));

@@ -100,7 +100,10 @@ int who_wrote_verb(const Options& o) {
     return kExitOk;
   }
   for (const Write& w : *writes) fmt::print("{}\n", describe(w));
-  if (writes->empty()) fmt::print("nobody between power-on and step {}\n", format_count(*at));
+  if (writes->empty())
+    fmt::print("nobody between {} and step {}\n",
+               (*nav)->first() ? fmt::format("step {}", format_count((*nav)->first())) : "power-on",
+               format_count(*at));
   return kExitOk;
 }
 

@@ -11,8 +11,7 @@ namespace deja {
 DiskOverlay::DiskOverlay(BlockImage& image) : image_(image) { clear(); }
 
 void DiskOverlay::clear() {
-  const u64 blocks = (image_.size() + kBlockSize - 1) / kBlockSize;
-  groups_.assign((blocks + kGroupBlocks - 1) / kGroupBlocks, nullptr);
+  groups_.assign((block_count() + kGroupBlocks - 1) / kGroupBlocks, nullptr);
   dirty_.clear();
   sum_ = blocks_written_ = 0;
 }
@@ -87,11 +86,16 @@ Status DiskOverlay::write(u64 offset, std::span<const u8> data) {
   return {};
 }
 
+// Never 0, which stands for a block without one.
+u64 DiskOverlay::hash_of(u64 number, const Block& block) {
+  return XXH3_64bits_withSeed(block.bytes.data(), kBlockSize, number * 0x9e3779b97f4a7c15u + 1) | 1;
+}
+
 u64 DiskOverlay::digest() {
   for (const u64 number : dirty_) {
     Block& b = *groups_[number / kGroupBlocks]->blocks[number % kGroupBlocks];
     if (b.hash) continue;
-    b.hash = XXH3_64bits_withSeed(b.bytes.data(), kBlockSize, number * 0x9e3779b97f4a7c15u + 1) | 1;
+    b.hash = hash_of(number, b);
     sum_ += b.hash;
   }
   dirty_.clear();
@@ -114,6 +118,45 @@ void DiskOverlay::restore(const Snapshot& s) {
   dirty_.clear();
   sum_ = s.digest;
   blocks_written_ = s.blocks_written;
+}
+
+std::vector<DiskOverlay::NumberedBlock> DiskOverlay::changes(const Snapshot& before, const Snapshot& now) {
+  std::vector<NumberedBlock> out;
+  for (std::size_t g = 0; g < now.groups.size(); ++g) {
+    const auto* group = static_cast<const Group*>(now.groups[g].get());
+    const auto* old = g < before.groups.size() ? static_cast<const Group*>(before.groups[g].get()) : nullptr;
+    if (!group || group == old) continue;
+    for (std::size_t i = 0; i < kGroupBlocks; ++i) {
+      const Block* block = group->blocks[i].get();
+      if (block && (!old || old->blocks[i].get() != block))
+        out.push_back({g * kGroupBlocks + i, block->bytes.data()});
+    }
+  }
+  return out;
+}
+
+DiskOverlay::SharedBlock DiskOverlay::make_block(u64 number, const u8* bytes) {
+  auto block = std::make_shared<Block>();
+  std::memcpy(block->bytes.data(), bytes, kBlockSize);
+  block->hash = hash_of(number, *block);
+  return block;
+}
+
+DiskOverlay::Snapshot DiskOverlay::snapshot_of(std::span<const std::pair<u64, SharedBlock>> blocks) const {
+  std::vector<std::shared_ptr<Group>> groups(groups_.size());
+  Snapshot s;
+  s.blocks_written = blocks.size();
+  for (const auto& [number, shared] : blocks) {
+    DEJA_CHECK(number < block_count(), "block {} of a disk of {}", number, block_count());
+    // What a snapshot holds is copied before it is written, whoever made it.
+    auto block = std::static_pointer_cast<Block>(std::const_pointer_cast<void>(shared));
+    s.digest += block->hash;
+    std::shared_ptr<Group>& group = groups[number / kGroupBlocks];
+    if (!group) group = std::make_shared<Group>();
+    group->blocks[number % kGroupBlocks] = std::move(block);
+  }
+  s.groups.assign(groups.begin(), groups.end());
+  return s;
 }
 
 }  // namespace deja

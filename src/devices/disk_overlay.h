@@ -7,6 +7,7 @@
 #include <array>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "devices/block_image.h"
@@ -39,6 +40,23 @@ class DiskOverlay {
   Snapshot snapshot();
   // Of this overlay, or of one over the same image.
   void restore(const Snapshot& snapshot);
+
+  // For whoever keeps snapshots elsewhere: a block by its number on the disk, with its content.
+  struct NumberedBlock {
+    u64 number = 0;
+    const u8* bytes = nullptr;  // kBlockSize of them, as long as its snapshot lives
+  };
+  // The blocks of `now` that `before` does not have, or not with this content, in ascending order. A later
+  // snapshot has every block of an earlier one. `before` may be a default-made one: nothing was written.
+  static std::vector<NumberedBlock> changes(const Snapshot& before, const Snapshot& now);
+
+  // A block on its way into a snapshot. Snapshots may share it.
+  using SharedBlock = std::shared_ptr<const void>;
+  static SharedBlock make_block(u64 number, const u8* bytes);
+  // The snapshot in which just these blocks were written. Each was made for the number it stands with here,
+  // which is below block_count() and not given twice.
+  Snapshot snapshot_of(std::span<const std::pair<u64, SharedBlock>> blocks) const;
+  u64 block_count() const { return (image_.size() + kBlockSize - 1) / kBlockSize; }
   // Back to the image as it is.
   void clear();
 
@@ -50,6 +68,7 @@ class DiskOverlay {
   struct Group {
     std::array<std::shared_ptr<Block>, kGroupBlocks> blocks;
   };
+  static u64 hash_of(u64 number, const Block& block);
   const Block* find(u64 block) const;
   Group& writable_group(u64 block);
 

@@ -235,4 +235,19 @@ Result<fs::path> find_input(const fs::path& recording, const RecordedFile& input
   return path;
 }
 
+Status share_inputs(const fs::path& from, const fs::path& to, std::span<const RecordedFile> inputs) {
+  for (const RecordedFile& input : inputs) {
+    if (input.stored.empty()) continue;
+    DEJA_ASSIGN(const fs::path source, find_input(from, input));
+    std::error_code ec;
+    fs::create_directories(to / kInputsDir, ec);
+    const fs::path target = to / kInputsDir / input.stored;
+    if (fs::exists(target, ec)) continue;  // two inputs of the same content
+    fs::create_hard_link(source, target, ec);
+    if (ec) fs::copy_file(source, target, ec);
+    if (ec) return make_error("{}: cannot copy to {}: {}", source.string(), target.string(), ec.message());
+  }
+  return {};
+}
+
 }  // namespace deja

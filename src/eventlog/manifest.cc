@@ -261,6 +261,12 @@ std::string to_json(const RecordingManifest& m) {
     j["parent"] = {{"name", text_json(m.parent->name)},
                    {"created_unix_ns", m.parent->created_unix_ns},
                    {"step", m.parent->step}};
+  if (m.base)
+    j["base"] = {{"step", m.base->step},
+                 {"virtual_ns", m.base->virtual_ns},
+                 {"instructions", m.base->instructions},
+                 {"origin", text_json(m.base->origin)},
+                 {"origin_created_unix_ns", m.base->origin_created_unix_ns}};
   if (m.end) j["end"] = end_json(*m.end);
 
   std::string text = j.dump(2, ' ', false, Json::error_handler_t::replace);
@@ -348,6 +354,16 @@ Result<RecordingManifest> parse_manifest(std::string_view text, const std::strin
     m.parent->created_unix_ns = parent.signed_number("created_unix_ns");
     m.parent->step = parent.number("step");
     parent.refuse_others();
+  }
+  if (m.format_version > 3 && top.member("base", false)) {
+    Fields base(object(top.member("base")), "base", error, where);
+    m.base.emplace();
+    m.base->step = base.number("step");
+    m.base->virtual_ns = base.number("virtual_ns");
+    m.base->instructions = base.number("instructions");
+    m.base->origin = base.text("origin");
+    m.base->origin_created_unix_ns = base.signed_number("origin_created_unix_ns");
+    base.refuse_others();
   }
 
   if (const Json* inputs = top.member("inputs")) {

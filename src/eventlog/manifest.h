@@ -12,7 +12,7 @@
 
 namespace deja {
 
-inline constexpr u32 kRecordingFormatVersion = 3;
+inline constexpr u32 kRecordingFormatVersion = 4;
 
 // A file that the machine was built from.
 struct RecordedFile {
@@ -83,6 +83,16 @@ struct ParentInfo {
   bool operator==(const ParentInfo&) const = default;
 };
 
+// A recording that does not begin at power-on: its first checkpoint is what it begins with (`deja trim`).
+struct BaseInfo {
+  Step step = 0;
+  u64 virtual_ns = 0;    // since power-on, at that step
+  u64 instructions = 0;  // likewise
+  std::string origin;    // the recording that it was cut from, for people; empty: none
+  i64 origin_created_unix_ns = 0;
+  bool operator==(const BaseInfo&) const = default;
+};
+
 struct RecordingManifest {
   u32 format_version = kRecordingFormatVersion;
   u32 machine_version = 0;  // version of the guest-visible behaviour (docs/determinism.md, rule 7)
@@ -94,10 +104,14 @@ struct RecordingManifest {
   std::vector<RecordedFile> inputs;
   i64 rtc_base_unix_seconds = 0;     // the date that the RTC shows at power-on
   std::string rng_seed;              // raw bytes, at most 4096; hexadecimal in the file
-  std::optional<ParentInfo> parent;  // absent: the recording began at power-on
+  std::optional<ParentInfo> parent;  // absent: it did not go on from another recording
+  std::optional<BaseInfo> base;      // absent: the recording begins at power-on
   std::optional<EndInfo> end;        // absent: still running, or its recorder was killed
   bool operator==(const RecordingManifest&) const = default;
 };
+
+// The first step that a recording has: 0, or that of its base.
+inline Step first_step(const RecordingManifest& manifest) { return manifest.base ? manifest.base->step : 0; }
 
 // The file's text: indented JSON whose last member is a checksum of all before it.
 std::string to_json(const RecordingManifest& manifest);

@@ -77,6 +77,9 @@ Result<RecordedFile> add_input(const std::filesystem::path& recording, std::stri
 RecordedFile add_drive(std::string role, const DiskImage& image);
 // Where to read an input from; checks that it is there and has the recorded size and SHA-256.
 Result<std::filesystem::path> find_input(const std::filesystem::path& recording, const RecordedFile& input);
+// Gives `to` the stored ones of `inputs`, which `from` has, by hard links where the file system allows it.
+Status share_inputs(const std::filesystem::path& from, const std::filesystem::path& to,
+                    std::span<const RecordedFile> inputs);
 Result<std::string> sha256_of_file(const std::filesystem::path& path);
 
 }  // namespace deja

@@ -42,6 +42,8 @@ RecordingManifest sample_manifest() {
               {"drive0", "/tmp/disk", "", 7, "", "1-2-3-7"}};
   m.rtc_base_unix_seconds = -1;
   m.rng_seed = std::string("\0\1\xff", 3);
+  m.parent = ParentInfo{"before \xff", -5, 77};
+  m.base = BaseInfo{1'000, 2'000, 900, "whole", 17};
   return m;
 }
 
@@ -93,9 +95,9 @@ TEST(Manifest, ErrorsNameTheMember) {
   const auto error = [&](const std::string& from, const std::string& to) {
     return parse_manifest(with_checksum(replaced(good, from, to)), "/r/manifest.json").error().message;
   };
-  EXPECT_THAT(error("\"format_version\": 3", "\"format_version\": 4"),
-              HasSubstr("/r/manifest.json: format_version: the recording has format 4, and this program "
-                        "knows formats up to 3"));
+  EXPECT_THAT(error("\"format_version\": 4", "\"format_version\": 5"),
+              HasSubstr("/r/manifest.json: format_version: the recording has format 5, and this program "
+                        "knows formats up to 4"));
   EXPECT_THAT(error("\"ram_bytes\": 536870912", "\"ram_bytes\": \"x\""),
               HasSubstr("machine.ram_bytes: must be an integer"));
   EXPECT_THAT(error("\"ram_bytes\": 536870912", "\"ram_bytes\": 1.5"),

@@ -290,13 +290,13 @@ Result<GdbStop> TimeTarget::go_back(const Wanted& w) {
     case BackwardResult::Outcome::nothing:
       break;
   }
-  DEJA_TRY(seek(0));
+  DEJA_TRY(seek(nav_.first()));
   return stop(GdbStop::Why::history_begins, current_);
 }
 
 Result<std::optional<Step>> TimeTarget::last_step_of(unsigned vcpu, Step before,
                                                      const std::function<bool()>& interrupted) {
-  for (Step to = before; to > 0 && !interrupted();) {
+  for (Step to = before; to > nav_.first() && !interrupted();) {
     const Step from = nav_.segment_start(to - 1);
     DEJA_TRY(seek(from));
     DEJA_ASSIGN(const Replayer::Stop why, nav_.run_to(to));
@@ -313,7 +313,7 @@ Result<std::optional<Step>> TimeTarget::interruption_before(const Wanted& w, uns
   BackwardSearch search;
   search.spec.delivery_at = linear_pc(resumed);
   search.before = iret;
-  search.floor = iret > kLongestInterruption ? iret - kLongestInterruption : 0;
+  search.floor = std::max(nav_.first(), iret - std::min(iret, kLongestInterruption));
   search.interrupted = w.request->interrupted;
   search.accept = [&](const Hit& hit) {
     // Right after the delivery, which changes no general register but RSP.
@@ -328,14 +328,14 @@ Result<std::optional<Step>> TimeTarget::interruption_before(const Wanted& w, uns
 }
 
 Result<GdbStop> TimeTarget::step_back(const Wanted& w, unsigned vcpu) {
-  while (nav_.position() > 0) {
+  while (nav_.position() > nav_.first()) {
     const Step from = nav_.position();
     const CpuState resumed = machine().cpu(vcpu);
     DEJA_TRY(seek(from - 1));
     if (machine().next_vcpu() != vcpu) {
       DEJA_ASSIGN(const std::optional<Step> last, last_step_of(vcpu, from - 1, w.request->interrupted));
       if (!last && w.request->interrupted()) return stop(GdbStop::Why::interrupted, vcpu);
-      DEJA_TRY(seek(last.value_or(0)));
+      DEJA_TRY(seek(last.value_or(nav_.first())));
       if (!last) break;
     }
     if (!hide_interrupts_ || !is_iret(instruction_at(machine(), vcpu, linear_pc(machine().cpu(vcpu)))))
@@ -353,7 +353,7 @@ Result<GdbStop> TimeTarget::resume(const GdbResume& r) {
   pin(r);
   const Wanted w = wanted(r);
   if (r.backward) {
-    if (nav_.position() == 0) return stop(GdbStop::Why::history_begins, current_);
+    if (nav_.position() == nav_.first()) return stop(GdbStop::Why::history_begins, current_);
     return r.how == GdbResume::How::go ? go_back(w) : step_back(w, r.vcpu);
   }
   return r.how == GdbResume::How::go ? go(w) : step_range(w);

@@ -11,7 +11,7 @@
 namespace deja {
 namespace {
 
-// Each round runs both machines from power-on, so few rounds with many comparisons are best.
+// Each round runs both machines from the beginning, so few rounds with many comparisons are best.
 constexpr Step kParts = 64;
 constexpr unsigned kDifferences = 8;  // shown, of each sort
 
@@ -50,7 +50,9 @@ Result<BisectReport> run_bisect(const BisectRequest& request) {
   };
   DEJA_ASSIGN(Recording recording, Recording::open(request.dir));
   const LogSurvey survey = survey_log(recording);
-  Step good = request.from, bad = std::min(request.to, survey.last_step);
+  Step good = std::max(request.from, first_step(recording.manifest)),
+       bad = std::min(request.to, survey.last_step);
+  const Step begin = good;
   if (bad <= good)
     return make_error("{}: there is nothing between step {} and step {}", request.dir.string(), good, bad);
   bool differ = false;
@@ -59,9 +61,10 @@ Result<BisectReport> run_bisect(const BisectRequest& request) {
     const Step interval = std::max<Step>(1, (bad - good) / kParts);
     DEJA_ASSIGN(Pair pair, Pair::open(request));
     DEJA_TRY(pair.run_to(good));
-    if (good == request.from && !differ && !pair.same())
+    if (good == begin && !differ && !pair.same())
       return make_error(
-          "{}: the two engines differ already at step {}, where the search was to start; search from step 0",
+          "{}: the two engines differ already at step {}, where the search was to start; search from the "
+          "start",
           request.dir.string(), format_count(good));
     bool found = false;
     while (!found && good < bad) {

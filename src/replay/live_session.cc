@@ -34,6 +34,7 @@ LiveSession::LiveSession(Machine& machine, InputSource& inputs, SerialOutput& ou
       options_(std::move(options)),
       events_(options_.before.events),
       warps_(options_.before.warps),
+      sent_(options_.sent_before),
       seen_resets_(machine.resets()) {
   machine_.on_serial([this](u8 byte) { text_[0].push_back(static_cast<char>(byte)); });
   machine_.on_console([this](u8 byte) { text_[1].push_back(static_cast<char>(byte)); });
@@ -235,6 +236,7 @@ void LiveSession::trouble(const Error& error) {
 void LiveSession::show_output() {
   for (u8 port = 0; port < text_.size(); ++port) {
     if (text_[port].empty()) continue;
+    if (port == 0 && options_.checkpoint) sent_ += text_[port];
     output_.write(port, text_[port]);
     text_[port].clear();
   }
@@ -263,8 +265,10 @@ void LiveSession::take_digest() {
 
 void LiveSession::take_checkpoint() {
   bring_to_rest(machine_);
-  const bool taken = options_.checkpoint(
-      {events_, warps_, options_.before.deliveries + machine_.engine().counters().faults});
+  const SessionCounts counts{events_, warps_,
+                             options_.before.deliveries + machine_.engine().counters().faults};
+  const bool taken = options_.checkpoint(counts, sent_);
+  if (taken) sent_.clear();
   // Where digests are taken as well, so that the bookkeeping of writes is done once for both.
   const Step interval = options_.checkpoint_interval;
   next_checkpoint_ = taken ? next_multiple(interval) : machine_.clock().steps + interval / 8 + 1;

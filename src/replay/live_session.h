@@ -52,14 +52,15 @@ struct LiveOptions {
   // has counted already.
   SessionCounts before;
   u64 before_host_ns = 0;
+  std::string sent_before;  // on COM1, since its last checkpoint
   // Somebody sits at the terminal: trouble with the host pauses the session until it is solved. Otherwise it
   // ends the session.
   bool interactive = false;
   Step digest_interval = kDigestInterval;
-  // Called with the machine at rest, about every so many steps. Must not change it. False: not now, ask again
-  // soon. Empty: never.
+  // Called with the machine at rest, about every so many steps, and what it has sent on COM1 since a
+  // checkpoint was taken last. Must not change the machine. False: not now, ask again soon. Empty: never.
   Step checkpoint_interval = 0;
-  std::function<bool(const SessionCounts&)> checkpoint;
+  std::function<bool(const SessionCounts&, const std::string& serial)> checkpoint;
 };
 
 class LiveSession {
@@ -130,6 +131,7 @@ class LiveSession {
   Step next_checkpoint_ = kNeverStep;
   u64 events_ = 0;
   std::array<std::string, 2> text_;  // from the guest, by port, not yet handed on
+  std::string sent_;                 // on COM1 since the last checkpoint
   std::array<std::size_t, 2> room_{};
   std::vector<HostInput> held_;  // came while the machine waited for the host to read a disk image
   bool idle_ = false;            // the machine said so, and neither input nor time has reached it since

@@ -5,9 +5,19 @@
 
 namespace deja {
 
-Result<Step> parse_position(std::string_view text, Step last) {
-  if (text == "start") return Step{0};
-  if (text == "end") return last;
+Status check_position(Step step, StepRange steps) {
+  if (step < steps.first)
+    return make_error("step {} is before the beginning of the recording, which is step {}",
+                      format_count(step), format_count(steps.first));
+  if (step > steps.last)
+    return make_error("step {} is behind the end of the recording, which is step {}", format_count(step),
+                      format_count(steps.last));
+  return {};
+}
+
+Result<Step> parse_position(std::string_view text, StepRange steps) {
+  if (text == "start") return steps.first;
+  if (text == "end") return steps.last;
   std::string digits(text);
   const bool percent = digits.ends_with('%');
   if (percent) digits.pop_back();
@@ -20,11 +30,9 @@ Result<Step> parse_position(std::string_view text, Step last) {
         "'{}' is not a position; write a step number, a percentage such as 50%, `start` or `end`", text);
   if (percent) {
     if (n > 100) return make_error("'{}' is not a position: 0% to 100% are possible", text);
-    return static_cast<Step>(u128{last} * n / 100);
+    return steps.first + static_cast<Step>(u128{steps.last - steps.first} * n / 100);
   }
-  if (n > last)
-    return make_error("step {} is behind the end of the recording, which is step {}", format_count(n),
-                      format_count(last));
+  DEJA_TRY(check_position(n, steps));
   return n;
 }
 

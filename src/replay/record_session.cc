@@ -6,7 +6,6 @@
 #include <system_error>
 
 #include "base/log.h"
-#include "checkpoint/checkpoint_writer.h"
 #include "disk/image_hash.h"
 #include "inputs/host_inputs.h"
 #include "replay/build_info.h"
@@ -107,16 +106,7 @@ Result<std::unique_ptr<RecordingWriter>> start_branch(const std::filesystem::pat
   manifest.host = this_host();
   manifest.parent = {branch.parent_dir.stem().string(), branch.parent.created_unix_ns,
                      branch.machine->clock().steps};
-  for (const RecordedFile& input : manifest.inputs) {
-    if (input.stored.empty()) continue;
-    DEJA_ASSIGN(const std::filesystem::path from, find_input(branch.parent_dir, input));
-    std::error_code ec;
-    std::filesystem::create_directories(dir / kInputsDir, ec);
-    const std::filesystem::path to = dir / kInputsDir / input.stored;
-    std::filesystem::create_hard_link(from, to, ec);
-    if (ec) std::filesystem::copy_file(from, to, ec);
-    if (ec) return make_error("{}: cannot copy to {}: {}", from.string(), to.string(), ec.message());
-  }
+  DEJA_TRY(share_inputs(branch.parent_dir, dir, manifest.inputs));
   DEJA_ASSIGN(auto writer, RecordingWriter::create(dir, std::move(manifest), clock));
   for (const LogEvent& event : branch.log) DEJA_TRY(writer->append(event));
   DEJA_TRY(writer->flush());
@@ -179,11 +169,13 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
       DEJA_ASSIGN(writer, start_recording(dir, request, files, clock));
     }
     sink.emplace(*writer);
-    // Checkpoints on disk do not hold what was written to drives, and begin at power-on.
-    if (request.recording->checkpoint_interval && machine->drive_count() == 0 && !request.branch) {
+    if (request.recording->checkpoint_interval && (!request.branch || request.branch->checkpoints)) {
       DEJA_ASSIGN(std::unique_ptr<AppendFile> file, create_append_file((dir / kCheckpointsFile).string()));
-      DEJA_ASSIGN(checkpoints, CheckpointWriter::create(std::move(file), checkpoint_owner(writer->manifest()),
-                                                        machine->ram()));
+      const u64 owner = checkpoint_owner(writer->manifest());
+      DEJA_ASSIGN(checkpoints, request.branch
+                                   ? CheckpointWriter::resume(std::move(file), owner, machine->ram(),
+                                                              *request.branch->checkpoints)
+                                   : CheckpointWriter::create(std::move(file), owner, machine->ram()));
     }
     if (!request.monitor_socket) inputs_config.monitor_socket = writer->monitor_socket();
   }
@@ -201,12 +193,13 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
     for (const LogEvent& e : request.branch->log)
       if (const auto* progress = std::get_if<event::Progress>(&e.body))
         options.before_host_ns = progress->host_ns;
+    options.sent_before = request.branch->serial;
   }
   if (checkpoints) {
     options.checkpoint_interval = request.recording->checkpoint_interval;
-    options.checkpoint = [&](const SessionCounts& counts) {
+    options.checkpoint = [&](const SessionCounts& counts, const std::string& serial) {
       if (!checkpoints->ready()) return false;
-      checkpoints->take(checkpoint_point(*machine, counts));
+      checkpoints->take(checkpoint_point(*machine, counts, serial));
       return true;
     };
   }

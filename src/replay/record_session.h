@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/checkpoint_writer.h"
 #include "eventlog/recording.h"
 #include "inputs/nic_config.h"
 #include "inputs/serial_config.h"
@@ -31,6 +32,10 @@ struct BranchPoint {
   std::filesystem::path parent_dir;
   std::vector<LogEvent> log;  // the parent's, up to there
   SessionCounts counts;
+  // Where its checkpoints go on, and what the guest has sent on COM1 since the last one. Absent: the parent's
+  // cannot be used, so the session takes none.
+  std::optional<CheckpointWriter::Continuation> checkpoints;
+  std::string serial;
 };
 
 struct SessionRequest {

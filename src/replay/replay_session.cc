@@ -82,7 +82,7 @@ Result<ReplayReport> run_replay(const ReplayRequest& request, SerialOutput& outp
   }
   Step target = survey.last_step;
   if (!request.to.empty()) {
-    DEJA_ASSIGN(target, parse_position(request.to, survey.last_step));
+    DEJA_ASSIGN(target, parse_position(request.to, {first_step(recording.manifest), survey.last_step}));
   }
 
   const u64 start = clock.monotonic_ns();
@@ -119,7 +119,7 @@ Result<ReplayReport> run_replay(const ReplayRequest& request, SerialOutput& outp
   }
   if (!output_status) return output_status.error();
   report.steps = replayer->step();
-  report.instructions = replayer->instructions();
+  report.instructions = replayer->instructions() - replayer->instructions_before();
   report.digests = replayer->digests_checked();
   report.counters = replayer->machine().engine().counters();
   if (stop == Replayer::Stop::diverged) {

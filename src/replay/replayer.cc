@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "checkpoint/restore.h"
 #include "replay/apply.h"
+#include "replay/checkpointing.h"
 #include "replay/position.h"
 
 namespace deja {
@@ -16,10 +18,26 @@ constexpr u64 kLongestNs = u64{1} << 62;  // 146 years: no sleep takes virtual t
 
 Result<std::unique_ptr<Replayer>> Replayer::open(const std::filesystem::path& dir,
                                                  const EngineOptions& engine, Hooks hooks) {
+  DEJA_ASSIGN(std::unique_ptr<Replayer> r, open_at_power_on(dir, engine, std::move(hooks)));
+  if (r->manifest().base) DEJA_TRY(r->go_to_base());
+  return r;
+}
+
+Result<std::unique_ptr<Replayer>> Replayer::open_at_power_on(const std::filesystem::path& dir,
+                                                             const EngineOptions& engine, Hooks hooks) {
   DEJA_ASSIGN(Recording recording, Recording::open(dir));
   std::unique_ptr<Replayer> r(new Replayer(std::move(recording)));
   DEJA_TRY(r->init(engine, std::move(hooks)));
   return r;
+}
+
+Status Replayer::go_to_base() {
+  DEJA_ASSIGN(const CheckpointReader checkpoints, open_checkpoints(recording_.dir, manifest(), *machine_));
+  DEJA_TRY(restore_base_ram(machine_->ram(), checkpoints, 0));
+  const CheckpointPoint& base = checkpoints.point(0);
+  Point point{base.machine, recording_.log.cursor(), base.events, base.warps, base.deliveries, base.step};
+  DEJA_ASSIGN(point.machine.disks, DiskHistory(*machine_, checkpoints).disks_at(0));
+  return restore(point);
 }
 
 Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
@@ -59,6 +77,8 @@ Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
   if (hooks_.frame) machine_->on_frame(hooks_.frame);
   return {};
 }
+
+u64 Replayer::instructions_before() const { return manifest().base ? manifest().base->instructions : 0; }
 
 u64 Replayer::instructions() { return instructions_retired(*machine_, warps_) - deliveries_before_; }
 

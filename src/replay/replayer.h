@@ -36,9 +36,14 @@ class Replayer {
     std::function<void(VtimeNs)> pace;             // called before virtual time passes `VtimeNs`; may sleep
   };
 
-  // Checks that this program can replay it, reads the inputs, builds the machine.
+  // Checks that this program can replay it, reads the inputs, builds the machine, and brings it to where the
+  // recording begins: power-on, or its base.
   static Result<std::unique_ptr<Replayer>> open(const std::filesystem::path& dir, const EngineOptions& engine,
                                                 Hooks hooks = {});
+  // Leaves it at power-on in any case. If the recording has a base, the machine must be restored before it
+  // runs.
+  static Result<std::unique_ptr<Replayer>> open_at_power_on(const std::filesystem::path& dir,
+                                                            const EngineOptions& engine, Hooks hooks = {});
 
   // off: digests in the log are passed over (bisect compares machines with each other).
   void check_digests(bool on) { check_digests_ = on; }
@@ -70,13 +75,16 @@ class Replayer {
   const RecordingManifest& manifest() const { return recording_.manifest; }
   const std::optional<Divergence>& divergence() const { return divergence_; }
   u64 digests_checked() const { return digests_checked_; }
+  // Since power-on, and at the recording's beginning.
   u64 instructions();
+  u64 instructions_before() const;
   // The last events that were applied, oldest first; checks and marks among them.
   const std::deque<LogEvent>& recent_events() const { return recent_; }
 
  private:
   explicit Replayer(Recording recording) : recording_(std::move(recording)) {}
   Status init(const EngineOptions& engine, Hooks hooks);
+  Status go_to_base();
   Result<Stop> follow_log(Step target);
   // Lets the machine run to `step`.
   Stop drive(Step step);

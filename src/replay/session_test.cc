@@ -260,13 +260,16 @@ TEST_F(SessionTest, DifferencesAreNamed) {
 }
 
 TEST(Position, Parses) {
-  EXPECT_EQ(parse_position("start", 500).value(), 0u);
-  EXPECT_EQ(parse_position("end", 500).value(), 500u);
-  EXPECT_EQ(parse_position("10%", 500).value(), 50u);
-  EXPECT_EQ(parse_position("100%", ~u64{0}).value(), ~u64{0});
-  EXPECT_EQ(parse_position("1,234", 5000).value(), 1234u);
+  EXPECT_EQ(parse_position("start", {0, 500}).value(), 0u);
+  EXPECT_EQ(parse_position("end", {0, 500}).value(), 500u);
+  EXPECT_EQ(parse_position("10%", {0, 500}).value(), 50u);
+  EXPECT_EQ(parse_position("100%", {0, ~u64{0}}).value(), ~u64{0});
+  EXPECT_EQ(parse_position("1,234", {0, 5000}).value(), 1234u);
+  EXPECT_EQ(parse_position("start", {200, 500}).value(), 200u);
+  EXPECT_EQ(parse_position("50%", {200, 500}).value(), 350u);
+  EXPECT_FALSE(parse_position("199", {200, 500}).ok());
   for (const char* bad : {"", "x", "-1", "101%", "501", "1.5", "99999999999999999999999", "%"})
-    EXPECT_FALSE(parse_position(bad, 500).ok()) << bad;
+    EXPECT_FALSE(parse_position(bad, {0, 500}).ok()) << bad;
   EXPECT_EQ(format_count(3214567890), "3,214,567,890");
   EXPECT_EQ(format_count(12), "12");
 }

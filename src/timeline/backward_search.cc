@@ -59,14 +59,15 @@ Step place_of(const Hit& hit) {
 
 Result<BackwardResult> search_backward(Navigator& nav, const BackwardSearch& search) {
   BackwardResult result;
+  const Step floor = std::max(search.floor, nav.first());
   Step to = search.before;
-  while (to > search.floor && result.outcome == BackwardResult::Outcome::nothing) {
+  while (to > floor && result.outcome == BackwardResult::Outcome::nothing) {
     result.searched_to = to;
-    const Step from = std::max(search.floor, nav.segment_start(to - 1));
+    const Step from = std::max(floor, nav.segment_start(to - 1));
     if (!is_ruled_out(nav, search.spec, from, to)) DEJA_TRY(search_segment(nav, search, from, to, &result));
     to = from;
   }
-  if (result.outcome == BackwardResult::Outcome::nothing) result.searched_to = search.floor;
+  if (result.outcome == BackwardResult::Outcome::nothing) result.searched_to = floor;
   nav.machine().engine().observe({});
   return result;
 }

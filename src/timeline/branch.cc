@@ -1,6 +1,27 @@
 #include "timeline/branch.h"
 
+#include "timeline/serial_text.h"
+
 namespace deja {
+namespace {
+
+// Where the branch's checkpoints go on, and what was sent since; leaves `nav` where it stands.
+Status add_checkpoints(Navigator& nav, BranchPoint* branch) {
+  const Step here = nav.position();
+  DEJA_ASSIGN(CheckpointWriter::Continuation from, nav.continuation());
+  while (true) {
+    const auto start = [&] { return from.reader ? from.reader->point(from.checkpoint).step : nav.first(); };
+    const Step since = start();
+    DEJA_ASSIGN(branch->serial, serial_text(nav, since, here));
+    // On this way it may have come by an earlier one.
+    DEJA_ASSIGN(from, nav.continuation());
+    if (start() == since) break;
+  }
+  branch->checkpoints = std::move(from);
+  return {};
+}
+
+}  // namespace
 
 Result<BranchPoint> branch_here(Navigator& nav) {
   if (nav.machine().end() != MachineEnd::none)
@@ -9,6 +30,8 @@ Result<BranchPoint> branch_here(Navigator& nav) {
   branch.machine = &nav.machine();
   branch.parent = nav.manifest();
   branch.parent_dir = nav.dir();
+  // Without a base the checkpoints are not needed.
+  if (Status status = add_checkpoints(nav, &branch); !status && nav.manifest().base) return status.error();
   branch.counts = nav.replayer().counts();
   DEJA_ASSIGN(Recording recording, Recording::open(nav.dir()));
   while (branch.log.size() < branch.counts.events) {

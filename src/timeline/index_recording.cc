@@ -6,17 +6,13 @@
 #include <cerrno>
 #include <cstring>
 
-#include "checkpoint/checkpoint_writer.h"
-#include "replay/apply.h"
 #include "replay/checkpointing.h"
-#include "replay/position.h"
 #include "replay/replayer.h"
 #include "replay/survey.h"
+#include "timeline/checkpointed_run.h"
 
 namespace deja {
 namespace {
-
-constexpr Step kPiece = 50'000'000;  // between two calls of progress
 
 // A file under a name of its own until it is whole.
 class Unfinished {
@@ -53,30 +49,17 @@ Result<IndexReport> index_recording(const IndexRequest& request) {
   }
   DEJA_ASSIGN(const std::unique_ptr<Replayer> replayer, Replayer::open(request.dir, request.engine));
   Machine& machine = replayer->machine();
-  if (machine.drive_count())
-    return make_error("{}: its machine has drives, and checkpoints do not hold what was written to them",
-                      request.dir.string());
   Unfinished unfinished(request.dir / fmt::format("{}.new.{}", kCheckpointsFile, ::getpid()));
   DEJA_ASSIGN(std::unique_ptr<AppendFile> file, create_append_file(unfinished.path().string()));
+  // The base that the recording begins with, if it has one, is kept.
+  DEJA_ASSIGN(const CheckpointReader old, open_checkpoints(request.dir, replayer->manifest(), machine));
+  CheckpointWriter::Continuation from;
+  if (replayer->manifest().base) from = {&old, 0, {}, {}};
+  from.disks = machine.save_disks();
   DEJA_ASSIGN(
       const std::unique_ptr<CheckpointWriter> writer,
-      CheckpointWriter::create(std::move(file), checkpoint_owner(replayer->manifest()), machine.ram()));
-  for (Step next_checkpoint = request.interval; replayer->step() < last;) {
-    const Step target = std::min({last, next_checkpoint, replayer->step() + kPiece});
-    DEJA_ASSIGN(const Replayer::Stop stop, replayer->run_to(target));
-    if (stop == Replayer::Stop::diverged)
-      return make_error("{}: at step {} the replay is not what was recorded: {}; `deja verify` tells more",
-                        request.dir.string(), format_count(replayer->divergence()->step),
-                        replayer->divergence()->reason);
-    if (stop != Replayer::Stop::reached) break;
-    if (target == next_checkpoint) {
-      bring_to_rest(machine);
-      writer->wait_until_ready();
-      writer->take(checkpoint_point(machine, replayer->counts()));
-      next_checkpoint += request.interval;
-    }
-    if (request.progress) request.progress(replayer->step(), last);
-  }
+      CheckpointWriter::resume(std::move(file), checkpoint_owner(replayer->manifest()), machine.ram(), from));
+  DEJA_TRY(run_with_checkpoints(*replayer, *writer, {last, request.interval, 0, request.progress}));
   DEJA_TRY(writer->finish());
   DEJA_TRY(unfinished.move_to(request.dir / kCheckpointsFile));
   return IndexReport{replayer->step(), writer->taken(), writer->bytes()};

@@ -34,13 +34,18 @@ Status Navigator::init(const EngineOptions& engine) {
     DEJA_ASSIGN(Recording recording, Recording::open(dir_));
     survey_ = survey_log(recording);
   }
-  DEJA_ASSIGN(replayer_, Replayer::open(dir_, engine));
-  checkpoints_ =
-      CheckpointReader::open(dir_ / kCheckpointsFile, checkpoint_owner(manifest()), machine().ram().frames());
+  DEJA_ASSIGN(replayer_, Replayer::open_at_power_on(dir_, engine));
+  DEJA_ASSIGN(checkpoints_, open_checkpoints(dir_, manifest(), machine()));
   if (!checkpoints_.problem().empty()) log_warn("timeline", "{}", checkpoints_.problem());
   damaged_.resize(checkpoints_.size());
   history_ = std::make_unique<RamHistory>(machine().ram(), checkpoints_);
-  snapshots_.emplace(0, Snapshot{replayer_->save(), history_->power_on()});
+  disks_ = std::make_unique<DiskHistory>(machine(), checkpoints_);
+  if (manifest().base) {
+    DEJA_ASSIGN(Replayer::Point base, checkpointed_point(0));
+    snapshots_.emplace(first(), Snapshot{std::move(base), RamHistory::checkpoint(0)});
+  } else {
+    snapshots_.emplace(0, Snapshot{replayer_->save(), history_->power_on()});
+  }
   return {};
 }
 
@@ -70,19 +75,40 @@ bool Navigator::may_have_been_written(u32 frame, Step from, Step to) const {
   return false;
 }
 
-Status Navigator::restore_checkpoint(std::size_t i) {
+// Where a replay stood at a checkpoint, but for the RAM.
+Result<Replayer::Point> Navigator::checkpointed_point(std::size_t i) {
   const CheckpointPoint& p = checkpoints_.point(i);
   Replayer::Point point{p.machine, survey_.cursor_before(p.events), p.events, p.warps, p.deliveries, 0};
+  DEJA_ASSIGN(point.machine.disks, disks_->disks_at(i));
   const auto digest = std::upper_bound(survey_.digests.begin(), survey_.digests.end(), p.step);
   if (digest != survey_.digests.begin()) point.last_good = *(digest - 1);
+  return point;
+}
+
+Status Navigator::restore_checkpoint(std::size_t i) {
+  DEJA_ASSIGN(const Replayer::Point point, checkpointed_point(i));
   DEJA_TRY(history_->restore(RamHistory::checkpoint(i)));
   DEJA_TRY(replayer_->restore(point));
-  if (position() != p.step) return make_error("its state is that of step {}", position());
+  const Step step = checkpoints_.point(i).step;
+  if (position() != step) return make_error("its state is that of step {}", position());
   return {};
 }
 
+Result<CheckpointWriter::Continuation> Navigator::continuation() {
+  CheckpointWriter::Continuation from;
+  RamHistory::SinceBase since = history_->since_base();
+  from.frames = std::move(since.frames);
+  from.disks.resize(machine().drive_count());
+  if (since.base == 0) return from;
+  from.reader = &checkpoints_;
+  from.checkpoint = since.base - 1;
+  if (!checkpoints_.is_unbroken(from.checkpoint)) return make_error("{}", checkpoints_.problem());
+  DEJA_ASSIGN(from.disks, disks_->disks_at(from.checkpoint));
+  return from;
+}
+
 Status Navigator::jump_near(Step target) {
-  bool usable = !replayer_->divergence() && position() <= target;
+  bool usable = !replayer_->divergence() && position() <= target && position() >= first();
   if (usable && target - position() < kWorthAJump) return {};
   while (true) {
     const auto snapshot = std::prev(snapshots_.upper_bound(target));
@@ -100,7 +126,7 @@ Status Navigator::jump_near(Step target) {
       damaged_[*i] = true;
       log_warn("timeline", "the checkpoint at step {} is damaged: {}; an earlier one is used instead",
                format_count(start), status.error().message);
-    } else if (start == 0) {
+    } else if (start == first()) {
       return status;
     } else {
       snapshots_.erase(snapshot);  // it leans on a damaged checkpoint
@@ -121,7 +147,7 @@ void Navigator::thin_snapshots() {
   while (it != snapshots_.begin()) {
     --it;
     const Step step = it->first;
-    if (step == 0) break;
+    if (step == first()) break;
     if (kept != here && (kept - step) * kDensity < here - step)
       it = snapshots_.erase(it);
     else
@@ -179,9 +205,7 @@ Status Navigator::expect_reached(Replayer::Stop stop) const {
 }
 
 Status Navigator::seek(Step target) {
-  if (target > last())
-    return make_error("step {} is behind the end of the recording, which is step {}", format_count(target),
-                      format_count(last()));
+  DEJA_TRY(check_position(target, steps()));
   return unobserved([&] { return travel(target); });
 }
 

@@ -17,7 +17,9 @@
 #include <optional>
 #include <vector>
 
-#include "checkpoint/checkpoint_reader.h"
+#include "checkpoint/checkpoint_writer.h"
+#include "checkpoint/restore.h"
+#include "replay/position.h"
 #include "replay/replayer.h"
 #include "replay/survey.h"
 #include "timeline/ram_history.h"
@@ -26,14 +28,17 @@ namespace deja {
 
 class Navigator {
  public:
-  // Builds the machine at step 0. An error: the recording cannot be replayed by this program.
+  // Builds the machine. An error: the recording cannot be replayed by this program. It stands nowhere until
+  // the first seek.
   static Result<std::unique_ptr<Navigator>> open(const std::filesystem::path& dir,
                                                  const EngineOptions& engine);
 
   Step position() const { return replayer_->step(); }
-  Step first() const { return 0; }
+  // Where the recording begins: 0 for power-on, or the step of its base.
+  Step first() const { return first_step(manifest()); }
   // The last step that is on record; of a recording that is being written, as of open().
   Step last() const { return survey_.last_step; }
+  StepRange steps() const { return {first(), last()}; }
   const LogSurvey& survey() const { return survey_; }
   const RecordingManifest& manifest() const { return replayer_->manifest(); }
   const std::filesystem::path& dir() const { return dir_; }
@@ -62,6 +67,10 @@ class Navigator {
   // checkpoints around know that nothing has.
   bool may_have_been_written(u32 frame, Step from, Step to) const;
 
+  // For a recording that goes on from here: where its checkpoints go on, beginning with a copy of those up to
+  // here. Lasts as long as the Navigator. An error: they are damaged.
+  Result<CheckpointWriter::Continuation> continuation();
+
   // Memory that snapshots may take, in bytes.
   void set_snapshot_budget(u64 bytes) { budget_ = bytes; }
   u64 snapshot_bytes() const { return history_->bytes(); }
@@ -74,6 +83,7 @@ class Navigator {
 
   explicit Navigator(std::filesystem::path dir) : dir_(std::move(dir)) {}
   Status init(const EngineOptions& engine);
+  Result<Replayer::Point> checkpointed_point(std::size_t i);
   Status travel(Step target);
   Status unobserved(const std::function<Status()>& f);
   Status expect_reached(Replayer::Stop stop) const;
@@ -92,7 +102,8 @@ class Navigator {
   std::vector<bool> damaged_;  // by checkpoint: found out when it was to be used
   std::unique_ptr<Replayer> replayer_;
   std::unique_ptr<RamHistory> history_;
-  std::map<Step, Snapshot> snapshots_;  // always has step 0
+  std::unique_ptr<DiskHistory> disks_;
+  std::map<Step, Snapshot> snapshots_;  // always has first()
   u64 budget_ = 512_MiB;
 };
 

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <charconv>
+#include <functional>
 #include <string>
 
 #include "replay/position.h"
+#include "timeline/serial_text.h"
 
 namespace deja {
 namespace {
@@ -41,18 +43,20 @@ u64 take_occurrence(std::string_view* text) {
 }
 
 // Several places and one wanted.
-Result<Step> choose(const std::vector<Step>& places, u64 occurrence, std::string_view what) {
-  if (places.empty()) return make_error("{} does not occur in this recording", what);
+Result<Step> choose(std::size_t count, const std::function<Result<Step>(std::size_t)>& place, u64 occurrence,
+                    std::string_view what) {
+  if (count == 0) return make_error("{} does not occur in this recording", what);
   if (occurrence) {
-    if (occurrence <= places.size()) return places[occurrence - 1];
-    return make_error("{} occurs {} times, not {}", what, places.size(), occurrence);
+    if (occurrence <= count) return place(occurrence - 1);
+    return make_error("{} occurs {} times, not {}", what, count, occurrence);
   }
-  if (places.size() == 1) return places[0];
+  if (count == 1) return place(0);
   std::string list;
-  for (std::size_t i = 0; i < std::min(places.size(), kListed); ++i)
-    list += fmt::format("\n  {}#{}: step {}", what, i + 1, format_count(places[i]));
-  return make_error("{} occurs {} times; say which:{}{}", what, places.size(), list,
-                    places.size() > kListed ? "\n  …" : "");
+  for (std::size_t i = 0; i < std::min(count, kListed); ++i) {
+    DEJA_ASSIGN(const Step step, place(i));
+    list += fmt::format("\n  {}#{}: step {}", what, i + 1, format_count(step));
+  }
+  return make_error("{} occurs {} times; say which:{}{}", what, count, list, count > kListed ? "\n  …" : "");
 }
 
 // "2.5s" to nanoseconds.
@@ -173,37 +177,18 @@ Result<Step> find_date(const Log& log, WallTime time, std::string_view text) {
   return log.dates.back().step;
 }
 
-// Steps at which `needle` was complete on COM1; no more than `most`.
-Result<std::vector<Step>> find_serial(Navigator& nav, std::string_view needle, u64 most) {
-  std::vector<Step> places;
-  std::string tail;
-  DEJA_TRY(nav.seek(0));
-  Machine& machine = nav.machine();
-  machine.on_serial([&](u8 byte) {
-    tail.push_back(static_cast<char>(byte));
-    if (tail.ends_with(needle))
-      places.push_back(machine.clock().steps + 1);  // the OUT in progress completes it
-    if (tail.size() >= 2 * needle.size() + 4096) tail.erase(0, tail.size() - needle.size());
-  });
-  Status status;
-  constexpr Step kPiece = 50'000'000;
-  while (status && nav.position() < nav.last() && places.size() < most)
-    status = nav.scan_to(std::min(nav.last(), nav.position() + kPiece));
-  machine.on_serial({});
-  if (!status) return status.error();
-  return places;
-}
-
 Result<Step> find_in_serial(Navigator& nav, std::string_view needle, u64 occurrence, std::string_view what) {
-  DEJA_ASSIGN(const std::vector<Step> places, find_serial(nav, needle, occurrence ? occurrence : ~u64{0}));
-  return choose(places, occurrence, what);
+  DEJA_ASSIGN(SerialSearch search, SerialSearch::open(nav));
+  const std::size_t count = search.find(needle);
+  return choose(
+      count, [&](std::size_t i) { return search.step_of(i); }, occurrence, what);
 }
 
 Result<Step> find_relative(Navigator& nav, std::string_view text, std::optional<Step> here) {
   const std::optional<u64> ns = parse_duration(text.substr(1));
   if (!ns) return not_a_position(text);
   const bool forward = text[0] == '+';
-  DEJA_TRY(nav.seek(here ? *here : forward ? 0 : nav.last()));
+  DEJA_TRY(nav.seek(here ? *here : forward ? nav.first() : nav.last()));
   const VtimeNs from = nav.machine().now();
   if (!forward && *ns > from)
     return make_error("{} is before the start: only {:.3f} s of the guest's time lie before", text,
@@ -226,7 +211,9 @@ Result<std::optional<Step>> find_in_log(const std::filesystem::path& dir, std::s
     std::vector<Step> places = named(name);
     u64 occurrence = 0;
     if (places.empty() && (occurrence = take_occurrence(&name))) places = named(name);
-    DEJA_ASSIGN(const Step step, choose(places, occurrence, fmt::format("mark:{}", name)));
+    DEJA_ASSIGN(const Step step, choose(
+                                     places.size(), [&](std::size_t i) { return Result<Step>(places[i]); },
+                                     occurrence, fmt::format("mark:{}", name)));
     return Found(step);
   }
   if (text.starts_with("event:")) {
@@ -249,7 +236,7 @@ Result<std::optional<Step>> find_in_log(const std::filesystem::path& dir, std::s
 
 Result<Step> first_step_at(Navigator& nav, VtimeNs time) {
   // Checkpoints say between which two steps; then halves.
-  Step low = 0, high = nav.last();
+  Step low = nav.first(), high = nav.last();
   const CheckpointReader& c = nav.checkpoints();
   for (std::size_t i = 0; i < c.size() && c.point(i).step <= nav.last(); ++i) {
     if (c.point(i).vtime >= time) {
@@ -275,7 +262,7 @@ Result<Step> first_step_at(Navigator& nav, VtimeNs time) {
 }
 
 Result<Step> find_position(Navigator& nav, std::string_view text, std::optional<Step> here) {
-  if (is_plain(text)) return parse_position(text, nav.last());
+  if (is_plain(text)) return parse_position(text, nav.steps());
   if (text.starts_with('+') || text.starts_with('-')) return find_relative(nav, text, here);
   if (text.starts_with("panic")) {
     std::string_view rest = text;
@@ -305,7 +292,8 @@ Result<Step> find_position(const std::filesystem::path& dir, const EngineOptions
                            std::string_view text) {
   if (is_plain(text)) {
     DEJA_ASSIGN(Recording recording, Recording::open(dir));
-    return parse_position(text, survey_log(recording).last_step);
+    const StepRange steps{first_step(recording.manifest), survey_log(recording).last_step};
+    return parse_position(text, steps);
   }
   DEJA_ASSIGN(const std::optional<Step> found, find_in_log(dir, text));
   if (found) return *found;

@@ -142,6 +142,15 @@ Status RamHistory::restore(const State& state) {
   return {};
 }
 
+RamHistory::SinceBase RamHistory::since_base() {
+  DEJA_CHECK(!lost_);
+  ram_.collect_writes();
+  SinceBase out{base_, since_base_.frames()};
+  for (const u32 frame : written_.frames())
+    if (!since_base_.contains(frame)) out.frames.push_back(frame);
+  return out;
+}
+
 void RamHistory::free_all_but(std::span<const State* const> alive) {
   std::vector<bool> needed(chunks_.size() * kSlotsPerChunk);
   const auto mark = [&](u32 number) {

@@ -32,6 +32,14 @@ class RamHistory {
   // An error: a page of a checkpoint is damaged. RAM is then of no use until another restore succeeds.
   Status restore(const State& state);
 
+  // The checkpoint (number plus one, 0: power-on) that the present is described by, and all frames that may
+  // have been written since.
+  struct SinceBase {
+    std::size_t base = 0;
+    std::vector<u32> frames;
+  };
+  SinceBase since_base();
+
   // Memory that captured pages take. Those that neither a state in `alive` nor the present needs can be
   // freed.
   u64 bytes() const { return used_slots_ * kPageSize; }

@@ -79,7 +79,7 @@ Result<std::vector<Write>> every_write(Navigator& nav, const WhoWrote& request) 
   std::vector<Hit> hits;
   Engine& engine = nav.machine().engine();
   engine.observe({});
-  DEJA_TRY(nav.seek(0));
+  DEJA_TRY(nav.seek(nav.first()));
   engine.observe(watch_writes(request.pieces));
   for (bool there = false; !there;) {
     if (request.interrupted && request.interrupted()) return make_error("interrupted");

@@ -52,13 +52,13 @@ int run(const std::filesystem::path& dir, u64 seeks, u64 seed, u64 chaos) {
   std::vector<Step> targets;
   std::vector<bool> small;
   while (targets.size() < seeks) {
-    Step s = random() % (nav.last() + 1);
+    Step s = nav.first() + random() % (nav.last() - nav.first() + 1);
     bool near = false;
     if (random() % 16 == 0 && !nav.survey().digests.empty())
       s = nav.survey().digests[random() % nav.survey().digests.size()];
     if (!targets.empty() && random() % 2) {
       const Step reach = Step{1} << random() % 20;
-      s = targets.back() - std::min(targets.back(), random() % reach + 1);
+      s = targets.back() - std::min(targets.back() - nav.first(), random() % reach + 1);
       near = true;
     }
     targets.push_back(s);

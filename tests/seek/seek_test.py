@@ -1,6 +1,7 @@
 """Going back and forth in recordings of Debian's kernel: checkpoints, digests at any moment, damage."""
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "replay"))
 from guest_session import DEJA, TIMEOUT, ReplayTest, deja  # noqa: E402
 
+ROOT = Path(__file__).resolve().parents[2]
 RANDOM_SEEKS = os.environ["RANDOM_SEEKS"]
 FULL = os.environ.get("DEJA_FULL_TRAVEL") == "1"  # a thousand seeks instead of some
 SEED = int(os.environ.get("DEJA_SEED", "1"))
@@ -106,6 +108,114 @@ class Travel(ReplayTest):
                             ("-1min", "before the start"), (str(end + 1), "behind the end"), ("nonsense", "not a position"),
                             ('serial:"e"', "say which"), ("event:99999", "has .* events"), ("2001-01-01 10:00:00", "outside")):
             self.assert_clean_error(deja("replay", "--to", wrong, "--digest", self.recording), word)
+
+    def test_a_text_is_found_without_replaying_from_the_start(self):
+        self.record_some_work("--checkpoint-every", "50M")
+        where = self.digest('serial:"finished"').stdout
+        steps = int(where.split()[1])
+        # Checkpoints hold what was sent: the same place without any, and again with others.
+        file = self.recording / "checkpoints.dat"
+        kept = file.read_bytes()
+        file.unlink()
+        self.assertEqual(self.digest('serial:"finished"').stdout, where)
+        self.assertEqual(deja("index", "--checkpoint-every", "30M", self.recording).returncode, 0)
+        self.assertEqual(self.digest('serial:"finished"').stdout, where)
+        damaged = bytearray(kept)
+        damaged[len(kept) // 2] ^= 1
+        file.write_bytes(damaged)
+        self.assertEqual(self.digest('serial:"finished"').stdout, where)
+        self.assertGreater(steps, 0)
+
+    def test_a_window_is_a_recording_of_its_own(self):
+        self.record_some_work("--checkpoint-every", "100M")
+        whole = {to: self.digest(to).stdout for to in ("45%", "60%", "73%", "end")}
+        begin, end = (int(whole[to].split()[1]) for to in ("45%", "73%"))
+        window = self.folder / "window.deja"
+
+        def trim(of, first, last, to):
+            done = deja("trim", of, "--from", first, "--to", last, "-o", to.with_suffix(""),
+                        "--checkpoint-every", "40M")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return done.stdout
+
+        self.assertRegex(trim(self.recording, "45%", "73%", window), r"steps [\d,]+ to [\d,]+, \d+ events, \d+ checkpoints of ")
+        whole_recording, self.recording = self.recording, window
+        info = json.loads(deja("info", "--json", window).stdout)
+        self.assertEqual((info["first_step"], info["steps"], info["complete"]), (begin, end, True))
+        self.assert_identical()
+        self.assert_identical("--chaos-engine", 5)
+        # Its steps are the old ones, and so are the states.
+        self.assertEqual(self.digest("start").stdout, whole["45%"])
+        self.assertEqual(self.digest("end").stdout, whole["73%"])
+        middle = whole["60%"].split()[1]
+        self.assertEqual(self.digest(middle).stdout, whole["60%"])
+        self.assert_clean_error(deja("replay", "--to", begin - 1, "--digest", window), "before the beginning")
+        self.assert_clean_error(deja("replay", "--to", end + 1, "--digest", window), "behind the end")
+        self.assertIn(" checkpoints, ", self.seek_at_random(20))
+        # Checkpoints made anew keep the one that it begins with.
+        self.assertEqual(deja("index", "--checkpoint-every", "70M", window).returncode, 0)
+        self.assertEqual(self.digest("start").stdout, whole["45%"])
+        self.assert_identical()
+        # A window of the window, packed; a branch from within it.
+        inner = self.folder / "inner.deja"
+        trim(window, middle, "end", inner)
+        packed = self.folder / "inner.dejavm"
+        self.assertEqual(deja("pack", "-o", packed, inner).returncode, 0)
+        self.recording = self.folder / "unpacked.deja"
+        self.assertEqual(deja("unpack", "-o", self.recording, packed).returncode, 0)
+        self.assert_identical()
+        self.assertEqual(self.digest("start").stdout, whole["60%"])
+        self.assertEqual(self.digest("end").stdout, whole["73%"])
+        file = self.recording / "checkpoints.dat"
+        file.unlink()
+        self.assert_clean_error(deja("verify", self.recording), "checkpoint that it begins with is missing")
+        self.recording = whole_recording
+        self.assertEqual(self.digest("end").stdout, whole["end"])
+
+    def test_a_branch_of_a_window_goes_on_with_its_checkpoints(self):
+        self.record_some_work("--checkpoint-every", "100M")
+        window = self.folder / "window.deja"
+        done = deja("trim", self.recording, "--from", 'serial:"some work"#1', "-o", window.with_suffix(""))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        branch = self.folder / "branch.deja"
+        live = subprocess.run([DEJA, "live", window, "--at", 'serial:"finished"', "-o", branch.with_suffix("")],
+                              input="i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; poweroff -f\n",
+                              capture_output=True, text=True, errors="replace", timeout=TIMEOUT)
+        self.assertEqual(live.returncode, 0, live.stderr)
+        self.assertRegex(live.stderr, r"\d+ checkpoints of ")
+        self.recording = branch
+        self.assert_identical()
+        self.assertIn(" checkpoints, ", self.seek_at_random(20))
+        self.assertEqual(deja("replay", "--to", "start", "--digest", branch).stdout,
+                         deja("replay", "--to", "start", "--digest", window).stdout)
+
+    def test_disks_are_in_checkpoints(self):
+        guest = dict(line.split("=", 1) for line in subprocess.run(
+            [ROOT / "dev", "guest", "--devices"], check=True, capture_output=True, text=True).stdout.splitlines())
+        disk = self.folder / "disk.raw"
+        disk.write_bytes(random.Random(SEED).randbytes(8 << 20))
+        recorder, at = self.record_until_prompt(
+            options=("--checkpoint-every", "50M", "--drive", f"file={disk},format=raw"),
+            kernel=guest["kernel"], initrd=guest["initrd"])
+        recorder.type("drivers; for i in 1 2 3 4 5 6; do dd if=/dev/urandom of=/dev/vda bs=64k count=20 seek=$((i*16)) "
+                      "conv=notrunc 2>/dev/null; sync; md5sum /dev/vda; done; echo writ''ten\n")
+        recorder.expect(b"written", at)
+        recorder.type("poweroff -f\n")
+        status, messages = recorder.finish()
+        self.assertEqual(status, 0, messages)
+        self.assertRegex(messages, r"\d+ checkpoints of ")
+        self.assertIn(" checkpoints, ", self.seek_at_random(200 if FULL else 40))
+        self.seek_at_random(20, chaos=2)
+        # The end of the recording alone, with what was on the disk then.
+        window = self.folder / "window.deja"
+        done = deja("trim", self.recording, "--from", "90%", "-o", window.with_suffix(""))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for recording in (self.recording, window):
+            done = deja("export", recording, "disk", self.folder / f"{recording.stem}.raw")
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((self.folder / "run.raw").read_bytes(), (self.folder / "window.raw").read_bytes())
+        self.recording = window
+        self.assert_identical()
 
     def test_export_gives_tools_a_kernel_they_know(self):
         self.record_some_work()
