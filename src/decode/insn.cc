@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "decode/templates.h"
 
 namespace deja {
 namespace {
@@ -143,6 +144,13 @@ void set_memory(const ZydisDecodedInstruction& raw, const ZydisDecodedOperand& z
 }  // namespace
 
 DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool stack_big, Insn* out) {
+  if (code_size != CodeSize::bits64) return decode_by_zydis(code, size, code_size, stack_big, out);
+  static thread_local DecodeTemplates templates;
+  return templates.decode(code, size, out);
+}
+
+DecodeStatus decode_by_zydis(const u8* code, std::size_t size, CodeSize code_size, bool stack_big, Insn* out,
+                             FixedRegisters* fixed) {
   ZydisDecodedInstruction z;
   ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
   const ZyanStatus status = ZydisDecoderDecodeFull(&decoder_for(code_size, stack_big), code, size, &z, ops);
@@ -212,19 +220,29 @@ DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool s
     const ZydisDecodedOperand& o = ops[k];
     const bool read = o.actions & ZYDIS_OPERAND_ACTION_MASK_READ;
     const bool written = o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+    const bool hidden = o.visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN;
     if (o.type == ZYDIS_OPERAND_TYPE_REGISTER && is_gpr(o.reg.value)) {
       Operand r;
       set_register(o.reg.value, &r);
-      if (read) i.gpr_read |= static_cast<u16>(1 << r.reg);
-      if (written) i.gpr_written |= static_cast<u16>(1 << r.reg);
+      const u16 bit = static_cast<u16>(1 << r.reg);
+      if (read) i.gpr_read |= bit;
+      if (written) i.gpr_written |= bit;
+      if (fixed && (hidden || o.encoding == ZYDIS_OPERAND_ENCODING_NONE)) {
+        if (read) fixed->read |= bit;
+        if (written) fixed->written |= bit;
+      }
       if (r.reg == RCX && o.encoding == ZYDIS_OPERAND_ENCODING_NONE) i.implicit_rcx = true;
     }
     if (o.type == ZYDIS_OPERAND_TYPE_MEMORY) {
-      if (o.visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN) set_memory(z, o, &i);
-      for (const ZydisRegister r : {o.mem.base, o.mem.index})
-        if (r != ZYDIS_REGISTER_NONE && is_gpr(r)) i.gpr_read |= static_cast<u16>(1 << ZydisRegisterGetId(r));
+      if (!hidden) set_memory(z, o, &i);
+      for (const ZydisRegister r : {o.mem.base, o.mem.index}) {
+        if (r == ZYDIS_REGISTER_NONE || !is_gpr(r)) continue;
+        const u16 bit = static_cast<u16>(1 << ZydisRegisterGetId(r));
+        i.gpr_read |= bit;
+        if (fixed && (hidden || !i.has_modrm)) fixed->read |= bit;
+      }
     }
-    if (o.visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN || i.operand_count >= 4) continue;
+    if (hidden || i.operand_count >= 4) continue;
     Operand& op = i.op[i.operand_count++];
     op.field = field_of(o.encoding);
     op.size = static_cast<u8>(o.size / 8);

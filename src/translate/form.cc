@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "decode/templates.h"
 #include "guest/fault.h"
 
 namespace deja {
@@ -13,6 +14,11 @@ bool jumps_back(const BlockInsn& b) { return b.way == Way::jcc && b.insn.imm < 0
 // A block goes on behind this many conditional jumps. More would seldom be reached, and what follows a jump
 // is translated once more for those who jump there.
 constexpr unsigned kMaxJumpsPassed = 3;
+
+DecodeStatus decode_from_scratch(const u8* code, std::size_t size, CodeSize code_size, bool stack_big,
+                                 Insn* out) {
+  return decode_by_zydis(code, size, code_size, stack_big, out);
+}
 
 // The vector that `i` raises instead of being executed, or 0xff; and else its way.
 u8 choose_way(const TranslateOptions& options, BlockMode mode, Insn& i, Way* way) {
@@ -82,36 +88,51 @@ bool falls_through(const BlockInsn& i) {
   }
 }
 
+DecodeStatus form_insn(const TranslateInput& input, const TranslateOptions& options, unsigned start,
+                       unsigned size, BlockInsn* out) {
+  BlockInsn& b = *out;
+  const auto how = options.templates ? decode : decode_from_scratch;
+  const DecodeStatus status =
+      how(input.bytes, size, input.mode.code_size(), input.mode.has(BlockMode::kStackBig), &b.insn);
+  if (status == DecodeStatus::truncated) return status;
+  b.quick = QuickOp::none;
+  b.access[0] = b.access[1] = {};
+  if (status == DecodeStatus::ok) {
+    b.raise = choose_way(options, input.mode, b.insn, &b.way);
+    const bool in_cpp = b.way == Way::helper || b.way == Way::helper_inline;
+    if (in_cpp && b.raise == 0xff && options.quick) b.quick = quick_op(b.insn, input.mode);
+  } else {
+    b.insn = Insn{};
+    b.insn.length = 1;
+    b.way = Way::helper;
+    b.raise = status == DecodeStatus::too_long ? kGP : kUD;
+  }
+  b.start = static_cast<u16>(start);
+  b.end = static_cast<u16>(start + b.insn.length);
+  return status;
+}
+
 FormStatus form_block(const TranslateInput& input, const TranslateOptions& options,
                       std::vector<BlockInsn>* out) {
   out->clear();
-  const bool stack_big = input.mode.has(BlockMode::kStackBig);
   const unsigned most =
       input.mode.limit() ? std::min<unsigned>(input.mode.limit(), options.max_insns) : options.max_insns;
   const bool crossing = input.second_page.value != ~u64{0};
   const unsigned first = static_cast<unsigned>(input.pc.offset());
+  TranslateInput rest = input;
   unsigned pos = 0, jumps = 0;
   while (true) {
-    BlockInsn b;
-    const DecodeStatus status = decode(input.bytes + pos, std::min(input.size - pos, 15u),
-                                       input.mode.code_size(), stack_big, &b.insn);
-    if (status == DecodeStatus::truncated) return out->empty() ? FormStatus::need_next_page : FormStatus::ok;
-    b.start = static_cast<u16>(first + pos);
-    if (status == DecodeStatus::ok) {
-      b.raise = choose_way(options, input.mode, b.insn, &b.way);
-      const bool in_cpp = b.way == Way::helper || b.way == Way::helper_inline;
-      if (in_cpp && b.raise == 0xff && options.quick) b.quick = quick_op(b.insn, input.mode);
-    } else {
-      b.insn = Insn{};
-      b.insn.length = 1;
-      b.raise = status == DecodeStatus::too_long ? kGP : kUD;
+    BlockInsn& b = out->emplace_back();
+    rest.bytes = input.bytes + pos;
+    if (form_insn(rest, options, first + pos, std::min(input.size - pos, 15u), &b) ==
+        DecodeStatus::truncated) {
+      out->pop_back();
+      return out->empty() ? FormStatus::need_next_page : FormStatus::ok;
     }
     pos += b.insn.length;
-    b.end = static_cast<u16>(first + pos);
     if (b.way == Way::jcc) ++jumps;
     const bool goes_on = falls_through(b) && (b.way != Way::jcc ||
                                               (options.extend && jumps <= kMaxJumpsPassed && !jumps_back(b)));
-    out->push_back(b);
     if (!goes_on || out->size() >= most || crossing || pos >= input.size ||
         std::binary_search(input.cuts.begin(), input.cuts.end(), b.end))
       return FormStatus::ok;

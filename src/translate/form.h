@@ -20,6 +20,7 @@ struct TranslateOptions {
   bool extend = true;        // off: a block ends at a conditional jump
   bool elide = true;         // off: every access is checked by itself
   bool probes = true;        // off: a check that fails branches, and never faults
+  bool templates = true;     // off: every instruction is decoded from scratch (decode/templates.h)
   u32 soft_flags = 0;  // FlagGroups done in C++, as the host computes other flags than the canonical ones
   // execute/ asks: address spaces with the same upper half have one TLB and jump cache for supervisor code.
   bool share_kernel = true;
@@ -38,6 +39,7 @@ inline constexpr EngineSwitch kEngineSwitches[] = {
     {"extend", &TranslateOptions::extend},
     {"elide", &TranslateOptions::elide},
     {"probes", &TranslateOptions::probes},
+    {"templates", &TranslateOptions::templates},
     {"share-kernel", &TranslateOptions::share_kernel},
 };
 
@@ -74,6 +76,10 @@ enum class FormStatus : u8 { ok, need_next_page };
 // before a cut, and at the limits of mode and options. Reuses the storage of `out`.
 FormStatus form_block(const TranslateInput& input, const TranslateOptions& options,
                       std::vector<BlockInsn>* out);
+
+// One instruction of a block, at page offset `start`, from its `size` bytes.
+DecodeStatus form_insn(const TranslateInput& input, const TranslateOptions& options, unsigned start,
+                       unsigned size, BlockInsn* out);
 
 // Whether the block may go on behind this instruction.
 bool falls_through(const BlockInsn& i);
