@@ -37,17 +37,20 @@ class Emitter {
   u64 exec_address(const u8* at) const { return reinterpret_cast<u64>(at) + delta_; }
   u64 here() const { return exec_address(p); }
 
+  // Whole words are stored, of which the rest is overwritten later: a byte stored through `p` may, for all
+  // the compiler knows, change `p` itself.
   void b(u8 x) { *p++ = x; }
-  void b(u8 x, u8 y) { b(x), b(y); }
-  void b(u8 x, u8 y, u8 z) { b(x), b(y), b(z); }
-  void d(u32 x) { std::memcpy(p, &x, 4), p += 4; }
-  void q(u64 x) { std::memcpy(p, &x, 8), p += 8; }
+  void b(u8 x, u8 y) { put<u16>(static_cast<u16>(x | y << 8), 2); }
+  void b(u8 x, u8 y, u8 z) { put<u32>(static_cast<u32>(x | y << 8 | z << 16), 3); }
+  void b(u8 x, u8 y, u8 z, u8 w) { put<u32>(x | u32{y} << 8 | u32{z} << 16 | u32{w} << 24, 4); }
+  void d(u32 x) { put<u32>(x, 4); }
+  void q(u64 x) { put<u64>(x, 8); }
 
   // ModRM (+ disp32) for [rip + …] addressing `target`; `tail`: bytes of the instruction after the
   // displacement.
   void rip(unsigned reg, u64 target, unsigned tail = 0) {
-    b(static_cast<u8>((reg & 7) << 3 | 5));
-    d(static_cast<u32>(target - (here() + 4 + tail)));
+    const u64 displacement = static_cast<u32>(target - (here() + 5 + tail));
+    put<u64>(displacement << 8 | (reg & 7) << 3 | 5, 5);
   }
   void mov_load(unsigned reg, u64 address) {
     b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x8b), rip(reg, address);
@@ -117,7 +120,7 @@ class Emitter {
   }
   // 64-bit shifts by the low six bits of `count`; pp 3 = shrx, 2 = sarx, 1 = shlx.
   void shift_x(u8 pp, unsigned to, unsigned from, unsigned count) {
-    b(0xc4), b(static_cast<u8>((to < 8 ? 0x80 : 0) | 0x40 | (from < 8 ? 0x20 : 0) | 2));
+    b(0xc4, static_cast<u8>((to < 8 ? 0x80 : 0) | 0x40 | (from < 8 ? 0x20 : 0) | 2));
     b(static_cast<u8>(0x80 | (~count & 15) << 3 | pp), 0xf7,
       static_cast<u8>(0xc0 | (to & 7) << 3 | (from & 7)));
   }
@@ -125,7 +128,7 @@ class Emitter {
   void sarx(unsigned to, unsigned from, unsigned count) { shift_x(2, to, from, count); }
   // The same with 32 bits, zero-extended, by the low five bits.
   void shrx32(unsigned to, unsigned from, unsigned count) {
-    b(0xc4), b(static_cast<u8>((to < 8 ? 0x80 : 0) | 0x40 | (from < 8 ? 0x20 : 0) | 2));
+    b(0xc4, static_cast<u8>((to < 8 ? 0x80 : 0) | 0x40 | (from < 8 ? 0x20 : 0) | 2));
     b(static_cast<u8>((~count & 15) << 3 | 3), 0xf7, static_cast<u8>(0xc0 | (to & 7) << 3 | (from & 7)));
   }
   void movzx16(unsigned to, unsigned from) {
@@ -134,7 +137,7 @@ class Emitter {
   }
   // mov to, gs:[index*8 + disp]
   void mov_load_gs(unsigned to, unsigned index, u32 disp) {
-    b(0x65), b(static_cast<u8>(0x48 | (to >> 3) << 2 | (index >> 3) << 1), 0x8b);
+    b(0x65, static_cast<u8>(0x48 | (to >> 3) << 2 | (index >> 3) << 1), 0x8b);
     b(static_cast<u8>(0x04 | (to & 7) << 3), static_cast<u8>(0xc5 | (index & 7) << 3)), d(disp);
   }
   void jmp_gs(unsigned index, u32 disp) {  // jmp gs:[index*8 + disp]
@@ -155,6 +158,12 @@ class Emitter {
   void land(u8* at) { *at = static_cast<u8>(p - at - 1); }
 
  private:
+  template <class Word>
+  void put(Word x, unsigned bytes) {
+    std::memcpy(p, &x, sizeof x);
+    p += bytes;
+  }
+
   u64 delta_;
 };
 

@@ -18,17 +18,23 @@ struct Value {
 // Of ADD and SUB with 64-bit operands: sign-extended from 8 or 32 bits.
 i64 immediate(const Insn& i) { return i.imm_bytes == 1 ? static_cast<i8>(i.imm) : static_cast<i32>(i.imm); }
 
+// Of a block that is longer, what comes later is checked by itself.
+constexpr unsigned kMaxAccesses = 128;
+
+constexpr u8 kNoMember = 0xff;
 struct Member {
   PlannedAccess* access;
-  i64 from, to;
+  i64 from;
   bool writes;
+  u8 next;  // of its group
 };
 
 struct Group {
   u32 base, index;
   u8 scale;
+  u8 first, last;  // members
+  u8 size;
   i64 from, to;
-  std::vector<Member> members;
 };
 
 class Planner {
@@ -64,16 +70,22 @@ class Planner {
     const i64 from = base.offset + disp;
     if (from > kMaxOffset || from < -kMaxOffset) return;
     const i64 to = from + size;
-    for (Group& g : groups_) {
+    if (member_count_ == kMaxAccesses) return;
+    const u8 member = static_cast<u8>(member_count_++);
+    members_[member] = {access, from, writes, kNoMember};
+    for (unsigned k = 0; k < group_count_; ++k) {
+      Group& g = groups_[k];
       if (g.base != base.symbol || g.index != index || g.scale != scale) continue;
       const i64 low = std::min(g.from, from), high = std::max(g.to, to);
       if (high - low > kMaxSpan) continue;
       g.from = low;
       g.to = high;
-      g.members.push_back({access, from, to, writes});
+      members_[g.last].next = member;
+      g.last = member;
+      ++g.size;
       return;
     }
-    groups_.push_back({base.symbol, index, scale, from, to, {{access, from, to, writes}}});
+    groups_[group_count_++] = {base.symbol, index, scale, member, member, 1, from, to};
   }
 
   void note_accesses(BlockInsn& b) {
@@ -169,26 +181,33 @@ class Planner {
   }
 
   void finish() {
-    i8 number = 0;
+    const Group* chosen[kMaxAccesses];
+    unsigned count = 0;
+    for (unsigned k = 0; k < group_count_; ++k)
+      if (groups_[k].size >= 2) chosen[count++] = &groups_[k];
     // The largest groups first, when there are too many.
-    std::stable_sort(groups_.begin(), groups_.end(),
-                     [](const Group& a, const Group& b) { return a.members.size() > b.members.size(); });
-    for (Group& g : groups_) {
-      if (g.members.size() < 2 || static_cast<unsigned>(number) == kMaxGroups) return;
-      for (const Member& m : g.members) m.access->group = number;
-      const Member& first = g.members[0];
+    if (count > kMaxGroups)
+      std::stable_sort(chosen, chosen + count,
+                       [](const Group* a, const Group* b) { return a->size > b->size; });
+    for (unsigned number = 0; number < std::min(count, kMaxGroups); ++number) {
+      const Group& g = *chosen[number];
+      const Member& first = members_[g.first];
       first.access->leads = true;
       first.access->before = static_cast<i16>(first.from - g.from);
       first.access->span = static_cast<u16>(g.to - g.from);
-      for (const Member& m : g.members) first.access->writes |= m.writes;
-      ++number;
+      for (u8 m = g.first; m != kNoMember; m = members_[m].next) {
+        members_[m].access->group = static_cast<i8>(number);
+        first.access->writes |= members_[m].writes;
+      }
     }
   }
 
   std::vector<BlockInsn>& block_;
   Value value_[16];
   u32 next_symbol_ = 0, page_ = 0, none_ = 0;
-  std::vector<Group> groups_;
+  unsigned group_count_ = 0, member_count_ = 0;
+  Group groups_[kMaxAccesses];
+  Member members_[kMaxAccesses];
 };
 
 }  // namespace
