@@ -45,7 +45,8 @@ std::string engine_text(const EngineRun& run) {
   };
   time_row(c.translation_ns, "translating");
   time_row(c.digest_ns, "for digests");
-  row(c.cache_flushes, "times the code cache was full and emptied");
+  row(c.cache_evictions, "times the code cache was full and a part of it was emptied");
+  row(c.evicted_blocks, "blocks in these parts");
   row(c.code_invalidations, "stores into translated code");
   row(c.links, "direct jumps linked");
   row(c.dispatch_sum(), "dispatches, caused by:");
@@ -79,7 +80,8 @@ std::string engine_json(const EngineRun& run) {
   j["translated_instructions"] = c.translated_insns;
   j["translation_ns"] = c.translation_ns;
   j["digest_ns"] = c.digest_ns;
-  j["cache_flushes"] = c.cache_flushes;
+  j["cache_evictions"] = c.cache_evictions;
+  j["evicted_blocks"] = c.evicted_blocks;
   j["code_invalidations"] = c.code_invalidations;
   j["links"] = c.links;
   for (unsigned i = 0; i < kDispatchCauses; ++i)

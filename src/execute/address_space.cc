@@ -357,6 +357,17 @@ void AddressSpaces::flush_all_jumps() {
   for_each_view([&](AddressSpace& s, unsigned vi) { flush_jumps(s, vi); });
 }
 
+void AddressSpaces::drop_jumps_into(u64 begin, u64 end) {
+  for_each_view([&](AddressSpace& s, unsigned vi) {
+    ViewTables& t = s.tables->view[vi];
+    std::erase_if(s.view[vi].jumps, [&](u16 slot) {
+      if (t.jump_code[slot] - begin >= end - begin) return false;
+      t.jump_tag[slot] = invalid_jump_tag(slot);
+      return true;
+    });
+  });
+}
+
 void AddressSpaces::flush_all() {
   for_each_view([&](AddressSpace& s, unsigned vi) { flush_view(s, vi); });
   for (auto& s : spaces_)

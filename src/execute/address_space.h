@@ -97,6 +97,8 @@ class AddressSpaces {
   void drop_writable(u64 frame);
   void drop_all_writable();
   void flush_all_jumps();
+  // No jump cache leads to host addresses in [begin, end) any more.
+  void drop_jumps_into(u64 begin, u64 end);
   void flush_all();
 
  private:

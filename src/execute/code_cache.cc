@@ -15,10 +15,22 @@ namespace {
 constexpr u64 kProbeReadable = (static_cast<u64>(kMaxSliceSteps) >> kCounterShift) + kPageSize;
 constexpr u64 kProbeGuard = 64_KiB;
 constexpr u32 kLetGo = 4_MiB;
+constexpr unsigned kFirstIndex = 16;  // log2 of entries
+// Room for the thunks and for a block of the greatest size at least.
+constexpr u64 kLeastRegion = 256_KiB;
+static_assert(kLeastRegion / 4 >= 2 * Translator::kMaxBlockCode);
 }  // namespace
 
 CodeCache::CodeCache(GuestRam& ram, u64 bytes)
-    : ram_(ram), bytes_(bytes), cold_(static_cast<u32>(bytes / 2)), buckets_(u64{1} << 18, kNone) {}
+    : ram_(ram),
+      bytes_(bytes),
+      region_count_(static_cast<unsigned>(std::clamp<u64>(bytes / kLeastRegion, 1, kMaxRegions))),
+      // Cold code is a quarter of it at the most, as a rule.
+      hot_bytes_(static_cast<u32>(bytes / region_count_ * 3 / 4 & ~(kPageSize - 1))),
+      cold_bytes_(static_cast<u32>(bytes / region_count_ / 4 & ~(kPageSize - 1))) {
+  resize_index(kFirstIndex);
+  for (unsigned r = 0; r < region_count_; ++r) reset(r);
+}
 
 CodeCache::~CodeCache() {
   if (context_) context_->~ExecContext();
@@ -60,64 +72,163 @@ Status CodeCache::init() {
   return {};
 }
 
+void CodeCache::keep(u32 bytes, u64 dispatch) {
+  makeshift_.begin = makeshift_.end = bytes;
+  kept_ = bytes + Translator::kMaxSpecialCode;
+  dispatch_ = dispatch;
+  reset(0);
+}
+
+void CodeCache::reset(unsigned region) {
+  regions_[region] = {hot_begin(region) + (region == 0 ? kept_ : 0), cold_begin(region)};
+  store_.clear(region);
+}
+
 void CodeCache::take(const Block& block) {
-  written_ += (block.end - hot_) + (block.cold_end - cold_);
-  hot_ = block.end;
-  cold_ = block.cold_end;
+  Region& r = regions_[current_];
+  written_ += (block.end - r.hot) + (block.cold_end - r.cold);
+  r.hot = block.end;
+  r.cold = block.cold_end;
   if (written_ < kLetGo) return;
   // What is written is rarely written again: unmapped, it counts once in what this process has resident.
   madvise(write_, bytes_, MADV_DONTNEED);
   written_ = 0;
 }
 
+CodeCache::Evicted CodeCache::next_region() {
+  current_ = (current_ + 1) % region_count_;
+  Evicted evicted{exec_base() + hot_begin(current_), exec_base() + hot_begin(current_) + hot_bytes_, 0};
+  const auto& blocks = store_.blocks.in(current_);
+  evicted.blocks = static_cast<unsigned>(blocks.size());
+  for (std::size_t k = 0; k < blocks.size(); ++k)
+    if (blocks[k].valid) remove(current_ << kRegionShift | static_cast<u32>(k));
+  // Links within the region went with their targets; of these, other blocks must not know any more.
+  const auto& links = store_.link_sites.in(current_);
+  for (std::size_t k = 0; k < links.size(); ++k)
+    if (links[k].linked != kNone) unlink(current_ << kRegionShift | static_cast<u32>(k));
+  std::erase_if(observed_, [this](BlockId id) { return id >> kRegionShift == current_; });
+  reset(current_);
+  return evicted;
+}
+
+// --- the index
+
 BlockId CodeCache::find(Gpa pc, BlockMode mode) const {
-  for (BlockId id = buckets_[hash(pc, mode)]; id != kNone; id = chain_[id].next)
-    if (chain_[id].pc == pc.value && chain_[id].mode == mode.bits) return id;
+  const std::size_t mask = index_.size() - 1;
+  for (std::size_t at = slot_of(pc.value, mode.bits); index_[at].id != kNone; at = (at + 1) & mask)
+    if (index_[at].pc == pc.value && index_[at].mode == mode.bits) return index_[at].id;
   return kNone;
 }
 
-void CodeCache::add(BlockId id) {
-  Block& b = store_.blocks[id];
-  chain_.resize(store_.blocks.size());
-  BlockId& bucket = buckets_[hash(b.pc, b.mode)];
-  chain_[id] = {b.pc.value, b.mode.bits, bucket};
-  bucket = id;
-  if (b.mode.has(BlockMode::kObserved)) observed_.push_back(id);
-  for (const Gpa page : {b.pc.page(), b.second_page}) {
-    if (page.value == ~u64{0}) continue;
-    const u64 frame = page.frame();
-    if (!page_index_[frame]) {
-      pages_.emplace_back();
-      page_frames_.push_back(frame);
-      page_index_[frame] = static_cast<u32>(pages_.size());
-    }
-    pages_[page_index_[frame] - 1].push_back(id);
+void CodeCache::insert(const Entry& entry) {
+  const std::size_t mask = index_.size() - 1;
+  std::size_t at = slot_of(entry.pc, entry.mode);
+  while (index_[at].id != kNone) at = (at + 1) & mask;
+  index_[at] = entry;
+}
+
+void CodeCache::erase(u64 pc, u32 mode) {
+  const std::size_t mask = index_.size() - 1;
+  std::size_t hole = slot_of(pc, mode);
+  while (index_[hole].pc != pc || index_[hole].mode != mode) hole = (hole + 1) & mask;
+  // Who was displaced over the hole moves into it, so that searches still end at the first free entry.
+  for (std::size_t at = (hole + 1) & mask; index_[at].id != kNone; at = (at + 1) & mask) {
+    const std::size_t home = slot_of(index_[at].pc, index_[at].mode);
+    if (((at - home) & mask) < ((at - hole) & mask)) continue;
+    index_[hole] = index_[at];
+    hole = at;
   }
+  index_[hole] = {};
+  --indexed_;
+}
+
+void CodeCache::resize_index(unsigned log2) {
+  const std::vector<Entry> old = std::move(index_);
+  index_.assign(std::size_t{1} << log2, {});
+  index_shift_ = 64 - log2;
+  for (const Entry& e : old)
+    if (e.id != kNone) insert(e);
+}
+
+void CodeCache::note_page(u64 frame, BlockId id) {
+  if (!page_index_[frame]) {
+    pages_.emplace_back();
+    page_frames_.push_back(frame);
+    page_index_[frame] = static_cast<u32>(pages_.size());
+  }
+  pages_[page_index_[frame] - 1].push_back(id);
+}
+
+void CodeCache::add(BlockId id) {
+  const Block& b = store_.blocks[id];
+  if (2 * ++indexed_ > index_.size()) resize_index(64 - index_shift_ + 1);
+  insert({b.pc.value, b.mode.bits, id});
+  if (b.mode.has(BlockMode::kObserved)) observed_.push_back(id);
+  note_page(b.pc.frame(), id);
+  if (b.second_page.value != ~u64{0}) note_page(b.second_page.frame(), id);
 }
 
 void CodeCache::patch32(u32 at, u32 value) { std::memcpy(write_ + at, &value, 4); }
 
 u32 CodeCache::site_before(u64 host_pc) const {
-  const u32 offset = static_cast<u32>(host_pc - exec_base());
-  const auto& sites = store_.mem_sites;
+  const u32 offset = offset_of(host_pc);
+  if (is_cold(offset)) return kNone;
+  const unsigned region = offset / hot_bytes_;
+  const auto& sites = store_.mem_sites.in(region);
   auto it =
       std::upper_bound(sites.begin(), sites.end(), offset, [](u32 o, const MemSite& s) { return o < s.hot; });
-  return it == sites.begin() ? kNone : static_cast<u32>(it - sites.begin() - 1);
+  if (it == sites.begin()) return kNone;
+  return region << kRegionShift | static_cast<u32>(it - sites.begin() - 1);
 }
 
-void CodeCache::make_branching(MemSite& site) {
+void CodeCache::make_special_copies(u32 site, Translator& translator) {
+  const u32 special = store_.mem_sites[site].special;
+  if (special && special >= kept_) return;
+  const unsigned region = site >> kRegionShift;
+  CodeSpace space = space_in(region);
+  if (space.cold_room < Translator::kMaxSpecialCode) {
+    space.cold = makeshift_.begin;
+    makeshift_ = translator.emit_special_copies(site, space);
+    return;
+  }
+  store_.special_copies.add(region, translator.emit_special_copies(site, space));
+  regions_[region].cold = store_.special_copies.in(region).back().end;
+}
+
+void CodeCache::make_branching(u32 id, Translator& translator) {
+  const unsigned region = id >> kRegionShift;
+  const CodeSpace space = space_in(region);
+  if (space.cold_room < Translator::kMaxSpecialCode) return;
+  const u32 stub = space.cold;
+  regions_[region].cold = translator.emit_miss_stub(id, space);
+  MemSite& site = store_.mem_sites[id];
   u8* const at = write_ + site.probe;
   const u8 over[3] = {0xe3, 5, 0xe9};  // jrcxz past the jmp
   std::memcpy(at, over, sizeof over);
-  patch32(site.probe + 3, site.miss - (site.probe + 7));
+  patch32(site.probe + 3, stub - (site.probe + 7));
   site.probe = 0;
 }
 
 void CodeCache::set_link(u32 link, BlockId target) {
   LinkSite& l = store_.link_sites[link];
+  Block& to = store_.blocks[target];
   l.linked = target;
-  patch32(l.patch, store_.blocks[target].near_entry - (l.patch + 4));
-  store_.blocks[target].incoming.push_back(link);
+  l.previous = kNone;
+  l.next = to.incoming;
+  if (l.next != kNone) store_.link_sites[l.next].previous = link;
+  to.incoming = link;
+  patch32(l.patch, to.near_entry - (l.patch + 4));
+}
+
+void CodeCache::unlink(u32 link) {
+  LinkSite& l = store_.link_sites[link];
+  if (l.previous != kNone)
+    store_.link_sites[l.previous].next = l.next;
+  else
+    store_.blocks[l.linked].incoming = l.next;
+  if (l.next != kNone) store_.link_sites[l.next].previous = l.previous;
+  l.linked = kNone;
+  patch32(l.patch, l.stub - (l.patch + 4));
 }
 
 void CodeCache::remove(BlockId id) {
@@ -130,16 +241,8 @@ void CodeCache::remove(BlockId id) {
   entry[5] = 0xe9;  // jmp dispatch
   patch32(b.far_entry + 6, static_cast<u32>(dispatch_ - (exec_base() + b.far_entry + 10)));
   static_assert(Translator::kFarEntryBytes >= 10);
-  for (const u32 link : b.incoming) {
-    LinkSite& l = store_.link_sites[link];
-    if (l.linked != id) continue;
-    l.linked = kNone;
-    patch32(l.patch, l.stub - (l.patch + 4));
-  }
-  b.incoming.clear();
-  BlockId* at = &buckets_[hash(b.pc, b.mode)];
-  while (*at != id) at = &chain_[*at].next;
-  *at = chain_[id].next;
+  while (b.incoming != kNone) unlink(b.incoming);
+  erase(b.pc.value, b.mode.bits);
   for (const Gpa page : {b.pc.page(), b.second_page}) {
     if (page.value == ~u64{0}) continue;
     auto& list = pages_[page_index_[page.frame()] - 1];
@@ -184,30 +287,42 @@ void CodeCache::clear() {
   }
   pages_.clear();
   page_frames_.clear();
-  std::fill(buckets_.begin(), buckets_.end(), kNone);
-  chain_.clear();
+  index_.clear();
+  resize_index(kFirstIndex);
+  indexed_ = 0;
   observed_.clear();
-  store_.clear();
-  hot_ = kept_;
-  cold_ = static_cast<u32>(bytes_ / 2);
+  for (unsigned r = 0; r < region_count_; ++r) reset(r);
+  current_ = 0;
 }
 
 bool CodeCache::locate(u64 host_pc, BlockId* block, unsigned* insn) const {
-  const u32 offset = static_cast<u32>(host_pc - exec_base());
-  // Blocks are in the order of their code, main and cold; a block without cold code begins where the next
-  // one's does.
-  const bool cold = offset >= bytes_ / 2;
-  auto it =
-      std::upper_bound(store_.blocks.begin(), store_.blocks.end(), offset,
-                       [cold](u32 o, const Block& b) { return o < (cold ? b.cold_begin : b.far_entry); });
-  if (it == store_.blocks.begin()) return false;
-  --it;
-  if (offset >= (cold ? it->cold_end : it->end)) return false;
-  auto m = std::upper_bound(it->marks.begin(), it->marks.end(), offset,
-                            [](u32 o, const Mark& mk) { return o < mk.host_offset; });
-  if (m == it->marks.begin()) return false;
-  *block = static_cast<BlockId>(it - store_.blocks.begin());
-  *insn = std::prev(m)->insn;
+  const u32 offset = offset_of(host_pc);
+  if (is_cold(offset)) {
+    const auto& copies = store_.special_copies.in((offset - cold_begin(0)) / cold_bytes_);
+    auto it = std::upper_bound(copies.begin(), copies.end(), offset,
+                               [](u32 o, const SpecialCopy& c) { return o < c.begin; });
+    if (it == copies.begin() || offset >= (--it)->end) return false;
+    *block = it->block;
+    *insn = it->insn;
+    return true;
+  }
+  if (offset < kept_) {
+    *block = makeshift_.block;
+    *insn = makeshift_.insn;
+    return offset >= makeshift_.begin && offset < makeshift_.end;
+  }
+  const unsigned region = offset / hot_bytes_;
+  const auto& blocks = store_.blocks.in(region);
+  auto it = std::upper_bound(blocks.begin(), blocks.end(), offset,
+                             [](u32 o, const Block& b) { return o < b.far_entry; });
+  if (it == blocks.begin() || offset >= (--it)->end) return false;
+  // The entries, in front of the first instruction, do not fault.
+  const InsnPlace* const first = &store_.places[it->first_place];
+  const InsnPlace* const place = std::upper_bound(first, first + it->count, offset - it->far_entry,
+                                                  [](u32 o, const InsnPlace& p) { return o < p.host; });
+  if (place == first) return false;
+  *block = region << kRegionShift | static_cast<u32>(it - blocks.begin());
+  *insn = static_cast<unsigned>(place - first - 1);
   return true;
 }
 

@@ -1,7 +1,12 @@
 // Host memory for translated code: one memfd mapped twice, writable and executable, with the ExecContext
 // right before the executable mapping; and the index from guest physical addresses to blocks.
+//
+// The cache is divided into regions, which are filled one after the other. When the last is full, the oldest
+// is thrown away and filled anew: so what is dropped at a time is little, and found again soon if it is in
+// use.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "base/result.h"
@@ -19,6 +24,7 @@ class CodeCache {
 
   ExecContext* context() const { return context_; }
   u8* write_base() const { return write_; }
+  u64 bytes() const { return bytes_; }
   u64 exec_base() const { return reinterpret_cast<u64>(exec_); }
   u64 probe_base() const { return probe_; }
   bool executes(u64 host_pc) const { return host_pc - exec_base() < bytes_; }
@@ -26,14 +32,24 @@ class CodeCache {
   CodeStore& store() { return store_; }
   Block& block(BlockId id) { return store_.blocks[id]; }
 
-  // Two bump allocators: main code in the first half, cold code in the second.
-  CodeSpace space() const { return {write_, hot_, cold_, bytes_ / 2 - hot_, bytes_ - cold_}; }
+  // Where the next block goes: behind the last one of the region that is being filled.
+  CodeSpace space() const { return space_in(current_); }
   void take(const Block& block);
-  // The first `bytes` survive clear(): the thunks. Blocks that were removed lead to `dispatch`, one of them.
-  void keep(u32 bytes, u64 dispatch) { hot_ = kept_ = bytes, dispatch_ = dispatch; }
+  // The space is too small for a block: goes on to the next region. What was in it is gone, and this says
+  // where: no jump cache may lead there any more.
+  struct Evicted {
+    u64 begin, end;  // host addresses of main code
+    unsigned blocks;
+  };
+  Evicted next_region();
+  // The first `bytes` are the thunks, which stay. Blocks that were removed lead to `dispatch`, one of them.
+  void keep(u32 bytes, u64 dispatch);
 
-  // The last memory site whose inline code begins at or before this host address, or kNone.
+  // The last memory site of the region whose inline code begins at or before this host address, or kNone.
   u32 site_before(u64 host_pc) const;
+  // Makes the copies of a memory site's instruction, if it has none yet. They are there until the next
+  // instruction is begun, and mostly for good.
+  void make_special_copies(u32 site, Translator& translator);
 
   BlockId find(Gpa pc, BlockMode mode) const;
   // Makes a translated block findable and marks its pages as code. Returns whether a page became code only
@@ -48,20 +64,52 @@ class CodeCache {
   void remove_observed();
   void clear();
 
-  // Lets the lookup of a memory site branch when it misses, and no longer fault.
-  void make_branching(MemSite& site);
+  // Lets the lookup of a memory site branch when it misses, and no longer fault; if there is room.
+  void make_branching(u32 site, Translator& translator);
   void set_link(u32 link, BlockId target);
   // The block whose code contains this host address, and the guest instruction it belongs to.
   bool locate(u64 host_pc, BlockId* block, unsigned* insn) const;
 
  private:
-  void patch32(u32 at, u32 value);
-  static u64 hash(Gpa pc, BlockMode mode) {
-    return (pc.value ^ (u64{mode.bits} << 32)) * 0x9e3779b97f4a7c15u >> 46;
+  struct Region {
+    u32 hot = 0, cold = 0;  // where the next block goes
+  };
+  // An entry of the index, an open-addressed table. Free ones have kNone for an id.
+  struct Entry {
+    u64 pc = 0;
+    u32 mode = 0;
+    BlockId id = kNone;
+  };
+
+  CodeSpace space_in(unsigned region) const {
+    const Region& r = regions_[region];
+    return {write_,
+            region,
+            r.hot,
+            r.cold,
+            hot_begin(region) + hot_bytes_ - r.hot,
+            cold_begin(region) + cold_bytes_ - r.cold};
   }
+  u32 hot_begin(unsigned region) const { return region * hot_bytes_; }
+  u32 cold_begin(unsigned region) const { return region_count_ * hot_bytes_ + region * cold_bytes_; }
+  // A u32 offset in the code cache, from a host address that it holds.
+  u32 offset_of(u64 host_pc) const { return static_cast<u32>(host_pc - exec_base()); }
+  bool is_cold(u32 offset) const { return offset >= cold_begin(0); }
+  void reset(unsigned region);
+  void patch32(u32 at, u32 value);
+  void unlink(u32 link);
+
+  static u64 hash(u64 pc, u32 mode) { return (pc ^ u64{mode} << 32) * 0x9e3779b97f4a7c15u; }
+  std::size_t slot_of(u64 pc, u32 mode) const { return hash(pc, mode) >> index_shift_; }
+  void insert(const Entry& entry);
+  void erase(u64 pc, u32 mode);
+  void resize_index(unsigned log2);
+  void note_page(u64 frame, BlockId id);
 
   GuestRam& ram_;
   u64 bytes_;
+  unsigned region_count_;
+  u32 hot_bytes_, cold_bytes_;  // of a region
   int fd_ = -1;
   u8* region_ = nullptr;  // context, then exec mapping
   u64 region_bytes_ = 0;
@@ -70,17 +118,16 @@ class CodeCache {
   u8* exec_ = nullptr;
   u64 probe_ = 0;
   void* probe_map_ = nullptr;
-  u32 hot_ = 0, cold_ = 0, kept_ = 0;
+  std::array<Region, kMaxRegions> regions_;
+  unsigned current_ = 0;
+  u32 kept_ = 0;
   u32 written_ = 0;  // bytes emitted since the writable mapping was last let go of
   CodeStore store_;
-  std::vector<BlockId> buckets_;
-  struct Key {
-    u64 pc = 0;
-    u32 mode = 0;
-    BlockId next = kNone;  // in its bucket
-  };
-  std::vector<Key> chain_;  // by block id
+  std::vector<Entry> index_;
+  unsigned index_shift_ = 0;  // 64 - log2 of its size
+  std::size_t indexed_ = 0;
   u64 dispatch_ = 0;
+  SpecialCopy makeshift_{};  // of an instruction whose region has no room for its copies
   std::vector<BlockId> observed_;
   u32* page_index_ = nullptr;  // per frame: index into pages_ plus one
   std::vector<std::vector<BlockId>> pages_;

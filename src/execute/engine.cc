@@ -61,6 +61,11 @@ void set_mxcsr(u32 value) { asm volatile("ldmxcsr %0" ::"m"(value)); }
 void fpu_to_memory(Vcpu& cpu) { host_x87_save(cpu.state.fpu); }
 void fpu_from_memory(Vcpu& cpu) { host_x87_load(cpu.state.fpu); }
 
+// Every other seed's is full again and again.
+u64 code_cache_bytes(const EngineOptions& options) {
+  return options.chaos.enabled && options.chaos.seed % 2 ? 2_MiB : options.code_cache_bytes;
+}
+
 InsnHelper find_helper(const Insn& insn) {
   // A bit string in memory is near_ops.cc's; the other forms come here when the host's flags differ.
   const bool bit_string = insn.has_mem && insn.op[1].kind == OperandKind::gpr;
@@ -86,7 +91,7 @@ Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& 
       asked_(options.translate),
       gate_(*this, platform),
       spaces_(ram),
-      cache_(ram, options.code_cache_bytes),
+      cache_(ram, code_cache_bytes(options)),
       observation_(ram) {
   options_.translate.avx_model = model.avx;
   chaos_state_ = options.chaos.seed * 0x9e3779b97f4a7c15u + 0x1234567;
@@ -194,8 +199,8 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   const i64 budget = static_cast<i64>(std::min<u64>(until - clock_.steps, static_cast<u64>(kMaxSliceSteps)));
   ctx_->end_step = clock_.steps + static_cast<u64>(budget);
   ctx_->set_remaining(budget);
-  HostSignalScope signals({cache_.exec_base(), cache_.exec_base() + options_.code_cache_bytes,
-                           cache_.probe_base(), thunks_.expired, thunks_.host_fault, ctx_});
+  HostSignalScope signals({cache_.exec_base(), cache_.exec_base() + cache_.bytes(), cache_.probe_base(),
+                           thunks_.expired, thunks_.host_fault, ctx_});
   if (options_.chaos.enabled) disturb();
   ctx_->quick.interrupt_pending = gate_.interrupt_pending(cpu.index);
   ctx_->quick.several_vcpus = vcpu_->vcpu_count > 1;
@@ -240,7 +245,7 @@ void Engine::poison() {
 u64 Engine::enter_mem_slow(ExecContext*, u64 site, u64 r9) {
   Engine& e = *g_engine;
   e.ctx_->arrive();
-  return e.depart(e.mem_slow(e.cache_.store().mem_sites[site], r9));
+  return e.depart(e.mem_slow(static_cast<u32>(site), r9));
 }
 u64 Engine::enter_mem_commit(ExecContext*, u64 site, u64) {
   Engine& e = *g_engine;
@@ -302,7 +307,7 @@ void Engine::sync_to(const Block& b, unsigned insn) {
 }
 
 void Engine::set_rip(const Block& b, unsigned insn) {
-  u64 rip = ctx_->current_page + b.insn_offset[insn] - code_base();
+  u64 rip = ctx_->current_page + cache_.store().page_offset(b, insn) - code_base();
   if (!b.mode.has(BlockMode::kCode64)) rip &= 0xffffffff;
   ctx_->state.rip = rip;
 }
@@ -571,8 +576,8 @@ BlockId Engine::translate_at(u64 pc, Gpa at, BlockMode mode, const u8* bytes, un
         cache_.add(id);
         if (options_.list_block == pc)
           log_info("translate", "{}",
-                   list_block(cache_.block(id), translator_->insns(), cache_.write_base(), cache_.exec_base(),
-                              pc));
+                   list_block(cache_.store(), cache_.block(id), *translator_, cache_.write_base(),
+                              cache_.exec_base(), pc));
         ++counters_.blocks;
         counters_.translated_insns += cache_.block(id).count;
         for (const Gpa p : {at.page(), second_page}) {
@@ -585,28 +590,30 @@ BlockId Engine::translate_at(u64 pc, Gpa at, BlockMode mode, const u8* bytes, un
       case TranslateStatus::need_next_page:
         *need_next = true;
         return kNone;
-      case TranslateStatus::cache_full:
-        ++counters_.cache_flushes;
-        spaces_.flush_all_jumps();
-        cache_.clear();
+      case TranslateStatus::cache_full: {
+        const CodeCache::Evicted evicted = cache_.next_region();
+        if (evicted.blocks) ++counters_.cache_evictions;
+        counters_.evicted_blocks += evicted.blocks;
+        spaces_.drop_jumps_into(evicted.begin, evicted.end);
         break;
+      }
     }
   }
-  DEJA_UNREACHABLE("code cache of {} bytes is too small for one block", options_.code_cache_bytes);
+  DEJA_UNREACHABLE("code cache of {} bytes is too small for one block", cache_.bytes());
 }
 
 u64 Engine::link(u32 site) {
   ++counters_.links;
   // By value: translating moves the tables.
   const LinkSite l = cache_.store().link_sites[site];
-  const u64 flushes = counters_.cache_flushes;
+  const u64 evictions = counters_.cache_evictions, flushes = counters_.cache_flushes;
   const BlockMode mode{cache_.block(l.block).mode.bits & ~BlockMode::kPlain};
   const Gpa expected(cache_.block(l.block).pc.page().value + l.target);
   const u64 pc = ctx_->current_page + l.target;
   ctx_->state.rip = (pc - code_base()) & (mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff);
   const u64 code = dispatch(DispatchCause::link);
   // Link when dispatch chose just the plain block at the target, and nothing moved meanwhile.
-  if (!code || counters_.cache_flushes != flushes) return code;
+  if (!code || counters_.cache_evictions != evictions || counters_.cache_flushes != flushes) return code;
   const Block& from = cache_.block(l.block);
   if (!from.valid || from.second_page.value != ~u64{0}) return code;
   const BlockId id = cache_.find(expected, mode);
@@ -679,8 +686,8 @@ u64 Engine::host_fault(u64 r9) {
   if (access && access->base != 0xff) r9 = ctx_->state.gpr[access->base];
   if (access && cache_.exec_base() + access->probe == ctx_->host_fault_pc) {
     ++counters_.probe_faults;
-    if (++access->faults >= kFaultsPerProbe) cache_.make_branching(*access);
-    return mem_slow(*access, r9);
+    if (++access->faults >= kFaultsPerProbe) cache_.make_branching(site, *translator_);
+    return mem_slow(site, r9);
   }
   BlockId id = kNone;
   unsigned insn = 0;
@@ -805,8 +812,9 @@ u64 Engine::leave_group(MemSite& site) {
   return dispatch(DispatchCause::group);
 }
 
-u64 Engine::mem_slow(MemSite& site, u64 looked_up) {
+u64 Engine::mem_slow(u32 site_id, u64 looked_up) {
   ++counters_.slow_accesses;
+  MemSite& site = cache_.store().mem_sites[site_id];
   const u64 address = looked_up + static_cast<u64>(i64{site.before});
   const Block& b = cache_.block(site.block);
   const Block* block = &b;
@@ -814,7 +822,7 @@ u64 Engine::mem_slow(MemSite& site, u64 looked_up) {
   const i64 entered = ctx_->remaining();
   const auto fail = [&](const GuestFault& f) {
     if (site.converts || (site.x87_store && f.vector != kMF && store_may_be_suppressed()))
-      return try_before_fault(site, entered, f);
+      return try_before_fault(site_id, entered, f);
     if (site.mmx_store && f.vector != kMF) {
       host_x87_save(x87_before_);
       x87_set_top(x87_before_, 0);
@@ -911,6 +919,12 @@ u64 Engine::mem_slow(MemSite& site, u64 looked_up) {
     }
   }
   ctx_->set_remaining(entered);
+  return run_on_bounce(site_id);
+}
+
+u64 Engine::run_on_bounce(u32 site_id) {
+  cache_.make_special_copies(site_id, *translator_);
+  const MemSite& site = cache_.store().mem_sites[site_id];
   ctx_->r9 = reinterpret_cast<u64>(ctx_->bounce);
   ctx_->r10 = 0;
   return resume_in(cache_.block(site.block), site.special);
@@ -918,14 +932,12 @@ u64 Engine::mem_slow(MemSite& site, u64 looked_up) {
 
 bool Engine::store_may_be_suppressed() { return ~host_fcw() & kStoreSuppressing; }
 
-u64 Engine::try_before_fault(const MemSite& site, i64 entered, const GuestFault& fault) {
+u64 Engine::try_before_fault(u32 site_id, i64 entered, const GuestFault& fault) {
   host_x87_save(x87_before_);
   deferred_fault_ = fault;
   part_count_ = 0;
   ctx_->set_remaining(entered);
-  ctx_->r9 = reinterpret_cast<u64>(ctx_->bounce);
-  ctx_->r10 = 0;
-  return resume_in(cache_.block(site.block), site.special);
+  return run_on_bounce(site_id);
 }
 
 u64 Engine::mem_commit(MemSite& site) {
@@ -971,7 +983,7 @@ u64 Engine::mem_commit(MemSite& site) {
     u64 next = 0;
     switch (site.after) {
       case AfterSite::next_insn:
-        next = ctx_->current_page + b.insn_offset[insn + 1];
+        next = ctx_->current_page + cache_.store().page_offset(b, insn + 1);
         break;
       case AfterSite::direct_target:
         next = ctx_->current_page + static_cast<u64>(i64{site.target});
@@ -991,7 +1003,7 @@ u64 Engine::mem_commit(MemSite& site) {
     ctx_->end_step -= static_cast<u64>(entered);
     ctx_->set_remaining(0);
   }
-  return resume_in(b, site.resume);
+  return resume_in(b, site.after == AfterSite::resume_only ? site.special_resume : site.resume);
 }
 
 void Engine::write_ram(Gpa at, const void* data, u64 size, AccessCause cause) {

@@ -139,14 +139,16 @@ class Engine final : public Mmu, private RamObserver {
   u64 depart(u64 code);  // status flags from state.rflags; returns `code`
   // Goes on amid the code of a block.
   u64 resume_in(const Block& block, u32 offset);
-  u64 mem_slow(MemSite& site, u64 address);
+  u64 mem_slow(u32 site, u64 address);
   u64 mem_commit(MemSite& site);
   static bool misaligned(const MemSite& site, const Block& block, u64 linear);
   // A store whose address faults, by an instruction that first raises exceptions of its own: with an unmasked
   // one, x87 stores do not touch memory at all. So it is tried on the bounce buffer before the fault is
   // raised.
   static bool store_may_be_suppressed();
-  u64 try_before_fault(const MemSite& site, i64 entered, const GuestFault& fault);
+  u64 try_before_fault(u32 site, i64 entered, const GuestFault& fault);
+  // The site's instruction goes on with its operand on the bounce buffer.
+  u64 run_on_bounce(u32 site);
   u64 run_helper(u32 site);
   u64 link(u32 site);
   u64 host_fault(u64 r9);

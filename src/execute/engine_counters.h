@@ -28,7 +28,9 @@ constexpr const char* to_string(DispatchCause cause) {
 
 struct EngineCounters {
   u64 blocks = 0, translated_insns = 0, translation_ns = 0, links = 0;
-  u64 cache_flushes = 0;       // the code cache was full
+  u64 cache_flushes = 0;       // all translated code was dropped at once
+  u64 cache_evictions = 0;     // the code cache was full: a region of it was dropped
+  u64 evicted_blocks = 0;      // in these
   u64 code_invalidations = 0;  // stores into translated code
   std::array<u64, kDispatchCauses> dispatches{};
   std::array<u64, ZYDIS_MNEMONIC_MAX_VALUE + 1> helpers{};  // instructions done in C++, by mnemonic

@@ -13,15 +13,21 @@ namespace deja {
 
 std::string perf_map_text(const CodeStore& store, u64 cache_exec) {
   std::string text;
-  if (!store.blocks.empty())
-    text += fmt::format("{:x} {:x} thunks\n", cache_exec, store.blocks.front().far_entry);
-  for (const Block& b : store.blocks) {
-    const char* level = b.mode.has(BlockMode::kUser) ? "user" : "kernel";
-    text +=
-        fmt::format("{:x} {:x} {}:{:x}\n", cache_exec + b.far_entry, b.end - b.far_entry, level, b.pc.value);
-    if (b.cold_end > b.cold_begin)
-      text += fmt::format("{:x} {:x} {}:{:x}.cold\n", cache_exec + b.cold_begin, b.cold_end - b.cold_begin,
-                          level, b.pc.value);
+  if (!store.blocks.in(0).empty())
+    text += fmt::format("{:x} {:x} thunks\n", cache_exec, store.blocks.in(0).front().far_entry);
+  for (unsigned region = 0; region < kMaxRegions; ++region) {
+    const auto name = [](const Block& b) {
+      return fmt::format("{}:{:x}", b.mode.has(BlockMode::kUser) ? "user" : "kernel", b.pc.value);
+    };
+    for (const Block& b : store.blocks.in(region)) {
+      text += fmt::format("{:x} {:x} {}\n", cache_exec + b.far_entry, b.end - b.far_entry, name(b));
+      if (b.cold_end > b.cold_begin)
+        text +=
+            fmt::format("{:x} {:x} {}.cold\n", cache_exec + b.cold_begin, b.cold_end - b.cold_begin, name(b));
+    }
+    for (const SpecialCopy& c : store.special_copies.in(region))
+      text += fmt::format("{:x} {:x} {}.copy\n", cache_exec + c.begin, c.end - c.begin,
+                          name(store.blocks[c.block]));
   }
   return text;
 }

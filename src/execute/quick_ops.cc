@@ -73,7 +73,8 @@ DEJA_INLINE u64 leave_to(const Quick& q, u64 rip) {
 }
 
 DEJA_INLINE u64 next_rip(const Quick& q) {
-  return q.context.current_page + q.block.insn_offset[q.site.insn] + q.site.decoded.length;
+  return q.context.current_page + q.context.quick.store->page_offset(q.block, q.site.insn) +
+         q.site.decoded.length;
 }
 
 // --- flags

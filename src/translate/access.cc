@@ -90,8 +90,15 @@ void Translator::emit_lookup(unsigned at, u8 reach, bool write, MemSite& site, u
   e_.mov_load_gs(HR10, HR10, view + static_cast<u32>(offsetof(ViewTables, addend)));
 }
 
-void Translator::emit_access(const Address& address, const AccessSpec& spec, std::function<void()> op) {
-  const PlannedAccess& plan = insns_[current_insn_].access[access_++];
+void Translator::emit_slow_call(u32 site, const MemSite& s) {
+  if (s.base != 0xff) e_.mov(HR9, s.base == RCX ? static_cast<unsigned>(HR8) : s.base);
+  e_.mov_imm32(HRCX, site);
+  e_.jmp(targets_.mem_slow);
+}
+
+void Translator::emit_access(const Address& address, const AccessSpec& spec) {
+  const unsigned nth = access_++;
+  const PlannedAccess& plan = insn_->access[nth];
   if (plan.group >= 0 && !plan.leads) {
     // Some earlier access has checked it.
     const int base = direct_base(address, &mem_disp_);
@@ -104,17 +111,18 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec, std
     }
     if (r10_group_ != plan.group) e_.mov_load(HR10, ctx(group_slot(static_cast<unsigned>(plan.group))));
     r10_group_ = plan.group;
-    return op();
+    return emit_access_op(*insn_, nth);
   }
   // An address that stands in a register is looked up from there.
   i32 disp = 0;
   const int base = mode_.code_size() == CodeSize::bits64 ? direct_base(address, &disp) : -1;
   const bool lean = base >= 0 && disp == plan.before && !access_is_checked(spec.segment);
   if (!lean) emit_address(address, -plan.before);
-  const u32 site_id = static_cast<u32>(store_.mem_sites.size());
+  const u32 site_id = store_.mem_sites.next(region_);
   MemSite site{};
   site.block = id_;
   site.insn = current_insn_;
+  site.nth = static_cast<u8>(nth);
   site.size = spec.size;
   site.read = spec.read;
   site.write = spec.write;
@@ -129,58 +137,113 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec, std
   site.target = spec.target;
   if (lean) site.base = base == HR8 ? u8{RCX} : static_cast<u8>(base);
   site.hot = offset_of(e_.p);
-  const bool leads = plan.leads;
-  if (leads) {
-    site.before = plan.before;
-    site.span = plan.span;
-    site.group_writes = plan.writes;
-  }
-  u8* miss = nullptr;
-  if (!site.checked) {
-    const unsigned at = lean ? static_cast<unsigned>(base) : static_cast<unsigned>(HR9);
-    emit_lookup(at, static_cast<u8>((leads ? plan.span : spec.size) - 1), leads ? plan.writes : spec.write,
-                site, &miss);
+  if (site.checked) {
     r10_group_ = -1;
-    if (leads) {
+    emit_slow_call(site_id, site);
+  } else {
+    if (plan.leads) {
+      site.before = plan.before;
+      site.span = plan.span;
+      site.group_writes = plan.writes;
+    }
+    u8* miss = nullptr;
+    const unsigned at = lean ? static_cast<unsigned>(base) : static_cast<unsigned>(HR9);
+    emit_lookup(at, static_cast<u8>((plan.leads ? plan.span : spec.size) - 1),
+                plan.leads ? plan.writes : spec.write, site, &miss);
+    if (miss) deferred(Cold::Kind::miss, site_id, miss);
+    r10_group_ = -1;
+    if (plan.leads) {
       e_.mov_store(ctx(group_slot(static_cast<unsigned>(plan.group))), HR10);
       r10_group_ = plan.group;
     }
     mem_base_ = at;
     mem_disp_ = plan.before;
-    op();
-  } else {
-    r10_group_ = -1;
-    e_.b(0xe9);
-    miss = e_.p;
-    e_.d(0);
+    emit_access_op(*insn_, nth);
   }
   site.resume = offset_of(e_.p);
-  store_.mem_sites.push_back(site);
-  deferred([this, site_id, miss, lean, base, op = std::move(op), keep = spec.keep_r9] {
-    store_.mem_sites[site_id].miss = offset_of(e_.p);
-    if (miss) {
-      const u32 displacement = static_cast<u32>(e_.p - (miss + 4));
-      std::memcpy(miss, &displacement, 4);
-    }
-    if (lean) e_.mov(HR9, static_cast<unsigned>(base));
-    e_.mov_imm32(HRCX, site_id);
-    e_.jmp(targets_.mem_slow);
-    store_.mem_sites[site_id].special = offset_of(e_.p);
+  store_.mem_sites.add(region_, site);
+}
+
+void Translator::emit_access_op(const BlockInsn& b, unsigned nth) {
+  const Insn& i = b.insn;
+  const bool operand_first = i.has_mem && nth == 0;  // of two accesses, or of an indirect jump
+  switch (b.way) {
+    case Way::carry:
+      return emit_op(i);
+    case Way::moffs:
+      return op_moffs(i);
+    case Way::push:
+      return operand_first ? load_mem(HR9, i.operand_size) : op_push(i);
+    case Way::pop:
+      return operand_first ? load_mem(HR9, i.operand_size) : op_pop(i);
+    case Way::leave:
+      return op_leave(i);
+    case Way::call:
+      return operand_first ? load_mem(HR9, i.code_size == CodeSize::bits64 ? 8 : 4) : op_call();
+    case Way::jump:
+      return load_mem(HR9, i.code_size == CodeSize::bits64 ? 8 : 4);
+    case Way::ret:
+      return op_ret(i);
+    default:
+      DEJA_UNREACHABLE("an instruction without accesses");
+  }
+}
+
+void Translator::load_to_r9(const Address& address, u8 size, u8 segment) {
+  AccessSpec load;
+  load.size = size;
+  load.read = true;
+  load.segment = segment;
+  load.after = AfterSite::resume_only;
+  emit_access(address, load);
+}
+
+SpecialCopy Translator::emit_special_copies(u32 site_id, const CodeSpace& space) {
+  const MemSite& wanted = store_.mem_sites[site_id];
+  const Block& block = store_.blocks[wanted.block];
+  const u16 start = store_.page_offset(block, wanted.insn);
+  BlockInsn b;
+  // As it was translated; memory may hold other bytes by now.
+  const u8* const bytes = &store_.bytes[block.first_byte + start - block.page_offset()];
+  form_insn({block.pc, block.mode, bytes, kMaxInsnBytes}, options_, start,
+            store_.page_offset(block, wanted.insn + 1u) - start, &b);
+  mode_ = block.mode;
+  region_ = space.region;
+  insn_ = &b;
+  insn_end_ = b.end;
+  cache_write_ = space.write;
+  e_ = Emitter(space.write + space.cold, targets_.cache_exec - reinterpret_cast<u64>(space.write));
+  auto& sites = store_.mem_sites.in(space.region);
+  const auto own = [&](const MemSite& s) { return s.block == wanted.block && s.insn == wanted.insn; };
+  std::size_t at = site_id & ((u32{1} << kRegionShift) - 1);
+  if (at > 0 && own(sites[at - 1])) --at;
+  for (; at < sites.size() && own(sites[at]); ++at) {
+    MemSite& s = sites[at];
+    const u32 id = space.region << kRegionShift | static_cast<u32>(at);
+    s.special = offset_of(e_.p);
     mem_base_ = HR9;
     mem_disp_ = 0;
-    op();
+    emit_access_op(b, s.nth);
+    // What a load leaves in r9 has to survive the commit.
+    const bool keep = s.after == AfterSite::resume_only;
     if (keep) e_.mov_store(ctx(offsetof(ExecContext, scratch)), HR9);
-    e_.mov_imm32(HRCX, site_id);
+    e_.mov_imm32(HRCX, id);
     e_.jmp(targets_.mem_commit);
-    if (keep) {
-      // The commit resumes here instead.
-      MemSite& s = store_.mem_sites[site_id];
-      const u32 back = s.resume;
-      s.resume = offset_of(e_.p);
-      e_.mov_load(HR9, ctx(offsetof(ExecContext, scratch)));
-      e_.jmp(targets_.cache_exec + back);
-    }
-  });
+    if (!keep) continue;
+    s.special_resume = offset_of(e_.p);
+    e_.mov_load(HR9, ctx(offsetof(ExecContext, scratch)));
+    e_.jmp(targets_.cache_exec + s.resume);
+  }
+  const u32 end = offset_of(e_.p);
+  DEJA_CHECK(end - space.cold <= kMaxSpecialCode, "{} bytes for the copies of an instruction",
+             end - space.cold);
+  return {space.cold, end, wanted.block, wanted.insn};
+}
+
+u32 Translator::emit_miss_stub(u32 site, const CodeSpace& space) {
+  e_ = Emitter(space.write + space.cold, targets_.cache_exec - reinterpret_cast<u64>(space.write));
+  emit_slow_call(site, store_.mem_sites[site]);
+  return static_cast<u32>(e_.p - space.write);
 }
 
 void Translator::emit_mem(unsigned reg) {
@@ -206,19 +269,6 @@ void Translator::store_mem(unsigned reg, unsigned size) {
   if (size == 2) e_.b(0x66);
   e_.b(mem_rex(reg, size == 8), 0x89);
   emit_mem(reg);
-}
-
-void Translator::load_to_r9(const Address& address, u8 size, u8 segment, std::function<void()> then) {
-  AccessSpec load;
-  load.size = size;
-  load.read = true;
-  load.segment = segment;
-  load.after = AfterSite::resume_only;
-  load.keep_r9 = true;
-  emit_access(address, load, [this, size, then = std::move(then)] {
-    load_mem(HR9, size);
-    then();
-  });
 }
 
 }  // namespace deja

@@ -2,6 +2,7 @@
 // slow path back to exact guest state.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "decode/insn.h"
@@ -11,32 +12,57 @@
 
 namespace deja {
 
+// Blocks, sites and what belongs to them are numbered within the region of the code cache that their code is
+// in (execute/code_cache.h), which stands in the number's top byte: a region is thrown away as a whole.
 using BlockId = u32;
 inline constexpr u32 kNone = ~u32{0};
+inline constexpr unsigned kMaxRegions = 16;
+inline constexpr unsigned kRegionShift = 24;
 
-// A place in the host code from which on (up to the next mark) the code belongs to guest instruction `insn`.
-struct Mark {
-  u32 host_offset;  // from the start of the code cache
-  u16 insn;
+template <class T>
+class RegionPool {
+ public:
+  T& operator[](u32 id) { return part_[id >> kRegionShift][id & kIndex]; }
+  const T& operator[](u32 id) const { return part_[id >> kRegionShift][id & kIndex]; }
+  // The number that the next one in this region gets.
+  u32 next(unsigned region) const { return region << kRegionShift | static_cast<u32>(part_[region].size()); }
+  u32 add(unsigned region, const T& value) {
+    const u32 id = next(region);
+    part_[region].push_back(value);
+    return id;
+  }
+  std::vector<T>& in(unsigned region) { return part_[region]; }
+  const std::vector<T>& in(unsigned region) const { return part_[region]; }
+
+ private:
+  static constexpr u32 kIndex = (u32{1} << kRegionShift) - 1;
+  std::array<std::vector<T>, kMaxRegions> part_;
+};
+
+// Of an instruction: where it is in the guest's page, and where its main code begins in its block's.
+struct InsnPlace {
+  u16 offset;
+  u16 host;  // from the far entry
 };
 
 struct Block {
-  Gpa pc;          // physical address of the first instruction
-  BlockMode mode;  // with limit
-  u16 count = 0;   // instructions
-  u16 bytes = 0;   // guest bytes covered
-  bool valid = true;
-  bool vectors = false;      // has instructions for which it loads the vector registers when they are away
+  Gpa pc;                    // physical address of the first instruction
   Gpa second_page{~u64{0}};  // when the only instruction crosses into another physical page
+  BlockMode mode;            // with limit
   // Offsets in the code cache. What is seldom run stands apart, so that it takes no room in the host's
   // caches.
   u32 far_entry = 0, near_entry = 0, end = 0;
   u32 cold_begin = 0, cold_end = 0;
-  std::vector<u16> insn_offset;  // from the page start; one more than count: the end
-  std::vector<Mark> marks;       // ascending host_offset: first the main code's, then the cold code's
-  std::vector<u32> incoming;     // link sites that jump to the near entry
+  u32 first_place = 0;   // in CodeStore::places: one for each instruction, and one for the block's end
+  u32 first_byte = 0;    // in CodeStore::bytes: the guest's code
+  u32 incoming = kNone;  // the first of the link sites that jump to the near entry
+  u16 count = 0;         // instructions
+  u16 bytes = 0;         // guest bytes covered
+  bool valid = true;
+  bool vectors = false;  // has instructions for which it loads the vector registers when they are away
   unsigned page_offset() const { return static_cast<unsigned>(pc.offset()); }
 };
+static_assert(sizeof(Block) == 64, "a line of the host's cache");
 
 // What guest RIP becomes when the instruction of a memory site completes (the run may stop there).
 enum class AfterSite : u8 { next_insn, direct_target, branch_target, resume_only };
@@ -45,6 +71,7 @@ enum class AfterSite : u8 { next_insn, direct_target, branch_target, resume_only
 struct MemSite {
   BlockId block;
   u16 insn;
+  u8 nth;  // of the instruction's accesses
   u8 size;
   bool read, write;
   bool checked;  // not inline: segment, alignment or breakpoint checks in C++; r9 is a segment offset
@@ -67,9 +94,10 @@ struct MemSite {
   u64 first_miss = 0;  // step of the first of these
   u32 hot = 0;         // offset in the code cache of the inline lookup
   u32 probe = 0;       // of the load that faults when the lookup misses; 0: it branches
-  u32 miss = 0;        // of the out-of-line call of the slow path
-  u32 special = 0;     // offset of the out-of-line copy that works on a bounce buffer
-  u32 resume = 0;      // where that copy goes on afterwards
+  u32 resume = 0;      // where the instruction goes on after its access
+  // Of the copy that works on a bounce buffer, which is made when it is needed first (0: not yet); and where
+  // the slow path goes on behind it when the instruction has more to do (resume_only).
+  u32 special = 0, special_resume = 0;
 };
 
 // An instruction done in C++.
@@ -99,20 +127,37 @@ struct LinkSite {
   u32 stub;    // offset of the stub it points to while unlinked
   u16 target;  // page offset of the target
   BlockId linked = kNone;
+  u32 previous = kNone, next = kNone;  // among those that lead to the same block
+};
+
+// The copy of an instruction that works on a bounce buffer: host code apart from its block's.
+struct SpecialCopy {
+  u32 begin, end;  // offsets in the code cache
+  BlockId block;
+  u16 insn;
 };
 
 struct CodeStore {
-  std::vector<Block> blocks;
-  std::vector<MemSite> mem_sites;
-  std::vector<HelperSite> helper_sites;
-  std::vector<LinkSite> link_sites;
-  std::vector<BranchSite> branch_sites;
-  void clear() {
-    blocks.clear();
-    mem_sites.clear();
-    helper_sites.clear();
-    link_sites.clear();
-    branch_sites.clear();
+  RegionPool<Block> blocks;
+  RegionPool<InsnPlace> places;
+  RegionPool<u8> bytes;
+  RegionPool<MemSite> mem_sites;
+  RegionPool<HelperSite> helper_sites;
+  RegionPool<LinkSite> link_sites;
+  RegionPool<BranchSite> branch_sites;
+  RegionPool<SpecialCopy> special_copies;
+
+  // Where an instruction of the block, or (insn == count) its end, is in the guest's page.
+  u16 page_offset(const Block& b, unsigned insn) const { return places[b.first_place + insn].offset; }
+  void clear(unsigned region) {
+    blocks.in(region).clear();
+    places.in(region).clear();
+    bytes.in(region).clear();
+    mem_sites.in(region).clear();
+    helper_sites.in(region).clear();
+    link_sites.in(region).clear();
+    branch_sites.in(region).clear();
+    special_copies.in(region).clear();
   }
 };
 

@@ -50,8 +50,7 @@ unsigned condition_of(ZydisMnemonic m) {
 
 u32 Translator::branch_site(i32 popped) {
   if (mode_.code_size() != CodeSize::bits64) return kNone;
-  store_.branch_sites.push_back({id_, current_insn_, popped, static_cast<u16>(rest())});
-  return static_cast<u32>(store_.branch_sites.size() - 1);
+  return store_.branch_sites.add(region_, {id_, current_insn_, popped, static_cast<u16>(rest())});
 }
 
 // An instruction that may cross the end of the page is found by its linear address: which page follows
@@ -62,16 +61,8 @@ bool Translator::links_to(i32 target) const {
 }
 
 void Translator::link_at(u8* patch, i32 target) {
-  const u32 link = static_cast<u32>(store_.link_sites.size());
-  store_.link_sites.push_back({id_, offset_of(patch), 0, static_cast<u16>(target)});
-  deferred([this, link] {
-    LinkSite& l = store_.link_sites[link];
-    l.stub = offset_of(e_.p);
-    const u32 displacement = l.stub - (l.patch + 4);
-    std::memcpy(cache_write_ + l.patch, &displacement, 4);
-    e_.mov_imm32(HRCX, link);
-    e_.jmp(targets_.link);
-  });
+  const u32 link = store_.link_sites.add(region_, {id_, offset_of(patch), 0, static_cast<u16>(target)});
+  deferred(Cold::Kind::link_stub, link, patch);
 }
 
 void Translator::exit_to(i32 target, u32 branch) {
@@ -112,13 +103,7 @@ void Translator::jcc_to(unsigned condition, i32 target) {
   if (rest() == 0 && links_to(target)) return link_at(patch, target);
   const bool in_page = target >= 0 && target < static_cast<i32>(kPageSize);
   const u32 branch = in_page ? kNone : branch_site();
-  deferred([this, patch, target, branch] {
-    const u32 displacement = static_cast<u32>(e_.p - (patch + 4));
-    std::memcpy(patch, &displacement, 4);
-    // The block's head has taken the steps of the instructions that are not reached.
-    if (rest()) e_.lea(HR11, HR11, -1, 1, static_cast<i32>(rest() << kCounterShift));
-    exit_to(target, branch);
-  });
+  deferred(Cold::Kind::side_exit, branch, patch, target);
 }
 
 void Translator::emit_jump(const Insn& i) {
@@ -162,12 +147,7 @@ void Translator::emit_call(const Insn& i) {
       e_.mov_store(ctx(offsetof(ExecContext, branch_target)), h);
     }
   }
-  emit_access({nullptr, HRSP, -static_cast<i32>(size)}, spec, [this, wide, size] {
-    e_.mov_load(HRCX, ctx(offsetof(ExecContext, current_page)));
-    e_.lea(HRCX, HRCX, -1, 1, static_cast<i32>(insn_end_), wide);
-    store_mem(HRCX, size);
-    e_.lea(HRSP, HRSP, -1, 1, -static_cast<i32>(size), wide);
-  });
+  emit_access({nullptr, HRSP, -static_cast<i32>(size)}, spec);
   // As on hardware, the return address is in memory when a target that is not canonical raises #GP.
   const u32 branch = branch_site(-static_cast<i32>(size));
   if (i.is_relative) return exit_to(spec.target, branch);
@@ -175,12 +155,29 @@ void Translator::emit_call(const Insn& i) {
   exit_indirect(branch);
 }
 
-void Translator::emit_ret(const Insn& i) {
+void Translator::op_call() {
   const bool wide = mode_.code_size() == CodeSize::bits64;
   const u8 size = wide ? 8 : 4;
-  const i32 drop = size + (i.opcode == 0xc2 ? static_cast<i32>(i.imm & 0xffff) : 0);
-  load_to_r9({nullptr, HRSP, 0}, size, SS, [this, wide, drop] { e_.lea(HRSP, HRSP, -1, 1, drop, wide); });
-  exit_indirect(branch_site(drop));
+  e_.mov_load(HRCX, ctx(offsetof(ExecContext, current_page)));
+  e_.lea(HRCX, HRCX, -1, 1, static_cast<i32>(insn_end_), wide);
+  store_mem(HRCX, size);
+  e_.lea(HRSP, HRSP, -1, 1, -static_cast<i32>(size), wide);
+}
+
+i32 Translator::popped_by_ret(const Insn& i) const {
+  return (mode_.code_size() == CodeSize::bits64 ? 8 : 4) +
+         (i.opcode == 0xc2 ? static_cast<i32>(i.imm & 0xffff) : 0);
+}
+
+void Translator::emit_ret(const Insn& i) {
+  load_to_r9({nullptr, HRSP, 0}, mode_.code_size() == CodeSize::bits64 ? 8 : 4, SS);
+  exit_indirect(branch_site(popped_by_ret(i)));
+}
+
+void Translator::op_ret(const Insn& i) {
+  const bool wide = mode_.code_size() == CodeSize::bits64;
+  load_mem(HR9, wide ? 8 : 4);
+  e_.lea(HRSP, HRSP, -1, 1, popped_by_ret(i), wide);
 }
 
 void Translator::emit_loop(const Insn& i) {

@@ -23,7 +23,7 @@ void Translator::emit_carried(const Insn& i) {
   spec.mmx_store = mmx && spec.write;
   spec.converts = i.mnemonic == ZYDIS_MNEMONIC_VCVTPS2PH;
   spec.x87_store = !mmx && spec.waits_fpu && spec.write;
-  emit_access({&i}, spec, [this, &i] { emit_op(i); });
+  emit_access({&i}, spec);
 }
 
 void Translator::emit_lea(const Insn& i) {
@@ -68,19 +68,21 @@ void Translator::emit_moffs(const Insn& i) {
   spec.read = load;
   spec.write = !load;
   spec.segment = i.mem.segment;
-  emit_access({&i}, spec, [this, load, size] {
-    if (size == 2) e_.b(0x66);
-    e_.b(mem_rex(HRAX, size == 8));
-    e_.b(static_cast<u8>((load ? 0x8a : 0x88) | (size == 1 ? 0 : 1)));
-    emit_mem(HRAX);
-  });
+  emit_access({&i}, spec);
+}
+
+void Translator::op_moffs(const Insn& i) {
+  const bool load = i.opcode == 0xa0 || i.opcode == 0xa1;
+  const u8 size = i.op[0].kind == OperandKind::mem ? i.op[0].size : i.op[1].size;
+  if (size == 2) e_.b(0x66);
+  e_.b(mem_rex(HRAX, size == 8));
+  e_.b(static_cast<u8>((load ? 0x8a : 0x88) | (size == 1 ? 0 : 1)));
+  emit_mem(HRAX);
 }
 
 void Translator::emit_push(const Insn& i) {
-  const bool wide = mode_.code_size() == CodeSize::bits64;
   const u8 size = i.operand_size;
-  const Operand& from = i.op[0];
-  if (from.kind == OperandKind::mem) {
+  if (i.has_mem) {
     load_to_r9({&i}, size, i.mem.segment);
     e_.mov_store(ctx(offsetof(ExecContext, branch_target)), HR9);
   }
@@ -88,25 +90,28 @@ void Translator::emit_push(const Insn& i) {
   spec.size = size;
   spec.write = true;
   spec.segment = SS;
-  emit_access({nullptr, HRSP, -static_cast<i32>(size)}, spec, [this, &i, &from, size, wide] {
-    unsigned value = HRCX;
-    if (from.kind == OperandKind::gpr)
-      value = load_gpr(from.reg, HRCX);
-    else if (from.kind == OperandKind::imm)
-      e_.mov_imm(HRCX, i.imm);
-    else
-      e_.mov_load(HRCX, ctx(offsetof(ExecContext, branch_target)));
-    store_mem(value, size);
-    e_.lea(HRSP, HRSP, -1, 1, -static_cast<i32>(size), wide);
-  });
+  emit_access({nullptr, HRSP, -static_cast<i32>(size)}, spec);
+}
+
+void Translator::op_push(const Insn& i) {
+  const bool wide = mode_.code_size() == CodeSize::bits64;
+  const u8 size = i.operand_size;
+  const Operand& from = i.op[0];
+  unsigned value = HRCX;
+  if (from.kind == OperandKind::gpr)
+    value = load_gpr(from.reg, HRCX);
+  else if (from.kind == OperandKind::imm)
+    e_.mov_imm(HRCX, i.imm);
+  else
+    e_.mov_load(HRCX, ctx(offsetof(ExecContext, branch_target)));
+  store_mem(value, size);
+  e_.lea(HRSP, HRSP, -1, 1, -static_cast<i32>(size), wide);
 }
 
 void Translator::emit_pop(const Insn& i) {
-  const bool wide = mode_.code_size() == CodeSize::bits64;
   const u8 size = i.operand_size;
-  const Operand& to = i.op[0];
   const Address top{nullptr, HRSP, 0};
-  if (to.kind == OperandKind::mem) {
+  if (i.has_mem) {
     load_to_r9(top, size, SS);
     e_.mov_store(ctx(offsetof(ExecContext, branch_target)), HR9);
     AccessSpec store;
@@ -114,51 +119,62 @@ void Translator::emit_pop(const Insn& i) {
     store.write = true;
     store.segment = i.mem.segment;
     // An address off RSP is computed with what RSP is after the pop.
-    emit_access({&i, 0, i.mem.base == RSP ? size : 0}, store, [this, size, wide] {
-      e_.mov_load(HRCX, ctx(offsetof(ExecContext, branch_target)));
-      store_mem(HRCX, size);
-      e_.lea(HRSP, HRSP, -1, 1, size, wide);
-    });
-    return;
+    return emit_access({&i, 0, i.mem.base == RSP ? size : 0}, store);
   }
   AccessSpec load;
   load.size = size;
   load.read = true;
   load.segment = SS;
-  emit_access(top, load, [this, &to, size, wide] {
-    if (to.reg >= R8 && to.reg <= R11) {
+  emit_access(top, load);
+}
+
+void Translator::op_pop(const Insn& i) {
+  const bool wide = mode_.code_size() == CodeSize::bits64;
+  const u8 size = i.operand_size;
+  const Operand& to = i.op[0];
+  if (to.kind == OperandKind::mem) {
+    e_.mov_load(HRCX, ctx(offsetof(ExecContext, branch_target)));
+    store_mem(HRCX, size);
+    e_.lea(HRSP, HRSP, -1, 1, size, wide);
+  } else if (to.reg >= R8 && to.reg <= R11) {
+    load_mem(HRCX, size);
+    if (size == 2)
+      e_.b(0x66), e_.b(0x89), e_.rip(HRCX, gpr_slot(to.reg));
+    else
+      e_.mov_store(gpr_slot(to.reg), HRCX);
+    e_.lea(HRSP, HRSP, -1, 1, size, wide);
+  } else if (to.reg == RSP) {
+    if (size == 2) {
       load_mem(HRCX, size);
-      if (size == 2)
-        e_.b(0x66), e_.b(0x89), e_.rip(HRCX, gpr_slot(to.reg));
-      else
-        e_.mov_store(gpr_slot(to.reg), HRCX);
       e_.lea(HRSP, HRSP, -1, 1, size, wide);
-    } else if (to.reg == RSP) {
-      if (size == 2) {
-        load_mem(HRCX, size);
-        e_.lea(HRSP, HRSP, -1, 1, size, wide);
-        e_.b(0x66), e_.b(0x89, 0xcc);  // mov sp, cx
-      } else {
-        load_mem(HRSP, size);
-      }
+      e_.b(0x66), e_.b(0x89, 0xcc);  // mov sp, cx
     } else {
-      load_mem(to.reg == RCX ? static_cast<unsigned>(HR8) : to.reg, size);
-      e_.lea(HRSP, HRSP, -1, 1, size, wide);
+      load_mem(HRSP, size);
     }
-  });
+  } else {
+    load_mem(to.reg == RCX ? static_cast<unsigned>(HR8) : to.reg, size);
+    e_.lea(HRSP, HRSP, -1, 1, size, wide);
+  }
 }
 
 void Translator::emit_leave(const Insn&) {
+  const u8 size = mode_.code_size() == CodeSize::bits64 ? 8 : 4;
+  AccessSpec load;
+  load.size = size;
+  load.read = true;
+  load.segment = SS;
+  emit_access({nullptr, HRBP, 0}, load);
+}
+
+void Translator::op_leave(const Insn&) {
   const bool wide = mode_.code_size() == CodeSize::bits64;
   const u8 size = wide ? 8 : 4;
-  emit_access({nullptr, HRBP, 0}, {.size = size, .read = true, .segment = SS}, [this, wide, size] {
-    load_mem(HRCX, size);
-    e_.lea(HRSP, HRBP, -1, 1, size, wide);
-    if (wide)
-      e_.mov(HRBP, HRCX);
-    else
-      e_.mov32(HRBP, HRCX);
-  });
+  load_mem(HRCX, size);
+  e_.lea(HRSP, HRBP, -1, 1, size, wide);
+  if (wide)
+    e_.mov(HRBP, HRCX);
+  else
+    e_.mov32(HRBP, HRCX);
 }
 
 }  // namespace deja

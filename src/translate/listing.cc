@@ -34,27 +34,30 @@ void list_host(std::string* out, const u8* write, u64 exec, u32 from, u32 to) {
 
 }  // namespace
 
-std::string list_block(const Block& block, const std::vector<BlockInsn>& insns, const u8* write, u64 exec,
-                       u64 pc) {
+std::string list_block(const CodeStore& store, const Block& block, const Translator& translator,
+                       const u8* write, u64 exec, u64 pc) {
+  const std::vector<BlockInsn>& insns = translator.insns();
   std::string out = fmt::format(
       "block at {:#x} (physical {:#x}), {} instructions, {} + {} bytes of host code\n", pc, block.pc.value,
       block.count, block.end - block.far_entry, block.cold_end - block.cold_begin);
-  list_host(&out, write, exec, block.far_entry, block.marks.empty() ? block.end : block.marks[0].host_offset);
-  bool cold = false;
-  for (std::size_t k = 0; k < block.marks.size(); ++k) {
-    const Mark& m = block.marks[k];
-    const bool is_cold = m.host_offset >= block.cold_begin;
-    if (is_cold && !cold) out += "out of line:\n";
-    cold = is_cold;
-    u32 to = is_cold ? block.cold_end : block.end;
-    if (k + 1 < block.marks.size() && (block.marks[k + 1].host_offset >= block.cold_begin) == is_cold)
-      to = block.marks[k + 1].host_offset;
-    const BlockInsn& b = insns[m.insn];
+  const auto host = [&](unsigned k) { return block.far_entry + store.places[block.first_place + k].host; };
+  const auto list_guest = [&](const BlockInsn& b) {
     const u64 at = pc + b.start - insns[0].start;
-    out +=
-        fmt::format("{:#x}  {}{}\n", at, disassemble(b.insn.bytes, b.insn.length, block.mode.code_size(), at),
-                    is_cold ? "" : plan_of(b));
-    list_host(&out, write, exec, m.host_offset, to);
+    out += fmt::format("{:#x}  {}", at, disassemble(b.insn.bytes, b.insn.length, block.mode.code_size(), at));
+  };
+  list_host(&out, write, exec, block.far_entry, host(0));
+  for (unsigned k = 0; k < block.count; ++k) {
+    list_guest(insns[k]);
+    out += plan_of(insns[k]) + "\n";
+    list_host(&out, write, exec, host(k), k + 1u < block.count ? host(k + 1) : block.end);
+  }
+  const auto& cold = translator.cold_marks();
+  if (!cold.empty()) out += "out of line:\n";
+  for (std::size_t k = 0; k < cold.size(); ++k) {
+    list_guest(insns[cold[k].insn]);
+    out += "\n";
+    list_host(&out, write, exec, cold[k].host_offset,
+              k + 1 < cold.size() ? cold[k + 1].host_offset : block.cold_end);
   }
   return out;
 }

@@ -2,16 +2,14 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
-#include "translate/block.h"
-#include "translate/form.h"
+#include "translate/translator.h"
 
 namespace deja {
 
-// `write`: the code cache as written; it is executed at `exec`. `pc`: linear address of the first
-// instruction.
-std::string list_block(const Block& block, const std::vector<BlockInsn>& insns, const u8* write, u64 exec,
-                       u64 pc);
+// The block that `translator` made last. `write`: the code cache as written; it is executed at `exec`. `pc`:
+// linear address of the first instruction.
+std::string list_block(const CodeStore& store, const Block& block, const Translator& translator,
+                       const u8* write, u64 exec, u64 pc);
 
 }  // namespace deja

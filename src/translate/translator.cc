@@ -18,17 +18,20 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
       !ungrouped_.contains(input.pc.value ^ u64{mode_.bits} << 32))
     plan_groups(insns_);
 
-  id_ = static_cast<BlockId>(store_.blocks.size());
+  region_ = space.region;
+  id_ = store_.blocks.next(region_);
   block_ = Block{};
   block_.pc = input.pc;
   block_.mode = input.mode;
   block_.second_page = input.second_page;
   block_.count = static_cast<u16>(insns_.size());
   block_.bytes = static_cast<u16>(insns_.back().end - insns_.front().start);
-  for (const BlockInsn& b : insns_) block_.insn_offset.push_back(b.start);
-  block_.insn_offset.push_back(insns_.back().end);
-  block_.marks.reserve(2 * insns_.size());
+  block_.first_place = store_.places.next(region_);
+  block_.first_byte = store_.bytes.next(region_);
+  auto& bytes = store_.bytes.in(region_);
+  bytes.insert(bytes.end(), input.bytes, input.bytes + block_.bytes);
   cold_.clear();
+  cold_marks_.clear();
 
   cache_write_ = space.write;
   // The near entry stands on a 16-byte boundary.
@@ -37,11 +40,14 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
   e_ = Emitter(cache_write_ + entry - kFarEntryBytes - 4, delta);
   emit_entries();
   r10_group_ = -1;
+  auto& places = store_.places.in(region_);
   for (unsigned i = 0; i < insns_.size(); ++i) {
+    places.push_back({insns_[i].start, static_cast<u16>(offset_of(e_.p) - block_.far_entry)});
     enter_insn(i);
     emit_insn(insns_[i]);
   }
   const BlockInsn& last = insns_.back();
+  places.push_back({last.end, static_cast<u16>(offset_of(e_.p) - block_.far_entry)});
   if (falls_through(last) && last.way != Way::jcc) exit_to(last.end);
   if ((last.way == Way::push || last.way == Way::pop) && last.insn.has_mem) exit_to(last.end);
   block_.end = offset_of(e_.p);
@@ -51,16 +57,35 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
   block_.cold_begin = space.cold;
   e_ = Emitter(cache_write_ + space.cold, delta);
   for (std::size_t i = 0; i < cold_.size(); ++i) {
-    enter_insn(cold_[i].insn);
-    auto emit = std::move(cold_[i].emit);
-    emit();
+    const Cold c = cold_[i];  // more may follow
+    cold_marks_.push_back({offset_of(e_.p), c.insn});
+    enter_insn(c.insn);
+    emit_cold(c);
   }
   block_.cold_end = offset_of(e_.p);
   DEJA_CHECK(block_.cold_end - space.cold <= kMaxBlockCode, "{} bytes of cold code",
              block_.cold_end - space.cold);
-  store_.blocks.push_back(std::move(block_));
-  *out = id_;
+  *out = store_.blocks.add(region_, block_);
   return TranslateStatus::ok;
+}
+
+void Translator::emit_cold(const Cold& c) {
+  switch (c.kind) {
+    case Cold::Kind::link_stub:
+      store_.link_sites[c.site].stub = offset_of(e_.p);
+      land32(c.patch);
+      e_.mov_imm32(HRCX, c.site);
+      return e_.jmp(targets_.link);
+    case Cold::Kind::side_exit:
+      land32(c.patch);
+      // The block's head has taken the steps of the instructions that are not reached.
+      if (rest()) e_.lea(HR11, HR11, -1, 1, static_cast<i32>(rest() << kCounterShift));
+      return exit_to(c.target, c.site);
+    case Cold::Kind::miss:
+      land32(c.patch);
+      return emit_slow_call(c.site, store_.mem_sites[c.site]);
+  }
+  DEJA_UNREACHABLE();
 }
 
 void Translator::emit_entries() {
@@ -75,14 +100,11 @@ void Translator::emit_entries() {
       e_.d(static_cast<u32>(targets_.probe_base));  // movzx r9d, byte [r10 + probe]
 }
 
-void Translator::mark() { block_.marks.push_back({offset_of(e_.p), current_insn_}); }
-
 void Translator::enter_insn(unsigned index) {
   current_insn_ = static_cast<u16>(index);
-  insn_start_ = insns_[index].start;
-  insn_end_ = insns_[index].end;
+  insn_ = &insns_[index];
+  insn_end_ = insn_->end;
   access_ = 0;
-  mark();
 }
 
 void Translator::emit_insn(const BlockInsn& b) {
@@ -133,7 +155,7 @@ void Translator::need_vectors() {
 }
 
 void Translator::emit_helper(const Insn& insn, bool ends, QuickOp quick, u8 raise) {
-  const u32 site = static_cast<u32>(store_.helper_sites.size());
+  const u32 site = store_.helper_sites.next(region_);
   HelperSite h{};
   h.block = id_;
   h.insn = current_insn_;
@@ -144,7 +166,7 @@ void Translator::emit_helper(const Insn& insn, bool ends, QuickOp quick, u8 rais
   e_.mov_imm32(HRCX, site);
   e_.jmp(h.quick == QuickOp::none ? targets_.helper : targets_.quick);
   h.resume = offset_of(e_.p);
-  store_.helper_sites.push_back(h);
+  store_.helper_sites.add(region_, h);
   r10_group_ = -1;
 }
 

@@ -7,8 +7,8 @@
 // counter and probes it. Then come the instructions, then the out-of-line parts: slow paths and link stubs.
 #pragma once
 
-#include <functional>
 #include <set>
+#include <vector>
 
 #include "translate/block.h"
 #include "translate/emitter.h"
@@ -37,6 +37,7 @@ struct CodeTargets {
 // writable mapping is at `write`.
 struct CodeSpace {
   u8* write = nullptr;
+  unsigned region = 0;
   u32 hot = 0, cold = 0;
   u64 hot_room = 0, cold_room = 0;
 };
@@ -55,14 +56,27 @@ class Translator {
   // On ok, *out is the new block's id; its `end` and `cold_end` say how much of `space` it has taken.
   TranslateStatus translate(const TranslateInput& input, const CodeSpace& space, BlockId* out);
 
+  // Emits, as cold code, what the slow path of a memory site runs on its bounce buffer: the copies of its
+  // instruction, one for each access. Takes kMaxSpecialCode bytes at the most; returns what they are.
+  SpecialCopy emit_special_copies(u32 site, const CodeSpace& space);
+  // The out-of-line call of the slow path for a site whose lookup branches when it misses. Likewise; the end.
+  u32 emit_miss_stub(u32 site, const CodeSpace& space);
+
   // From now on this block is translated without groups (plan.h), as they miss too often.
   void avoid_groups(Gpa pc, BlockMode mode) { ungrouped_.insert(pc.value ^ u64{mode.bits} << 32); }
 
   TranslateOptions& options() { return options_; }
   // The instructions of the last block translated.
   const std::vector<BlockInsn>& insns() const { return insns_; }
-  // Room that one block may need at most, of either kind.
-  static constexpr u64 kMaxBlockCode = 64 * 1024;
+  // Of its cold code: which parts belong to which instruction.
+  struct ColdMark {
+    u32 host_offset;
+    u16 insn;
+  };
+  const std::vector<ColdMark>& cold_marks() const { return cold_marks_; }
+  // Room that one block may need at most, of either kind; and the copies of one instruction.
+  static constexpr u64 kMaxBlockCode = 32 * 1024;
+  static constexpr u64 kMaxSpecialCode = 512;
 
   static constexpr unsigned kMaxInsnBytes = 15;
   static constexpr unsigned kFarEntryBytes = 14;
@@ -105,14 +119,15 @@ class Translator {
     u8 align = 0;
     AfterSite after = AfterSite::next_insn;
     i32 target = 0;
-    bool keep_r9 = false;  // the op leaves a result in r9 that must survive the commit
     bool waits_fpu = false, mmx_store = false, converts = false, x87_store = false;
   };
-  // Emits the lookup, `op` on the memory at [mem_base_ + r10 + mem_disp_], and its out-of-line twin.
-  void emit_access(const Address& address, const AccessSpec& spec, std::function<void()> op);
-  // r9 = `size` bytes, for what the instruction goes on to do with them; `then` goes with the load.
-  void load_to_r9(
-      const Address& address, u8 size, u8 segment, std::function<void()> then = [] {});
+  // Emits the lookup and the current instruction's operation on the memory at [mem_base_ + r10 + mem_disp_].
+  void emit_access(const Address& address, const AccessSpec& spec);
+  // That operation, of the nth access of an instruction.
+  void emit_access_op(const BlockInsn& b, unsigned nth);
+  // r9 = `size` bytes, for what the instruction goes on to do with them.
+  void load_to_r9(const Address& address, u8 size, u8 segment);
+  void emit_slow_call(u32 site, const MemSite& s);
   // The bytes from host register `at` on, the last of them `reach` behind it; r10 = addend.
   void emit_lookup(unsigned at, u8 reach, bool write, MemSite& site, u8** miss);
   // ModRM, SIB and displacement for the memory operand of the op; and its REX bits.
@@ -137,6 +152,11 @@ class Translator {
   void emit_push(const Insn& insn);
   void emit_pop(const Insn& insn);
   void emit_leave(const Insn& insn);
+  // What these do with the memory operand.
+  void op_moffs(const Insn& insn);
+  void op_push(const Insn& insn);
+  void op_pop(const Insn& insn);
+  void op_leave(const Insn& insn);
 
   // --- control.cc
   void emit_jump(const Insn& insn);
@@ -144,6 +164,9 @@ class Translator {
   void emit_call(const Insn& insn);
   void emit_ret(const Insn& insn);
   void emit_loop(const Insn& insn);
+  void op_call();
+  void op_ret(const Insn& insn);
+  i32 popped_by_ret(const Insn& insn) const;
   // Leave the block for a PC relative to the current page. `branch`: the site of the jump that goes there,
   // when the target can lie outside the canonical addresses.
   void exit_to(i32 target, u32 branch = kNone);
@@ -157,8 +180,27 @@ class Translator {
   // How many instructions of the block follow the current one.
   unsigned rest() const { return block_.count - current_insn_ - 1u; }
 
-  void deferred(std::function<void()> f) { cold_.push_back({current_insn_, std::move(f)}); }
-  void mark();
+  // Cold code to emit when the main code is complete. All are reached by a rel32 at `patch`.
+  struct Cold {
+    enum class Kind : u8 {
+      link_stub,  // of link site `site`
+      side_exit,  // gives back the steps of the instructions that are skipped, and goes to `target`
+      miss,       // the slow path of memory site `site`
+    } kind;
+    u16 insn;
+    u32 site;  // side_exit: branch site, or kNone
+    i32 target;
+    u8* patch;
+  };
+  void deferred(Cold::Kind kind, u32 site, u8* patch, i32 target = 0) {
+    cold_.push_back({kind, current_insn_, site, target, patch});
+  }
+  void emit_cold(const Cold& c);
+  // Makes the rel32 at `patch` lead to what is emitted next.
+  void land32(u8* patch) {
+    const u32 displacement = static_cast<u32>(e_.p - (patch + 4));
+    std::memcpy(patch, &displacement, 4);
+  }
   void enter_insn(unsigned index);
 
   CodeStore& store_;
@@ -169,22 +211,20 @@ class Translator {
   // The block in progress.
   Emitter e_;
   u8* cache_write_ = nullptr;
+  unsigned region_ = 0;
   BlockId id_ = 0;
   BlockMode mode_;
   Block block_;
   std::vector<BlockInsn> insns_;
-  u16 current_insn_ = 0;
-  unsigned insn_start_ = 0;  // page offset of the instruction being translated
-  unsigned insn_end_ = 0;
-  unsigned access_ = 0;      // of the current instruction: how many are emitted
-  unsigned mem_base_ = HR9;  // the op's memory operand is at [mem_base_ + r10 + mem_disp_]
+  const BlockInsn* insn_ = nullptr;  // being translated
+  u16 current_insn_ = 0;             // its index
+  unsigned insn_end_ = 0;            // page offset of the one behind it
+  unsigned access_ = 0;              // how many of its accesses are emitted
+  unsigned mem_base_ = HR9;          // the op's memory operand is at [mem_base_ + r10 + mem_disp_]
   i32 mem_disp_ = 0;
   int r10_group_ = -1;  // the group whose addend r10 holds
-  struct Cold {
-    u16 insn;
-    std::function<void()> emit;
-  };
   std::vector<Cold> cold_;
+  std::vector<ColdMark> cold_marks_;
 };
 
 }  // namespace deja
