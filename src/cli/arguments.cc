@@ -15,6 +15,7 @@ enum class Use {
   ignore_value,  // our only behaviour, or without meaning here
   ignore_flag,
   note_value,  // ignored, but worth a word
+  device,      // of QEMU's many devices there is the framebuffer; the others are a mistake
 };
 
 struct Spelling {
@@ -44,6 +45,7 @@ constexpr std::array kSpellings = {
     Spelling{"vga", Use::ignore_value},
     Spelling{"machine", Use::note_value, kOneMachine},
     Spelling{"M", Use::note_value, kOneMachine},
+    Spelling{"device", Use::device},
     Spelling{"accel", Use::note_value, "there is one engine"},
     Spelling{"icount", Use::note_value, "time is always counted in instructions; use `deja record`"},
 };
@@ -54,11 +56,23 @@ const Spelling* find(std::string_view name) {
   return it == kSpellings.end() ? nullptr : &*it;
 }
 
+// bochs-display[,xres=W][,yres=H] to WxH.
+constexpr std::string_view kDisplayDevice = "bochs-display";
+std::string screen_size(std::string_view device) {
+  const auto property = [&](std::string_view name, std::string_view standard) {
+    const auto at = device.find(name);
+    if (at == std::string_view::npos) return standard;
+    const std::string_view rest = device.substr(at + name.size());
+    return rest.substr(0, rest.find(','));
+  };
+  return fmt::format("{}x{}", property(",xres=", "1024"), property(",yres=", "768"));
+}
+
 // Our own options with values that QEMU does not have: what follows them is no option.
-constexpr std::array<std::string_view, 19> kOwnWithValue = {
+constexpr std::array<std::string_view, 20> kOwnWithValue = {
     "--console", "--size",     "--packages", "--hostname", "--ssh-key",      "--at",  "--mirror",
     "-o",        "--output",   "--log",      "--engine",   "--chaos-engine", "--rtc", "--rng-seed",
-    "--quantum", "--firmware", "--boot",     "--to",       "--kind"};
+    "--quantum", "--firmware", "--screen",   "--boot",     "--to",           "--kind"};
 
 }  // namespace
 
@@ -100,6 +114,12 @@ std::vector<std::string> from_qemu_spelling(const std::vector<std::string>& argu
       case Use::note_value:
         if (has_next) notes->push_back(fmt::format("{} {}: ignored, {}", a, arguments[i + 1], s->note));
         ++i;
+        break;
+      case Use::device:
+        if (has_next && arguments[i + 1].starts_with(kDisplayDevice))
+          out.push_back(fmt::format("--screen={}", screen_size(arguments[++i])));
+        else
+          out.push_back(a);
         break;
       case Use::ignore_value:
         ++i;

@@ -97,6 +97,9 @@ void MachineOptions::add_to(CLI::App& app) {
                  "user[,hostfwd=tcp::HOSTPORT-:GUESTPORT]…[,restrict=on][,mac=…] [none]")
       ->group(group);
   app.add_option("--console", console, "a virtio console (hvc0), with a value as for --serial")->group(group);
+  app.add_option("--screen", screen,
+                 "a framebuffer of this size, such as 1024x768; `deja screenshot` shows it [none]")
+      ->group(group);
   app.add_option("--monitor", monitor, "listen for monitor commands on this unix socket")->group(group);
   app.add_flag("--no-reboot", no_reboot, "end when the guest resets the machine")->group(group);
   app.add_option("--rtc", rtc, "date of the guest's clock at power-on: now, or seconds since 1970 UTC [now]")
@@ -148,6 +151,10 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
     return make_error("--boot {}: there are vmlinux and bzimage", boot);
   if (no_reboot) spec.options[std::string(kRebootOption)] = "off";
   DEJA_ASSIGN(request->boot, boot_files());
+  if (!screen.empty()) {
+    DEJA_TRY(parse_screen_size(screen));
+    spec.options[std::string(kScreenOption)] = screen;
+  }
 
   if (rtc == "now") {
     request->setup.rtc_unix_seconds = clock.wall_unix_seconds();

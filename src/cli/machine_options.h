@@ -20,6 +20,7 @@ struct MachineOptions {
   std::string boot = "vmlinux";
   std::vector<std::string> serial;
   std::string console;
+  std::string screen;
   std::vector<std::string> drive;
   std::vector<std::string> nic;
   std::string monitor;

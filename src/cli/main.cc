@@ -15,9 +15,10 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", version_text());
   Action action;
-  for (const auto add : {add_run,  add_record, add_replay, add_verify, add_info,      add_ls,      add_rm,
-                         add_dump, add_index,  add_export, add_image,  add_live,      add_pack,    add_unpack,
-                         add_trim, add_bisect, add_stats,  add_debug,  add_who_wrote, add_version, add_help})
+  for (const auto add :
+       {add_run,   add_record, add_replay,    add_verify,  add_info, add_ls,        add_rm,   add_dump,
+        add_index, add_export, add_image,     add_live,    add_pack, add_unpack,    add_trim, add_bisect,
+        add_stats, add_debug,  add_who_wrote, add_version, add_help, add_screenshot})
     add(app, &action);
 
   std::vector<std::string> notes;

@@ -27,6 +27,7 @@ void add_live(CLI::App& app, Action* action);
 void add_pack(CLI::App& app, Action* action);
 void add_unpack(CLI::App& app, Action* action);
 void add_trim(CLI::App& app, Action* action);
+void add_screenshot(CLI::App& app, Action* action);
 void add_index(CLI::App& app, Action* action);
 void add_bisect(CLI::App& app, Action* action);
 void add_stats(CLI::App& app, Action* action);

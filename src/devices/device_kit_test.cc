@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "devices/acpi_pm.h"
+#include "devices/bochs_display.h"
 #include "devices/fw_cfg.h"
 #include "devices/i8042.h"
 #include "devices/i8254.h"
@@ -186,7 +187,10 @@ struct I8042Bench : DeviceBench {
   I8042 controller{wire(), wire(), [this] { seen.push_back(~u64{0}); }};
   I8042Bench() { controller.attach(bus); }
   Device& device() override { return controller; }
-  void poke(std::mt19937_64& random) override { poke_port(random, {0x60, 0x64}); }
+  void poke(std::mt19937_64& random) override {
+    if (random() % 8 == 0) return controller.type(random() % 2 ? "\x1c\xf0\x1c" : "\xe0\x14");
+    poke_port(random, {0x60, 0x64});
+  }
 };
 
 struct ResetControlBench : DeviceBench {
@@ -371,6 +375,32 @@ struct FwCfgBench : DeviceBench {
   }
 };
 
+struct BochsDisplayBench : DeviceBench {
+  BochsDisplay screen{{640, 480}, [](u64) {}};
+  BochsDisplayBench() { screen.reset(); }
+  Device& device() override { return screen; }
+  void poke(std::mt19937_64& random) override {
+    const unsigned size = 1u << random() % 4;
+    const u64 offset = random() % 2 ? 0x500 + random() % 24 : random() % (4096 - 8);
+    switch (random() % 5) {
+      case 0:
+        screen.config_write(random() % 8 * 4, static_cast<u32>(random()), 4);
+        break;
+      case 1:
+        seen.push_back(screen.bar_read(random() % 3, offset, size));
+        break;
+      case 2:
+        screen.switch_on();
+        break;
+      default:
+        screen.bar_write(2, offset & ~u64{1}, random() % 1024, 2);
+        break;
+    }
+    seen.push_back(screen.window());
+    if (const auto mode = screen.mode()) seen.push_back(mode->offset + mode->stride);
+  }
+};
+
 // Random runs take their seed from DEJA_SEED; a failure prints it.
 u64 seed_from_environment() {
   const char* s = std::getenv("DEJA_SEED");
@@ -393,7 +423,7 @@ INSTANTIATE_TEST_SUITE_P(All, DeviceKit,
                                          make<AcpiPmBench>, make<I8042Bench>, make<ResetControlBench>,
                                          make<PciHostBench>, make<PciFunctionBench>, make<VirtioBlkBench>,
                                          make<VirtioRngBench>, make<VirtioConsoleBench>, make<VirtioNetBench>,
-                                         make<FwCfgBench>),
+                                         make<FwCfgBench>, make<BochsDisplayBench>),
                          [](const auto& info) { return std::string(info.param()->device().name()); });
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include "devices/i8042.h"
 
+#include <utility>
+
 #include "base/log.h"
 
 namespace deja {
@@ -7,15 +9,16 @@ namespace {
 
 constexpr u8 kOutputFull = 0x01, kSystem = 0x04, kCommand = 0x08, kUnlocked = 0x10, kAuxFull = 0x20,
              kTimeout = 0x40;  // status
-constexpr u8 kIrq1 = 0x01, kIrq12 = 0x02, kSystemFlag = 0x04, kNoClock1 = 0x10,
-             kNoClock2 = 0x20;               // command byte
+constexpr u8 kIrq1 = 0x01, kIrq12 = 0x02, kSystemFlag = 0x04, kNoClock1 = 0x10, kNoClock2 = 0x20,
+             kTranslate = 0x40;              // command byte
 constexpr u8 kNotReset = 0x01, kA20 = 0x02;  // output port
+constexpr u8 kReleasePrefix = 0xf0;          // of a key's code, in set 2
 constexpr u8 kResend = 0xfe;                 // what the controller reports when a device does not answer
 
 template <class A, class S>
 void serialize(A& a, S& s) {
   a.field(s.status), a.field(s.command_byte), a.field(s.output_port), a.field(s.pending), a.field(s.data);
-  a.field(s.full), a.field(s.from_aux), a.field(s.irq1), a.field(s.irq12);
+  a.field(s.full), a.field(s.from_aux), a.field(s.irq1), a.field(s.irq12), a.field(s.released);
 }
 
 }  // namespace
@@ -38,14 +41,19 @@ void I8042::reset() {
   s_.status = kUnlocked;
   s_.command_byte = kNoClock1 | kNoClock2;
   s_.output_port = kNotReset | kA20;
+  keyboard_.reset();
   update_irqs();
 }
 
-void I8042::save(StateWriter& w) const { serialize(w, s_); }
+void I8042::save(StateWriter& w) const {
+  serialize(w, s_);
+  keyboard_.save(w);
+}
 
 bool I8042::restore(StateReader& r) {
   serialize(r, s_);
-  if (r.ok() && !(s_.status & (kOutputFull | kAuxFull))) return true;
+  const bool keyboard = keyboard_.restore(r);
+  if (keyboard && r.ok() && !(s_.status & (kOutputFull | kAuxFull))) return true;
   reset();
   return false;
 }
@@ -70,6 +78,22 @@ void I8042::answer(u8 value, bool from_aux) {
   s_.from_aux = from_aux;
   s_.status &= ~kTimeout;
   update_irqs();
+}
+
+// Takes the keyboard's next byte when there is room for it and the keyboard is enabled.
+void I8042::fetch_key() {
+  while (!s_.full && !(s_.command_byte & kNoClock1)) {
+    std::optional<u8> byte = keyboard_.next();
+    if (!byte) return;
+    if (s_.command_byte & kTranslate) {
+      if (*byte == kReleasePrefix) {
+        s_.released = true;
+        continue;
+      }
+      byte = translate_scan_code(*byte, std::exchange(s_.released, false));
+    }
+    answer(*byte);
+  }
 }
 
 void I8042::write_output_port(u8 value) {
@@ -139,10 +163,13 @@ void I8042::write_data(u8 value) {
       return answer(value);
     case 0xd3:
       return answer(value, true);
-    default:
-      // A byte for the keyboard, or (D4h) for the mouse: nobody takes it.
-      answer(kResend, command == 0xd4);
+    case 0xd4:  // there is no mouse
+      answer(kResend, true);
       s_.status |= kTimeout;
+      return;
+    default:
+      s_.command_byte &= ~kNoClock1;
+      keyboard_.receive(value);
       return;
   }
 }
@@ -152,7 +179,9 @@ u8 I8042::read_byte(u16 port) {
   s_.full = false;
   s_.status &= ~kTimeout;
   update_irqs();
-  return s_.data;
+  const u8 data = s_.data;
+  fetch_key();
+  return data;
 }
 
 void I8042::write_byte(u16 port, u8 value) {
@@ -161,6 +190,7 @@ void I8042::write_byte(u16 port, u8 value) {
   } else {
     write_data(value);
   }
+  fetch_key();
 }
 
 }  // namespace deja

@@ -1,10 +1,11 @@
-// The keyboard controller of a PC with nothing plugged into it: every command that a driver probes with is
+// The keyboard controller of a PC with a keyboard and no mouse: every command that a driver probes with is
 // answered at once, so that finding out takes no time-outs (IBM PS/2 Hardware Technical Reference; the
 // command set is that of the 8042 as Linux's i8042 driver uses it).
 #pragma once
 
 #include "devices/byte_port_device.h"
 #include "devices/io_bus.h"
+#include "devices/ps2_keyboard.h"
 
 namespace deja {
 
@@ -18,6 +19,7 @@ class I8042 final : public Device, public BytePortDevice {
     u8 data = 0;          // output buffer
     bool full = false, from_aux = false;
     bool irq1 = false, irq12 = false;
+    bool released = false;  // translation has seen the prefix of a released key
   };
 
   // `reset_machine` is called on command FEh and when output port bit 0 is cleared.
@@ -28,6 +30,12 @@ class I8042 final : public Device, public BytePortDevice {
   void reset() override;
   void save(StateWriter& w) const override;
   bool restore(StateReader& r) override;
+
+  // Keys on the keyboard, as codes of set 2.
+  void type(std::string_view codes) {
+    keyboard_.type(codes);
+    fetch_key();
+  }
 
   const State& state() const { return s_; }
 
@@ -40,11 +48,13 @@ class I8042 final : public Device, public BytePortDevice {
   void write_data(u8 value);
   void write_output_port(u8 value);
   void answer(u8 value, bool from_aux = false);
+  void fetch_key();
   void update_irqs();
 
   const IrqLine irq1_, irq12_;
   const std::function<void()> reset_machine_;
   State s_;
+  Ps2Keyboard keyboard_;
 };
 
 }  // namespace deja

@@ -32,14 +32,57 @@ TEST_F(I8042Test, SelfTestAndCommandByte) {
   EXPECT_EQ(irq1.rises.size(), 1u);
 }
 
-TEST_F(I8042Test, NobodyAnswers) {
+TEST_F(I8042Test, TheKeyboardAnswersByteByByte) {
   command(0x60), data(0x03);
   data(0xf2);  // identify
-  EXPECT_EQ(status() & 0x61, 0x41);
-  EXPECT_TRUE(irq1.level());
-  EXPECT_EQ(data(), 0xfe);
+  for (const u8 byte : {0xfa, 0xab, 0x83}) {
+    EXPECT_EQ(status() & 0x61, 0x01);
+    EXPECT_TRUE(irq1.level());
+    EXPECT_EQ(data(), byte);
+  }
+  EXPECT_EQ(irq1.rises.size(), 3u);
   EXPECT_EQ(status() & 0x61, 0);
   EXPECT_FALSE(irq1.level());
+  data(0xff);
+  EXPECT_EQ(data(), 0xfa);
+  EXPECT_EQ(data(), 0xaa);
+  data(0xed), data(0x02);
+  EXPECT_EQ(data(), 0xfa);
+  EXPECT_EQ(data(), 0xfa);
+  data(0xee);
+  EXPECT_EQ(data(), 0xee);
+}
+
+TEST_F(I8042Test, KeysAreTranslatedWhenThatIsAskedFor) {
+  const std::string_view a("\x1c\xf0\x1c", 3), right_control("\xe0\x14\xe0\xf0\x14", 5);
+  command(0x60), data(0x01);
+  controller.type(a);
+  for (const u8 byte : {0x1c, 0xf0, 0x1c}) EXPECT_EQ(data(), byte);
+  command(0x60), data(0x41);
+  controller.type(a);
+  controller.type(right_control);
+  for (const u8 byte : {0x1e, 0x9e, 0xe0, 0x1d, 0xe0, 0x9d}) EXPECT_EQ(data(), byte);
+  EXPECT_EQ(status() & 0x01, 0);
+}
+
+TEST_F(I8042Test, KeysWaitForTheirEnabling) {
+  controller.type("\x1c");
+  EXPECT_EQ(status() & 0x01, 0);
+  command(0xae);
+  EXPECT_EQ(status() & 0x01, 0x01);
+  EXPECT_EQ(data(), 0x1c);
+  data(0xf5);
+  EXPECT_EQ(data(), 0xfa);
+  controller.type("\x1c");
+  EXPECT_EQ(status() & 0x01, 0) << "scanning is off";
+  data(0xf4);
+  EXPECT_EQ(data(), 0xfa);
+  for (int i = 0; i < 100; ++i) controller.type("\x1c\x1d");
+  for (unsigned i = 0; i < Ps2Keyboard::kBuffer; ++i) EXPECT_EQ(data(), i % 2 ? 0x1d : 0x1c);
+}
+
+TEST_F(I8042Test, NoMouseAnswers) {
+  command(0x60), data(0x03);
   command(0xd4), data(0xf2);
   EXPECT_EQ(status() & 0x61, 0x61);
   EXPECT_TRUE(irq12.level());

@@ -21,6 +21,7 @@ enum class Kind : u8 {
   digest = 12,
   end = 13,
   frame = 14,
+  keys = 15,
 };
 
 // Signed numbers of small magnitude become small unsigned ones: 0, -1, 1, -2… to 0, 1, 2, 3…
@@ -51,6 +52,10 @@ struct Encoder {
     out += static_cast<char>(e.nic);
     put_text(out, e.bytes);
     return Kind::frame;
+  }
+  Kind operator()(const input::Keys& e) {
+    put_text(out, e.codes);
+    return Kind::keys;
   }
   Kind operator()(const input::SerialBreak& e) {
     out += static_cast<char>(e.port);
@@ -182,6 +187,9 @@ Result<LogEvent> decode_event(std::string_view& in, CodecState& state) {
       event.body = input::NetFrame{nic, d.text()};
       break;
     }
+    case Kind::keys:
+      event.body = input::Keys{d.text()};
+      break;
     case Kind::serial_break:
       event.body = input::SerialBreak{d.byte()};
       break;

@@ -16,8 +16,8 @@ template <class... Fs>
 Overloaded(Fs...) -> Overloaded<Fs...>;
 
 constexpr std::array<std::string_view, kEventKinds> kKindNames = {
-    "serial", "break",     "power",    "nmi",      "reset",  "pause", "resume",
-    "mark",   "wallclock", "progress", "idle-cut", "digest", "end",   "frame"};
+    "serial",    "break",    "power",    "nmi",    "reset", "pause", "resume", "mark",
+    "wallclock", "progress", "idle-cut", "digest", "end",   "frame", "keys"};
 
 constexpr std::array<std::string_view, event::kEndReasons> kEndReasonNames = {
     "power-off", "debug-exit", "quit", "signal", "shutdown", "step-limit", "host-error", "reset"};
@@ -91,6 +91,7 @@ bool reaches_machine(const EventBody& body) {
                         [](const input::NmiButton&) { return true; },
                         [](const input::ResetButton&) { return true; },
                         [](const input::NetFrame&) { return true; },
+                        [](const input::Keys&) { return true; },
                         [](const event::IdleCut&) { return true; },
                         [](const auto&) { return false; },
                     },
@@ -117,6 +118,7 @@ std::string describe(const EventBody& body) {
           [](const input::SerialBytes& e) { return fmt::format(" port={} {}", e.port, quoted(e.bytes)); },
           [](const input::SerialBreak& e) { return fmt::format(" port={}", e.port); },
           [](const input::NetFrame& e) { return fmt::format(" nic={} {}", e.nic, frame_summary(e.bytes)); },
+          [](const input::Keys& e) { return " " + quoted(e.codes); },
           [](const input::Mark& e) { return " " + quoted(e.text); },
           [](const event::WallClock& e) { return fmt::format(" unix_ns={}", e.unix_ns); },
           [](const event::Progress& e) { return fmt::format(" host={}s", seconds(e.host_ns)); },

@@ -65,9 +65,10 @@ struct End {
 
 }  // namespace event
 
-using EventBody = std::variant<input::SerialBytes, input::SerialBreak, input::PowerButton, input::NmiButton,
-                               input::ResetButton, input::Pause, input::Resume, input::Mark, event::WallClock,
-                               event::Progress, event::IdleCut, event::Digest, event::End, input::NetFrame>;
+using EventBody =
+    std::variant<input::SerialBytes, input::SerialBreak, input::PowerButton, input::NmiButton,
+                 input::ResetButton, input::Pause, input::Resume, input::Mark, event::WallClock,
+                 event::Progress, event::IdleCut, event::Digest, event::End, input::NetFrame, input::Keys>;
 
 struct LogEvent {
   Step step = 0;
@@ -82,7 +83,7 @@ std::optional<EventBody> to_event(const HostInput& in);
 bool reaches_machine(const EventBody& body);
 
 // Name of an event's kind as printed and as given to `deja dump --kind`: "serial", "break", "power", "nmi",
-// "reset", "pause", "resume", "mark", "wallclock", "progress", "idle-cut", "digest", "end", "frame".
+// "reset", "pause", "resume", "mark", "wallclock", "progress", "idle-cut", "digest", "end", "frame", "keys".
 std::string_view kind_name(const EventBody& body);
 inline constexpr std::size_t kEventKinds = std::variant_size_v<EventBody>;
 std::string_view kind_name(std::size_t index);  // index into EventBody's alternatives

@@ -19,7 +19,7 @@
 
 namespace deja {
 
-inline constexpr u32 kLogVersion = 2;
+inline constexpr u32 kLogVersion = 3;
 inline constexpr std::size_t kFileHeaderSize = 24;
 inline constexpr std::size_t kFrameHeaderSize = 14;
 inline constexpr std::size_t kMaxFrameRaw = 1 << 20;  // bytes of events in one frame, uncompressed

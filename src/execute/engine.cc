@@ -172,6 +172,11 @@ void Engine::flush_caches() {
   ++counters_.cache_flushes;
 }
 
+void Engine::memory_map_changed() {
+  spaces_.flush_all();
+  dropped_ = true;
+}
+
 void Engine::observe(ObservationSpec spec) {
   DEJA_CHECK(!running_);
   const ObservationSpec& old = observation_.spec();

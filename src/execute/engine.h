@@ -73,6 +73,8 @@ class Engine final : public Mmu, private RamObserver {
   u64* digest_ns() { return &counters_.digest_ns; }
   // Drops all translated code and TLBs.
   void flush_caches();
+  // The window to video memory has moved: what was cached of addresses is no longer true.
+  void memory_map_changed();
 
   // Mmu
   void read_bytes(Gva address, void* out, unsigned size, Rights rights) override;

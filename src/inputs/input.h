@@ -55,6 +55,12 @@ struct Mark {
   bool operator==(const Mark&) const = default;
 };
 
+// Keys pressed and released, as the bytes that the keyboard sends for them (scan code set 2).
+struct Keys {
+  std::string codes;
+  bool operator==(const Keys&) const = default;
+};
+
 // Not part of the machine's history: asks the session to end.
 struct Quit {
   bool by_signal = false;
@@ -66,8 +72,8 @@ struct Quit {
 
 namespace deja {
 
-using HostInput =
-    std::variant<input::SerialBytes, input::SerialBreak, input::PowerButton, input::NmiButton,
-                 input::ResetButton, input::Pause, input::Resume, input::Mark, input::NetFrame, input::Quit>;
+using HostInput = std::variant<input::SerialBytes, input::SerialBreak, input::PowerButton, input::NmiButton,
+                               input::ResetButton, input::Pause, input::Resume, input::Mark, input::NetFrame,
+                               input::Keys, input::Quit>;
 
 }  // namespace deja

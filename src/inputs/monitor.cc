@@ -7,6 +7,8 @@
 #include <cerrno>
 #include <optional>
 
+#include "inputs/keys.h"
+
 namespace deja {
 namespace {
 
@@ -14,7 +16,7 @@ constexpr std::size_t kMaxLine = 1024;
 constexpr std::size_t kMaxClients = 8;
 constexpr std::size_t kMaxUnread = 256 * 1024;  // bytes of answers that a client may leave unread
 
-enum class Verb { help, status, pause, resume, power, nmi, serial_break, sysrq, reset, mark, quit };
+enum class Verb { help, status, pause, resume, power, nmi, serial_break, sysrq, reset, sendkey, mark, quit };
 
 struct Command {
   std::string_view name;
@@ -34,6 +36,8 @@ constexpr Command kCommands[] = {
     {"break", "", Verb::serial_break, "[PORT]", "send BREAK on serial port PORT (default 0)"},
     {"sysrq", "", Verb::sysrq, "KEY", "send BREAK and KEY on serial port 0: magic SysRq"},
     {"reset", "system_reset", Verb::reset, "", "press the reset button"},
+    {"sendkey", "", Verb::sendkey, "KEYS",
+     "press and release keys on the keyboard, such as a, ret or ctrl-alt-f2"},
     {"mark", "", Verb::mark, "TEXT", "write a note into the recording at this moment"},
     {"quit", "q", Verb::quit, "", "end the recording and leave"},
 };
@@ -112,6 +116,11 @@ MonitorAnswer run_monitor_command(std::string_view line, const StatusProvider& s
     }
     case Verb::reset:
       return ok(input::ResetButton{});
+    case Verb::sendkey: {
+      auto codes = scan_codes(argument);
+      if (!codes) return {fmt::format("error: {}\n", codes.error().message), {}};
+      return ok(input::Keys{std::move(*codes)});
+    }
     case Verb::mark:
       return ok(input::Mark{std::string(argument)});
     case Verb::quit:

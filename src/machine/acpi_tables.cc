@@ -251,6 +251,8 @@ Bytes make_dsdt(const AcpiConfig& config) {
                      {io_port(kPicMasterPort, 2), io_port(kPicSlavePort, 2), io_port(kElcrPort, 2), irq(2)}),
           isa_device("TIMR", "PNP0100", {io_port(kPitPort, 4), irq(kPitIrq)}),
           isa_device("SPKR", "PNP0800", {io_port(kPort61, 1)}),
+          isa_device("KBD_", "PNP0303",
+                     {io_port(k8042DataPort, 1), io_port(k8042CommandPort, 1), irq(kKeyboardIrq)}),
           isa_device("RTC_", "PNP0B00", {io_port(kRtcPort, 2), irq(kRtcIrq)}),
           device("COM1", concat({name("_HID", eisa_id("PNP0501")), name("_UID", integer(1)),
                                  name("_CRS", resource_template({io_port(kCom1Port, 8), irq(kCom1Irq)}))})),

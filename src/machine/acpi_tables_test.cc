@@ -241,8 +241,8 @@ TEST(AcpiTables, DsdtStructure) {
     return names;
   };
   using Names = std::vector<std::string>;
-  EXPECT_EQ(devices(false), (Names{"MBRD", "PIC_", "TIMR", "SPKR", "RTC_", "COM1"}));
-  EXPECT_EQ(devices(true), (Names{"PCI0", "MBRD", "PIC_", "TIMR", "SPKR", "RTC_", "COM1"}));
+  EXPECT_EQ(devices(false), (Names{"MBRD", "PIC_", "TIMR", "SPKR", "KBD_", "RTC_", "COM1"}));
+  EXPECT_EQ(devices(true), (Names{"PCI0", "MBRD", "PIC_", "TIMR", "SPKR", "KBD_", "RTC_", "COM1"}));
 }
 
 }  // namespace

@@ -22,6 +22,13 @@ struct BootFile {
   std::span<const u8> bytes;
 };
 
+// A framebuffer of 32-bit pixels: blue in the lowest byte, green, red.
+struct LinearScreen {
+  u64 address = 0;  // physical, below 4 GiB
+  u16 width = 0, height = 0;
+  u32 stride = 0;  // bytes from one line to the next
+};
+
 struct BootConfig {
   // Starts the machine instead of a kernel, at its reset vector; then nothing else here is looked at.
   std::optional<BootFile> firmware;
@@ -32,7 +39,8 @@ struct BootConfig {
   // Given to Linux as setup_data SETUP_RNG_SEED; empty: none. A recorded input, at most kMaxRngSeed bytes.
   std::vector<u8> rng_seed;
   BootMode mode = BootMode::vmlinux;
-  bool pci = false;  // the machine has a PCI host bridge: the DSDT describes it
+  std::optional<LinearScreen> screen;  // switched on for the guest
+  bool pci = false;                    // the machine has a PCI host bridge: the DSDT describes it
 };
 
 inline constexpr u64 kMaxRngSeed = 4_KiB;

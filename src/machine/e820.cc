@@ -4,7 +4,7 @@
 
 namespace deja {
 
-E820Map::E820Map(u64 low_ram, u64 high_ram) {
+E820Map::E820Map(u64 low_ram, u64 high_ram, u64 video_memory) {
   DEJA_CHECK(low_ram >= 2_MiB && low_ram <= kMaxLowRam, "low RAM {:#x}", low_ram);
   acpi_tables_ = low_ram - kAcpiTablesSize - kAcpiNvsSize;
   // 0xA0000..0xDFFFF is in no entry, as on PCs: video memory and option ROMs are not RAM, nor claimed by
@@ -18,6 +18,7 @@ E820Map::E820Map(u64 low_ram, u64 high_ram) {
       {acpi_nvs(), kAcpiNvsSize, E820Type::acpi_nvs},
       {kEcamBase, kEcamSize, E820Type::reserved},
   };
+  if (video_memory) entries_.push_back({kVideoMemory, video_memory, E820Type::reserved});
   if (high_ram) entries_.push_back({kHighRamStart, high_ram, E820Type::ram});
 }
 

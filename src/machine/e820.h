@@ -23,9 +23,9 @@ struct E820Entry {
 class E820Map {
  public:
   // low_ram, high_ram: bytes of RAM below 3 GiB and from 4 GiB up (GuestRam::low_size(), high_size());
-  // low_ram is at least 2 MiB.
-  E820Map(u64 low_ram, u64 high_ram);
-  explicit E820Map(const GuestRam& ram) : E820Map(ram.low_size(), ram.high_size()) {}
+  // low_ram is at least 2 MiB. video_memory: of it, in the hole.
+  E820Map(u64 low_ram, u64 high_ram, u64 video_memory = 0);
+  explicit E820Map(const GuestRam& ram) : E820Map(ram.low_size(), ram.high_size(), ram.video_size()) {}
 
   const std::vector<E820Entry>& entries() const { return entries_; }
   // Is the whole range usable RAM from 1 MiB up? That is where kernels and their modules may go.

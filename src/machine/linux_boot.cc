@@ -17,6 +17,9 @@ namespace {
 // struct boot_params, "zero page": one page, filled by offset.
 namespace boot_params {
 constexpr u64 kSize = 4096;
+// struct screen_info, at the start.
+constexpr u64 kVideoType = 0x0f, kLfbWidth = 0x12, kLfbHeight = 0x14, kLfbDepth = 0x16, kLfbBase = 0x18,
+              kLfbSize = 0x1c, kLfbLineLength = 0x24, kLfbColours = 0x26, kLfbPages = 0x32;
 constexpr u64 kAcpiRsdpAddr = 0x070, kE820Entries = 0x1e8, kE820Table = 0x2d0;
 constexpr u64 kMaxE820 = 128;
 // In the setup header at 1F1h.
@@ -58,6 +61,22 @@ class BootParams {
  private:
   std::array<u8, boot_params::kSize> bytes_ = {};
 };
+
+// As a UEFI loader reports what the firmware's graphics output has set up, which efifb and simpledrm take.
+void put_screen(BootParams& params, const LinearScreen& screen) {
+  constexpr u8 kVideoTypeEfi = 0x70;
+  // Size and position of red, green, blue and reserved bits.
+  constexpr std::array<u8, 8> kColours = {8, 16, 8, 8, 8, 0, 8, 24};
+  params.put(boot_params::kVideoType, kVideoTypeEfi);
+  params.put(boot_params::kLfbWidth, screen.width);
+  params.put(boot_params::kLfbHeight, screen.height);
+  params.put(boot_params::kLfbDepth, u16{32});
+  params.put(boot_params::kLfbBase, static_cast<u32>(screen.address));
+  params.put(boot_params::kLfbSize, screen.stride * screen.height);
+  params.put(boot_params::kLfbLineLength, static_cast<u16>(screen.stride));
+  params.put(boot_params::kLfbColours, kColours);
+  params.put(boot_params::kLfbPages, u16{1});
+}
 
 void put_e820(BootParams& params, const GuestRam& ram) {
   const E820Map map(ram);
@@ -133,6 +152,7 @@ Result<BootLayout> start_linux(GuestRam& ram, CpuState& cpu, const BootConfig& c
   params.put(boot_params::kCmdLinePtr, static_cast<u32>(kBootCmdline));
   params.put(boot_params::kSetupData, write_setup_data(ram, config.rng_seed));
   params.put(boot_params::kAcpiRsdpAddr, kRsdp);
+  if (config.screen) put_screen(params, *config.screen);
   put_e820(params, ram);
   write_boot(ram, kBootInfo, params.bytes());
 

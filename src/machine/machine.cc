@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "execute/stopwatch.h"
 #include "machine/boot_cpu.h"
+#include "machine/boot_memory.h"
 #include "machine/cpu_archive.h"
 #include "machine/firmware.h"
 #include "machine/memory_map.h"
@@ -28,7 +29,8 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, co
 Status Machine::init(const EngineOptions& options) {
   if (config_.boot.firmware) DEJA_TRY(check_firmware(*config_.boot.firmware));
   const u64 rom_size = config_.boot.firmware ? config_.boot.firmware->bytes.size() : 0;
-  DEJA_ASSIGN(ram_, GuestRam::create(config_.ram_bytes, rom_size));
+  const u64 video_size = config_.screen ? BochsDisplay::memory_for(*config_.screen) : 0;
+  DEJA_ASSIGN(ram_, GuestRam::create(config_.ram_bytes, rom_size, video_size));
   clock_.rate_num = config_.clock_rate_num;
   clock_.rate_den = config_.clock_rate_den;
   cpus_.resize(config_.vcpus);
@@ -74,7 +76,7 @@ void Machine::build_devices() {
   acpi_pm_ = std::make_unique<AcpiPm>(kPm1aEventPort, kSleepTypeS5, time, bus_.isa_irq(kSciIrq),
                                       [this] { end(MachineEnd::power_off); });
   acpi_pm_->attach(io_);
-  i8042_ = std::make_unique<I8042>(bus_.isa_irq(1), bus_.isa_irq(12), reset_machine);
+  i8042_ = std::make_unique<I8042>(bus_.isa_irq(kKeyboardIrq), bus_.isa_irq(kMouseIrq), reset_machine);
   i8042_->attach(io_);
   reset_control_ = std::make_unique<ResetControl>(reset_machine);
   reset_control_->attach(io_);
@@ -88,10 +90,10 @@ void Machine::build_devices() {
         std::make_unique<FwCfg>(firmware_items(*ram_, {config_.vcpus, true, true}, boot_slots), *ram_, time);
     fw_cfg_->attach(io_, kFwCfgPort);
   }
-  for (Device* d : std::initializer_list<Device*>{ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(),
-                                                  uart_.get(), acpi_pm_.get(), i8042_.get(),
-                                                  reset_control_.get(), pci_host_.get(), host_bridge_.get(),
-                                                  rng_.get(), console_.get(), nic_.get(), fw_cfg_.get()})
+  for (Device* d : std::initializer_list<Device*>{
+           ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(), uart_.get(), acpi_pm_.get(), i8042_.get(),
+           reset_control_.get(), pci_host_.get(), host_bridge_.get(), rng_.get(), console_.get(), nic_.get(),
+           screen_.get(), fw_cfg_.get()})
     if (d) devices_.add(d);
   for (const auto& d : drives_) devices_.add(d.get());
 }
@@ -103,12 +105,19 @@ Status Machine::power_on() {
   }
   std::fill(signals_.begin(), signals_.end(), Signals{});
   devices_.reset();
+  if (screen_) zero_boot(*ram_, kVideoMemory, ram_->video_size());
   if (resets_ == 0) rtc_->set_time_base(config_.rtc_unix_seconds);
   rtc_->set_memory_size(ram_->low_size(), ram_->high_size());
   if (config_.boot.firmware) {
     load_firmware(*ram_, *config_.boot.firmware);
   } else {
     pci_host_->assign_bars(kEcamEnd, kPciMmioEnd);
+    if (screen_) {
+      screen_->switch_on();
+      const u32 stride = config_.screen->width * 4u;
+      config_.boot.screen =
+          LinearScreen{screen_->window(), config_.screen->width, config_.screen->height, stride};
+    }
     DEJA_TRY(load_guest(*ram_, cpus_[0], config_.boot));
   }
   apics_[0]->enter_virtual_wire_mode();

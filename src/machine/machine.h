@@ -11,6 +11,7 @@
 
 #include "devices/acpi_pm.h"
 #include "devices/block_image.h"
+#include "devices/bochs_display.h"
 #include "devices/debug_exit.h"
 #include "devices/device_set.h"
 #include "devices/disk_overlay.h"
@@ -51,11 +52,12 @@ struct MachineConfig {
   u32 clock_rate_num = 1, clock_rate_den = 1;  // nanoseconds per step
   u64 quantum = 200'000;                       // steps a vCPU runs before the next one gets its turn
   i64 rtc_unix_seconds = 0;
-  std::vector<DriveConfig> drives;  // virtio disks, at most kMaxDrives
-  std::optional<MacAddress> nic;    // a virtio network card
-  bool console = false;             // a virtio console
-  bool reboot = true;               // a reset starts the guest again; false: it ends the run
-  BootConfig boot;                  // refers to bytes that must outlive the machine
+  std::vector<DriveConfig> drives;   // virtio disks, at most kMaxDrives
+  std::optional<MacAddress> nic;     // a virtio network card
+  bool console = false;              // a virtio console
+  std::optional<ScreenSize> screen;  // a framebuffer
+  bool reboot = true;                // a reset starts the guest again; false: it ends the run
+  BootConfig boot;                   // refers to bytes that must outlive the machine
 };
 
 enum class MachineEnd : u8 { none, power_off, reset, debug_exit, triple_fault };
@@ -103,6 +105,7 @@ class Machine final : public Platform, private TimeSource {
   void serial_break() { uart_->receive_break(); }
   void power_button() { acpi_pm_->power_button(); }
   void nmi_button() { bus_.pulse_nmi(); }
+  void keys(std::string_view codes) { i8042_->type(codes); }
   void reset_button() { reset_pending_ = true; }
 
   std::size_t console_room() const { return console_ ? console_->room() : 0; }
@@ -121,6 +124,10 @@ class Machine final : public Platform, private TimeSource {
 
   // What made run() return `trouble`. The state is as it was before the request that needs the host.
   const std::optional<Error>& trouble() const { return trouble_; }
+
+  bool has_screen() const { return screen_ != nullptr; }
+  // What the screen shows; its pixels stand in ram() from kVideoMemory + offset. Nothing: it is off.
+  std::optional<ScreenMode> screen_mode() const { return screen_ ? screen_->mode() : std::nullopt; }
 
   // What was written to the disks: state like RAM, not part of save_devices().
   unsigned drive_count() const { return static_cast<unsigned>(overlays_.size()); }
@@ -176,6 +183,7 @@ class Machine final : public Platform, private TimeSource {
   Status power_on();
   void build_devices();
   void build_pci_devices();
+  void move_screen_window(u64 start);
   void do_reset();
   // Hands vCPU `i` the signals that wait for it, and wakes it if something is due. Doing it twice is doing it
   // once.
@@ -216,6 +224,7 @@ class Machine final : public Platform, private TimeSource {
   std::unique_ptr<PciHost> pci_host_;
   std::unique_ptr<PciHostBridge> host_bridge_;
 
+  std::unique_ptr<BochsDisplay> screen_;
   std::unique_ptr<VirtioRng> rng_;
   std::unique_ptr<VirtioConsole> console_;
   std::unique_ptr<VirtioNet> nic_;

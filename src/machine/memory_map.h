@@ -38,6 +38,7 @@ inline constexpr u64 kIoapicBase = 0xfec00000;
 inline constexpr u64 kIoapicSize = 4_KiB;
 inline constexpr u64 kLapicBase = 0xfee00000;  // reset value of IA32_APIC_BASE
 inline constexpr u64 kLapicSize = 4_KiB;
+// kVideoMemory and the firmware's ROM, behind it, are in guest/ram.h.
 
 // --- Ports.
 inline constexpr u16 kPicMasterPort = 0x20, kPicSlavePort = 0xa0, kElcrPort = 0x4d0;
@@ -59,6 +60,7 @@ inline constexpr u8 kResetValue = 6;  // SYS_RST | RST_CPU
 
 // --- Interrupts: ISA IRQ numbers, which are the IOAPIC's input (GSI) numbers too, but for the PIT.
 inline constexpr unsigned kPitIrq = 0, kPitGsi = 2;
+inline constexpr unsigned kKeyboardIrq = 1, kMouseIrq = 12;
 inline constexpr unsigned kCom1Irq = 4;
 inline constexpr unsigned kRtcIrq = 8;
 inline constexpr unsigned kSciIrq = 9;  // level-triggered, active high
@@ -70,6 +72,7 @@ inline constexpr unsigned kPciGsiBase =
 inline constexpr unsigned kHostBridgeSlot = 0, kRngSlot = 1, kConsoleSlot = 2, kNicSlot = 3,
                           kFirstDriveSlot = 4;
 inline constexpr unsigned kMaxDrives = 16;
+inline constexpr unsigned kScreenSlot = kFirstDriveSlot + kMaxDrives;
 
 // SLP_TYP value in PM1a_CNT that means S5, soft off.
 inline constexpr u8 kSleepTypeS5 = 5;

@@ -29,6 +29,11 @@ void Machine::build_pci_devices() {
     });
     pci_host_->add(kNicSlot, 0, nic_.get());
   }
+  if (config_.screen) {
+    screen_ =
+        std::make_unique<BochsDisplay>(*config_.screen, [this](u64 start) { move_screen_window(start); });
+    pci_host_->add(kScreenSlot, 0, screen_.get());
+  }
   for (unsigned i = 0; i < config_.drives.size(); ++i) {
     const DriveConfig& drive = config_.drives[i];
     overlays_.push_back(std::make_unique<DiskOverlay>(*drive.image));
@@ -37,6 +42,15 @@ void Machine::build_pci_devices() {
         wiring, [this](const Error& e) { trouble_ = e; }));
     pci_host_->add(kFirstDriveSlot + i, 0, drives_.back().get());
   }
+}
+
+// Only where BARs are decoded: the window must not hide memory or other devices.
+void Machine::move_screen_window(u64 start) {
+  const u64 end = start + ram_->video_size();
+  const bool decoded =
+      (start >= kPciMmioStart && end <= kEcamBase) || (start >= kEcamEnd && end <= kPciMmioEnd);
+  ram_->set_aperture(decoded ? start : GuestRam::kNoAperture);
+  if (engine_) engine_->memory_map_changed();
 }
 
 }  // namespace deja

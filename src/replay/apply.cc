@@ -22,6 +22,7 @@ struct Apply {
   void operator()(const input::SerialBreak& x) const {
     if (has_port(x.port)) machine.serial_break();
   }
+  void operator()(const input::Keys& x) const { machine.keys(x.codes); }
   void operator()(const input::PowerButton&) const { machine.power_button(); }
   void operator()(const input::NmiButton&) const { machine.nmi_button(); }
   void operator()(const input::ResetButton&) const { machine.reset_button(); }

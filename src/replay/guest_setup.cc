@@ -71,6 +71,22 @@ Result<GuestFiles> read_guest_files(const BootFiles& boot, const std::vector<Dri
   return files;
 }
 
+Result<ScreenSize> parse_screen_size(std::string_view text) {
+  constexpr ScreenSize kMin = BochsDisplay::kSmallest, kMax = BochsDisplay::kLargest;
+  ScreenSize size;
+  const char* const end = text.data() + text.size();
+  const auto [x, error] = std::from_chars(text.data(), end, size.width);
+  const bool parsed =
+      error == std::errc() && x != end && *x == 'x' && std::from_chars(x + 1, end, size.height).ptr == end;
+  // Lines of whole 64-byte blocks, as drivers want them.
+  if (parsed && size.width >= kMin.width && size.height >= kMin.height && size.width <= kMax.width &&
+      size.height <= kMax.height && size.width % 16 == 0)
+    return size;
+  return make_error(
+      "screen {}: WIDTHxHEIGHT from {}x{} to {}x{} with a width that 16 divides, such as 1024x768", text,
+      kMin.width, kMin.height, kMax.width, kMax.height);
+}
+
 Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& files) {
   const MachineSpec& spec = setup.spec;
   MachineConfig config;
@@ -82,9 +98,13 @@ Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& 
   config.quantum = spec.quantum_steps;
   config.rtc_unix_seconds = setup.rtc_unix_seconds;
   for (const auto& [name, value] : spec.options) {
-    if (name != kRebootOption || value != "off")
+    if (name == kRebootOption && value == "off") {
+      config.reboot = false;
+    } else if (name == kScreenOption) {
+      DEJA_ASSIGN(config.screen, parse_screen_size(value));
+    } else {
       return make_error("machine option {}={} is not known to this version of deja", name, value);
-    config.reboot = false;
+    }
   }
   if (spec.drives.size() != files.drives.size())
     return make_error("{} drives are described, and {} images are there", spec.drives.size(),

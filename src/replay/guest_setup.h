@@ -50,7 +50,11 @@ struct GuestSetup {
   std::string rng_seed;  // raw bytes
 };
 
-inline constexpr std::string_view kRebootOption = "reboot";  // MachineSpec::options: "off" with --no-reboot
+// MachineSpec::options: "off" with --no-reboot; the size of the framebuffer, "1024x768".
+inline constexpr std::string_view kRebootOption = "reboot", kScreenOption = "screen";
+
+// "1024x768": within what the machine can show.
+Result<ScreenSize> parse_screen_size(std::string_view text);
 
 // `files` must outlive the machine.
 Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& files);

@@ -1,0 +1,63 @@
+#include "replay/screenshot.h"
+
+#include <png.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+namespace deja {
+namespace {
+
+// The bits of a 5- or 6-bit colour fill eight by being repeated.
+u8 widen(unsigned value, unsigned bits) {
+  const unsigned shifted = value << (8 - bits);
+  return static_cast<u8>(shifted | shifted >> bits);
+}
+
+void convert_line(const u8* from, unsigned bytes_per_pixel, u32 pixels, u8* to) {
+  for (u32 x = 0; x < pixels; ++x, from += bytes_per_pixel, to += 3) {
+    if (bytes_per_pixel == 2) {
+      const unsigned pixel = from[0] | from[1] << 8;
+      to[0] = widen(pixel >> 11, 5), to[1] = widen(pixel >> 5 & 63, 6), to[2] = widen(pixel & 31, 5);
+    } else {
+      to[0] = from[2], to[1] = from[1], to[2] = from[0];
+    }
+  }
+}
+
+}  // namespace
+
+Result<Picture> take_picture(Machine& machine) {
+  if (!machine.has_screen()) return make_error("the machine has no screen; it gets one by --screen 1024x768");
+  const std::optional<ScreenMode> mode = machine.screen_mode();
+  if (!mode) return make_error("the guest has not switched its screen on");
+  Picture picture{mode->size.width, mode->size.height, {}};
+  picture.rgb.resize(u64{picture.width} * picture.height * 3);
+  const u8* const pixels = machine.ram().host(Gpa(kVideoMemory + mode->offset));
+  for (u32 y = 0; y < picture.height; ++y)
+    convert_line(pixels + y * mode->stride, mode->bytes_per_pixel, picture.width,
+                 &picture.rgb[u64{y} * picture.width * 3]);
+  return picture;
+}
+
+Status write_png(const Picture& picture, const std::filesystem::path& out) {
+  png_image image{};
+  image.version = PNG_IMAGE_VERSION;
+  image.width = picture.width;
+  image.height = picture.height;
+  image.format = PNG_FORMAT_RGB;
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(out.c_str(), "wbxe"), &std::fclose);
+  if (!file) return make_error("{}: cannot create: {}", out.string(), std::strerror(errno));
+  errno = 0;
+  if (png_image_write_to_stdio(&image, file.get(), 0, picture.rgb.data(), 0, nullptr) &&
+      std::fflush(file.get()) == 0)
+    return {};
+  const int cause = errno;
+  std::error_code ec;
+  std::filesystem::remove(out, ec);
+  return make_error("{}: cannot write: {}", out.string(), cause ? std::strerror(cause) : image.message);
+}
+
+}  // namespace deja
