@@ -7,6 +7,9 @@
 #include <iterator>
 
 #include "base/log.h"
+#include "execute/perf_map.h"
+#include "sandbox/outside_file.h"
+#include "sandbox/sandbox.h"
 
 namespace deja {
 namespace {
@@ -33,6 +36,18 @@ void EngineArguments::add_to(CLI::App& app) {
                  "show records of these categories on standard error: guest,devices,machine,… or all; "
                  "translate:block=ADDR shows how the code at this linear address is translated")
       ->group(group);
+  app.add_option(
+         "--sandbox", sandbox,
+         "confine the program before the guest runs (docs/security.md): on, strict (an error when the host "
+         "cannot do all of it), off")
+      ->check(CLI::IsMember({"on", "strict", "off"}))
+      ->capture_default_str();
+  // Before the verb begins: it starts other processes, and says what it will still need.
+  app.parse_complete_callback([this] {
+    sandbox::set_mode(sandbox == "off"      ? SandboxMode::off
+                      : sandbox == "strict" ? SandboxMode::strict
+                                            : SandboxMode::on);
+  });
   app.add_flag("--stats", stats, "print the engine's counters at the end")->group(group);
   app.add_flag("--perf-map", perf_map, "write /tmp/perf-PID.map at the end, for `perf report`")->group(group);
 }
@@ -66,6 +81,7 @@ Result<EngineOptions> EngineArguments::apply() const {
   EngineOptions options;
   DEJA_TRY(parse_engine_list(engine, &options));
   options.perf_map = perf_map;
+  if (perf_map) DEJA_TRY(prepare_outside_file(perf_map_path()));
   options.chaos.enabled = chaos->count() > 0;
   options.chaos.seed = chaos_seed;
   std::string categories = log;

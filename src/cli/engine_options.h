@@ -15,6 +15,7 @@ struct EngineArguments {
   u64 chaos_seed = 0;
   CLI::Option* chaos = nullptr;
   std::string log;
+  std::string sandbox = "on";
   bool stats = false;
   bool perf_map = false;
 

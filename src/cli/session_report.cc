@@ -78,7 +78,7 @@ int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
   request.engine = *options;
   if (Status status = machine.apply(&request, clock); !status) return fail(status.error());
   request.recording = std::move(recording);
-  auto report = run_session(request, clock);
+  auto report = run_session(std::move(request), clock);
   if (!report) return fail(report.error());
   return report_session(*report, engine.stats);
 }

@@ -21,10 +21,9 @@ struct Options {
   bool print_commands = false;
 };
 
-int serve(TimeTarget& target, u16 port) {
-  auto fd = accept_tcp(port, [](u16 open_port) {
-    note(fmt::format("waiting for gdb: target remote localhost:{}", open_port));
-  });
+int serve(TimeTarget& target, TcpListener& listener) {
+  note(fmt::format("waiting for gdb: target remote localhost:{}", listener.port()));
+  auto fd = listener.accept();
   if (!fd) return fail(fd.error());
   FdConnection connection(*fd);
   GdbServer(target, connection, [](std::string_view text) { note(text); }).serve();
@@ -37,6 +36,20 @@ int debug(const Options& o) {
     return kExitOk;
   }
   if (o.recording.empty()) return fail(make_error("debug: which recording? a name, a path, or `latest`"));
+  // gdb, or the port for it, is there before the guest runs for the first time, after which no other process
+  // is started.
+  std::optional<TcpListener> listener;
+  std::unique_ptr<GdbProcess> gdb;
+  if (o.port_option->count()) {
+    auto made = TcpListener::create(o.port);
+    if (!made) return fail(made.error());
+    listener.emplace(std::move(made).value());
+  } else {
+    auto made = GdbProcess::prepare(o.gdb, o.arguments);
+    if (!made) return fail(made.error());
+    gdb = std::move(made).value();
+  }
+  allow_symbols(o.symbols);
   auto nav = open_recording(o.recording, o.engine);
   if (!nav) return fail(nav.error());
   auto at = find_position(**nav, o.at);
@@ -45,14 +58,12 @@ int debug(const Options& o) {
   if (!symbols) return fail(symbols.error());
   TimeTarget target(**nav);
   if (Status status = target.seek(*at); !status) return fail(status.error());
-  if (o.port_option->count()) return serve(target, o.port);
+  if (listener) return serve(target, *listener);
   GdbLaunch launch;
-  launch.program = o.gdb;
-  launch.arguments = o.arguments;
   launch.setup = symbols->gdb_commands();
   launch.kernel_elf = symbols->kernel_elf();
   launch.kernel_slide = symbols->kernel_slide();
-  auto status = run_gdb(target, launch);
+  auto status = gdb->run(target, launch);
   return status ? *status : fail(status.error());
 }
 

@@ -4,6 +4,7 @@
 #include "eventlog/recording_dir.h"
 #include "replay/export.h"
 #include "replay/position.h"
+#include "sandbox/outside_file.h"
 #include "timeline/vmcore.h"
 
 namespace deja {
@@ -27,6 +28,7 @@ int export_traffic(const Options& o) {
 }
 
 int export_moment(const Options& o) {
+  if (Status status = prepare_outside_file(o.file); !status) return fail(status.error());
   if (o.what == "pcap") return export_traffic(o);
   auto nav = open_recording(o.recording, o.engine);
   if (!nav) return fail(nav.error());

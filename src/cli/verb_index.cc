@@ -6,6 +6,7 @@
 #include "eventlog/recording_dir.h"
 #include "replay/position.h"
 #include "replay/record_session.h"
+#include "sandbox/sandbox.h"
 #include "timeline/index_recording.h"
 
 namespace deja {
@@ -38,6 +39,7 @@ void add_index(CLI::App& app, Action* action) {
         if (*interval == 0) return fail(make_error("--checkpoint-every off: then there is nothing to do"));
         request.interval = *interval;
       }
+      sandbox::allow_write(*dir);
       ProgressBar bar("index");
       request.progress = [&](Step done, Step all) { bar.update(done, all); };
       auto report = index_recording(request);

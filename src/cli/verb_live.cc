@@ -2,6 +2,7 @@
 #include "cli/moment.h"
 #include "cli/session_report.h"
 #include "cli/verbs.h"
+#include "eventlog/recording.h"
 #include "replay/position.h"
 #include "timeline/branch.h"
 
@@ -15,23 +16,30 @@ struct Options {
 };
 
 int live(const Options& o) {
-  auto nav = open_recording(o.recording, o.engine);
-  if (!nav) return fail(nav.error());
-  auto step = go_to(**nav, o.at);
-  if (!step) return fail(step.error());
-
+  auto dir = resolve_recording(o.recording);
+  if (!dir) return fail(dir.error());
+  auto parent = Recording::open(*dir);
+  if (!parent) return fail(parent.error());
   SessionRequest request;
-  for (const std::string& text : o.serial.empty() ? (*nav)->manifest().machine.serial : o.serial) {
+  for (const std::string& text : o.serial.empty() ? parent->manifest.machine.serial : o.serial) {
     auto serial = parse_serial(text);
     if (!serial) return fail(serial.error());
     request.serial.push_back(std::move(*serial));
   }
   request.recording = RecordingRequest{o.name};
+  // Going to the moment runs the guest: what the session makes on the host comes first.
+  RealHostClock clock;
+  auto prepared = PreparedSession::make(o.name, request.serial, clock);
+  if (!prepared) return fail(prepared.error());
+  request.prepared.emplace(std::move(prepared).value());
+  auto nav = open_recording(o.recording, o.engine);
+  if (!nav) return fail(nav.error());
+  auto step = go_to(**nav, o.at);
+  if (!step) return fail(step.error());
   auto branch = branch_here(**nav);
   if (!branch) return fail(branch.error());
   request.branch = std::move(*branch);
   note(fmt::format("going on from step {} of {}", format_count(*step), (*nav)->dir().string()));
-  RealHostClock clock;
   auto report = run_session(std::move(request), clock);
   if (!report) return fail(report.error());
   return report_session(*report, o.engine.stats);

@@ -78,12 +78,12 @@ void add_replay(CLI::App& app, Action* action) {
       if (!dir) return fail(dir.error());
       if (o->digest) return print_digest(*dir, *engine, o->to.empty() ? "end" : o->to);
       request = {*dir, *engine, o->to, o->realtime};
+      LineKeeper console;  // before a guest runs, while standard output can be opened once more
       if (!o->to.empty()) {
         auto to = find_position(*dir, *engine, o->to);
         if (!to) return fail(to.error());
         request.to = std::to_string(*to);
       }
-      LineKeeper console;
       NullSerialOutput nowhere;
       SerialOutput& output = o->quiet ? static_cast<SerialOutput&>(nowhere) : console;
       auto report = run_replay(request, output, clock);

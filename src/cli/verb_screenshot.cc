@@ -4,6 +4,7 @@
 #include "eventlog/recording_dir.h"
 #include "replay/position.h"
 #include "replay/screenshot.h"
+#include "sandbox/outside_file.h"
 #include "timeline/position_finder.h"
 
 namespace deja {
@@ -19,6 +20,7 @@ int screenshot(const Options& o) {
   if (!engine) return fail(engine.error());
   auto dir = resolve_recording(o.recording);
   if (!dir) return fail(dir.error());
+  if (Status status = prepare_outside_file(o.file); !status) return fail(status.error());
   auto nav = Navigator::open(*dir, *engine);
   if (!nav) return fail(nav.error());
   auto step = find_position(**nav, o.at);

@@ -22,6 +22,10 @@ int trim(const Options& o) {
   if (!engine) return fail(engine.error());
   auto dir = resolve_recording(o.recording);
   if (!dir) return fail(dir.error());
+  RealHostClock clock;
+  // What the window goes to is made before the guest runs.
+  auto future = FutureRecording::make(o.name, clock.wall_unix_ns());
+  if (!future) return fail(future.error());
   auto nav = Navigator::open(*dir, *engine);
   if (!nav) return fail(nav.error());
   auto from = find_position(**nav, o.from);
@@ -40,7 +44,6 @@ int trim(const Options& o) {
   }
   ProgressBar bar("trim");
   request.progress = [&](Step done, Step all) { bar.update(done - *from, all - *from); };
-  RealHostClock clock;
   auto report = trim_recording(**nav, request, clock);
   bar.clear();
   if (!report) return fail(report.error());

@@ -4,17 +4,16 @@
 #include "cli/engine_report.h"
 #include "cli/messages.h"
 #include "cli/verbs.h"
+#include "replay/replay_access.h"
 #include "replay/replay_session.h"
 
 namespace deja {
 namespace {
 
-int verify(const std::string& name, const EngineOptions& engine, bool stats) {
+int verify(const std::filesystem::path& dir, const EngineOptions& engine, bool stats) {
   RealHostClock clock;
-  auto dir = resolve_recording(name);
-  if (!dir) return fail(dir.error());
   NullSerialOutput nowhere;
-  auto report = run_replay({*dir, engine, "", false}, nowhere, clock);
+  auto report = run_replay({dir, engine, "", false}, nowhere, clock);
   if (!report) return fail(report.error());
   if (!report->note.empty()) note(report->note);
   if (stats)
@@ -51,10 +50,18 @@ void add_verify(CLI::App& app, Action* action) {
     *action = [o] {
       auto engine = o->engine.apply();
       if (!engine) return fail(engine.error());
-      int status = kExitOk;
+      // All are found before the first is replayed, after which no others can be reached.
+      std::vector<Result<std::filesystem::path>> dirs;
       for (const std::string& name : o->recordings) {
-        if (o->recordings.size() > 1) fmt::print("{}:\n", name);
-        if (verify(name, *engine, o->engine.stats) != kExitOk) status = kExitError;
+        auto dir = resolve_recording(name);
+        if (Status allowed = dir ? allow_replay(*dir) : Status(); !allowed) dir = allowed.error();
+        dirs.push_back(std::move(dir));
+      }
+      int status = kExitOk;
+      for (std::size_t i = 0; i < dirs.size(); ++i) {
+        if (dirs.size() > 1) fmt::print("{}:\n", o->recordings[i]);
+        if ((dirs[i] ? verify(*dirs[i], *engine, o->engine.stats) : fail(dirs[i].error())) != kExitOk)
+          status = kExitError;
         std::fflush(stdout);
       }
       return status;

@@ -72,6 +72,7 @@ nlohmann::ordered_json to_json(const Write& w) {
 int who_wrote_verb(const Options& o) {
   auto range = parse_memory_range(o.where);
   if (!range) return fail(range.error());
+  allow_symbols(o.symbols);
   auto nav = open_recording(o.recording, o.engine);
   if (!nav) return fail(nav.error());
   auto symbols = SymbolSetup::make(**nav, o.symbols);

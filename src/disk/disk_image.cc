@@ -4,7 +4,9 @@
 #include <array>
 #include <cstring>
 
+#include "disk/image_process.h"
 #include "disk/qcow2_image.h"
+#include "sandbox/sandbox.h"
 
 namespace deja {
 namespace {
@@ -27,6 +29,11 @@ constexpr u64 kLargest = u64{1} << 44;  // 16 TiB
 
 }  // namespace
 
+Result<std::shared_ptr<BlockImage>> read_format(HostFile file, std::string_view format) {
+  if (format == "qcow2") return Qcow2Image::open(std::move(file));
+  return std::shared_ptr<BlockImage>(std::make_shared<RawImage>(std::move(file)));
+}
+
 Result<DiskImage> open_disk_image(const std::string& path, std::string_view format) {
   DEJA_ASSIGN(HostFile file, HostFile::open(path));
   std::array<u8, 4> magic{};
@@ -37,18 +44,23 @@ Result<DiskImage> open_disk_image(const std::string& path, std::string_view form
   image.format = format.empty() ? (is_qcow2 ? "qcow2" : "raw") : std::string(format);
   image.file_size = file.size();
   DEJA_ASSIGN(image.identity, file.identity());
-  if (image.format == "qcow2") {
-    if (!is_qcow2) return make_error("disk image '{}': is not in the format qcow2", path);
-    DEJA_ASSIGN(image.content, Qcow2Image::open(std::move(file)));
-  } else if (image.format == "raw") {
-    image.content = std::make_shared<RawImage>(std::move(file));
-  } else {
+  if (image.format == "qcow2" && !is_qcow2)
+    return make_error("disk image '{}': is not in the format qcow2", path);
+  if (image.format != "raw" && image.format != "qcow2")
     return make_error(
         "disk image '{}': the format '{}' is not known; there are raw and qcow2 (`qemu-img convert` makes "
-        "one of "
-        "them)",
+        "one of them)",
         path, image.format);
+  if (sandbox::enabled()) {
+    DEJA_ASSIGN(const std::shared_ptr<RemoteImage> remote, RemoteImage::open(file, image.format));
+    image.find_boot = [remote] { return remote->find_boot(); };
+    image.content = remote;
   }
+  // In a raw image there is nothing to make sense of, so it is read here.
+  if (!sandbox::enabled() || image.format == "raw") {
+    DEJA_ASSIGN(image.content, read_format(std::move(file), image.format));
+  }
+  if (!image.find_boot) image.find_boot = [content = image.content] { return find_boot_disk(*content); };
   const u64 size = image.content->size();
   if (size == 0) return make_error("disk image '{}': is empty", path);
   if (size > kLargest) return make_error("disk image '{}': is larger than 16 TiB", path);

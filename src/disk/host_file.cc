@@ -12,6 +12,10 @@ namespace deja {
 Result<HostFile> HostFile::open(const std::string& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return make_error("disk image '{}': {}", path, std::strerror(errno));
+  return adopt(path, fd);
+}
+
+Result<HostFile> HostFile::adopt(const std::string& path, int fd) {
   HostFile file(path, fd, 0);
   struct stat st {};
   if (::fstat(fd, &st) != 0) return make_error("disk image '{}': {}", path, std::strerror(errno));

@@ -13,11 +13,14 @@ class HostFile {
  public:
   // A regular file or a block device. Errors name the path.
   static Result<HostFile> open(const std::string& path);
+  // The same for a descriptor that is open, which it takes over.
+  static Result<HostFile> adopt(const std::string& path, int fd);
   HostFile(HostFile&& o) noexcept : path_(std::move(o.path_)), fd_(o.fd_), size_(o.size_) { o.fd_ = -1; }
   HostFile& operator=(HostFile&&) = delete;
   ~HostFile();
 
   const std::string& path() const { return path_; }
+  int fd() const { return fd_; }
   u64 size() const { return size_; }
   // Exactly as many bytes as asked for; an error also where the file ends before.
   Status read(u64 offset, std::span<u8> out) const;

@@ -1,12 +1,15 @@
 #include "disk/image_hash.h"
 
 #include <openssl/evp.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <vector>
+
+#include "sandbox/sandbox.h"
 
 namespace deja {
 
@@ -18,14 +21,9 @@ constexpr std::size_t kPiece = 4 << 20;
 constexpr std::size_t kDigits = 64;
 
 std::optional<fs::path> cache_file(const std::string& identity) {
-  fs::path base;
-  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg && *xdg)
-    base = xdg;
-  else if (const char* home = std::getenv("HOME"); home && *home)
-    base = fs::path(home) / ".cache";
-  else
-    return std::nullopt;
-  return base / "dejavm" / "images" / identity;
+  const fs::path directory = image_hash_cache();
+  if (directory.empty()) return std::nullopt;
+  return directory / identity;
 }
 
 // A cache that cannot be written only costs time.
@@ -41,6 +39,14 @@ void remember(const std::string& identity, const std::string& sha256) {
 
 }  // namespace
 
+fs::path image_hash_cache() {
+  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg && *xdg)
+    return fs::path(xdg) / "dejavm" / "images";
+  if (const char* home = std::getenv("HOME"); home && *home)
+    return fs::path(home) / ".cache" / "dejavm" / "images";
+  return {};
+}
+
 std::optional<std::string> cached_image_sha256(const std::string& identity) {
   const auto path = cache_file(identity);
   if (!path) return std::nullopt;
@@ -52,7 +58,7 @@ std::optional<std::string> cached_image_sha256(const std::string& identity) {
   return text;
 }
 
-Result<std::string> image_sha256(const HostFile& file, const std::atomic<bool>* stop) {
+Result<std::string> image_sha256(const HostFile& file, const std::function<bool()>& stop) {
   DEJA_ASSIGN(const std::string identity, file.identity());
   if (auto known = cached_image_sha256(identity)) return *known;
   EVP_MD_CTX* context = EVP_MD_CTX_new();
@@ -63,7 +69,7 @@ Result<std::string> image_sha256(const HostFile& file, const std::atomic<bool>* 
     piece.resize(std::min<u64>(kPiece, file.size() - at));
     status = file.read(at, piece);
     EVP_DigestUpdate(context, piece.data(), piece.size());
-    if (stop && *stop) status = make_error("disk image '{}': hashing was given up", file.path());
+    if (stop && stop()) status = make_error("disk image '{}': hashing was given up", file.path());
   }
   u8 digest[32];
   EVP_DigestFinal_ex(context, digest, nullptr);
@@ -78,21 +84,63 @@ Result<std::string> image_sha256(const HostFile& file, const std::atomic<bool>* 
   return hex;
 }
 
-BackgroundHash::BackgroundHash(std::string path)
-    : thread_([this, path = std::move(path)] {
-        auto file = HostFile::open(path);
-        result_.emplace(file ? image_sha256(*file, &stop_) : Result<std::string>(file.error()));
-        done_ = true;
-      }) {}
+namespace {
+
+constexpr char kHash = '+', kError = '-';  // what an answer of the process begins with
+
+bool readable(int socket) {
+  pollfd p{socket, POLLIN, 0};
+  return ::poll(&p, 1, 0) > 0;
+}
+
+int hash_for(int socket, const std::string& path) {
+  std::error_code ec;
+  const fs::path cache = image_hash_cache();
+  if (!cache.empty()) fs::create_directories(cache, ec);
+  auto file = HostFile::open(path);
+  HelperProcess::confine(Confined::keeper, {{}, {cache}});
+  // The other side says nothing: what can be read is its end.
+  auto hash =
+      file ? image_sha256(*file, [socket] { return readable(socket); }) : Result<std::string>(file.error());
+  return send_message(socket, hash ? kHash + *hash : kError + hash.error().message) ? 0 : 1;
+}
+
+}  // namespace
+
+BackgroundHash::BackgroundHash(std::string path) {
+  if (sandbox::enabled()) {
+    auto process = HelperProcess::start("deja-hash", [&](int socket) { return hash_for(socket, path); });
+    if (process)
+      process_ = std::move(process).value();
+    else
+      result_.emplace(process.error());
+    return;
+  }
+  thread_ = std::thread([this, path = std::move(path)] {
+    auto file = HostFile::open(path);
+    result_.emplace(file ? image_sha256(*file, [this] { return stop_.load(); })
+                         : Result<std::string>(file.error()));
+    done_ = true;
+  });
+}
 
 BackgroundHash::~BackgroundHash() {
   stop_ = true;
   if (thread_.joinable()) thread_.join();
 }
 
+bool BackgroundHash::done() const {
+  return process_ ? readable(process_->socket()) : done_ || !thread_.joinable();
+}
+
 Result<std::string> BackgroundHash::take() {
-  thread_.join();
-  return *result_;
+  if (thread_.joinable()) thread_.join();
+  if (!process_) return *result_;
+  const std::optional<Message> answer = receive_message(process_->socket());
+  if (!answer) return make_error("the process that hashes disk images has ended");
+  const std::string text = answer->bytes.substr(1);
+  if (answer->bytes[0] == kHash) return text;
+  return Error{text};
 }
 
 }  // namespace deja

@@ -4,29 +4,37 @@
 #pragma once
 
 #include <atomic>
+#include <filesystem>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <thread>
 
 #include "base/result.h"
 #include "disk/host_file.h"
+#include "sandbox/helper_process.h"
 
 namespace deja {
 
 // From the cache alone; nullopt when it is not there.
 std::optional<std::string> cached_image_sha256(const std::string& identity);
 
-// 64 lower-case hexadecimal digits. An error also when the file changes meanwhile. `stop` ends it early.
-Result<std::string> image_sha256(const HostFile& file, const std::atomic<bool>* stop = nullptr);
+// 64 lower-case hexadecimal digits. An error also when the file changes meanwhile. It is given up when
+// `stop` says so.
+Result<std::string> image_sha256(const HostFile& file, const std::function<bool()>& stop = {});
+// Where they are remembered; empty: nowhere.
+std::filesystem::path image_hash_cache();
 
-// The same on a thread of its own, which touches nothing but the file.
+// The same on a thread of its own, which touches nothing but the file; with the sandbox, in a process of its
+// own, since the cache is out of this one's reach.
 class BackgroundHash {
  public:
   explicit BackgroundHash(std::string path);
   ~BackgroundHash();  // gives up if not done
   BackgroundHash(const BackgroundHash&) = delete;
 
-  bool done() const { return done_; }
+  bool done() const;
   // Waits for the end; once.
   Result<std::string> take();
 
@@ -34,6 +42,7 @@ class BackgroundHash {
   std::atomic<bool> stop_ = false, done_ = false;
   std::optional<Result<std::string>> result_;
   std::thread thread_;
+  std::unique_ptr<HelperProcess> process_;
 };
 
 }  // namespace deja

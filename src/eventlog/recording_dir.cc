@@ -15,6 +15,9 @@
 
 #include "eventlog/packed_recording.h"
 #include "eventlog/small_file.h"
+#include "sandbox/helper_process.h"
+#include "sandbox/outside_file.h"
+#include "sandbox/sandbox.h"
 
 namespace deja {
 
@@ -23,6 +26,10 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kLatest = "latest";
+constexpr std::string_view kDone = "done";
+
+fs::path g_future;                        // made by FutureRecording, and not yet asked for
+std::unique_ptr<HelperProcess> g_latest;  // points the link to a recording that begins in the sandbox
 
 std::string with_suffix(std::string_view name) {
   std::string s(name);
@@ -92,6 +99,7 @@ Result<fs::path> default_recordings_dir() {
 }
 
 Result<fs::path> create_recording_dir(std::string_view name, i64 now_unix_ns) {
+  if (!g_future.empty()) return std::exchange(g_future, {});
   std::error_code ec;
   if (name.find('/') != std::string_view::npos) {
     const fs::path p = fs::absolute(with_suffix(name), ec).lexically_normal();
@@ -144,7 +152,36 @@ Result<fs::path> resolve_recording(std::string_view rec) {
                     home.ok() ? home.value().string() : "the default directory");
 }
 
+Result<FutureRecording> FutureRecording::make(std::string_view name, i64 now_unix_ns) {
+  DEJA_ASSIGN(const fs::path dir, create_recording_dir(name, now_unix_ns));
+  FutureRecording future(dir);
+  DEJA_TRY(prepare_outside_file(dir));
+  if (sandbox::enabled()) {
+    DEJA_ASSIGN(g_latest, HelperProcess::start("deja-latest", [&](int socket) {
+                  HelperProcess::confine(Confined::keeper, {{}, {dir.parent_path()}});
+                  if (!receive_message(socket)) return 0;
+                  const Status status = point_latest_to(dir);
+                  return send_message(socket, status ? kDone : status.error().message) ? 0 : 1;
+                }));
+  }
+  sandbox::allow_write(dir);
+  g_future = dir;
+  return future;
+}
+
+FutureRecording::~FutureRecording() {
+  if (dir_.empty()) return;
+  g_future.clear();
+  remove_outside_file(dir_);
+}
+
 Status point_latest_to(const fs::path& recording) {
+  if (sandbox::entered() && g_latest) {
+    std::optional<Message> answer;
+    if (send_message(g_latest->socket(), kDone)) answer = receive_message(g_latest->socket());
+    if (answer && answer->bytes == kDone) return {};
+    return make_error("{}", answer ? answer->bytes : "the process that makes the link `latest` has ended");
+  }
   const auto home = default_recordings_dir();
   std::error_code ec;
   if (!home.ok() || !fs::equivalent(recording.parent_path(), home.value(), ec)) return {};

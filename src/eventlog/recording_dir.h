@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -28,6 +29,23 @@ Result<std::filesystem::path> default_recordings_dir();
 // a slash = a path; else a name in the default directory. ".deja" is added when missing. An existing one is
 // refused. Does not move `latest`.
 Result<std::filesystem::path> create_recording_dir(std::string_view name, i64 now_unix_ns);
+
+// A recording that begins after the sandbox was entered, by which time nobody may make its directory, or the
+// link `latest`, any more. The directory is made now; the next create_recording_dir() gives it. One at a
+// time.
+class FutureRecording {
+ public:
+  static Result<FutureRecording> make(std::string_view name, i64 now_unix_ns);
+  FutureRecording(FutureRecording&& o) noexcept : dir_(std::exchange(o.dir_, {})) {}
+  FutureRecording& operator=(FutureRecording&&) = delete;
+  // Removes the directory if it is empty.
+  ~FutureRecording();
+  const std::filesystem::path& dir() const { return dir_; }
+
+ private:
+  explicit FutureRecording(std::filesystem::path dir) : dir_(std::move(dir)) {}
+  std::filesystem::path dir_;
+};
 
 // What a user means by REC: a path of a recording or of a packed one (which is unpacked, once), a name in the
 // default directory (with or without .deja), or "latest". An absolute, lexically clean path.

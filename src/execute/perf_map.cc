@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "sandbox/outside_file.h"
 
 namespace deja {
 
@@ -32,9 +33,12 @@ std::string perf_map_text(const CodeStore& store, u64 cache_exec) {
   return text;
 }
 
+std::string perf_map_path() { return fmt::format("/tmp/perf-{}.map", getpid()); }
+
 void write_perf_map(const std::string& text) {
-  const std::string path = fmt::format("/tmp/perf-{}.map", getpid());
-  std::FILE* file = std::fopen(path.c_str(), "w");
+  const std::string path = perf_map_path();
+  const int fd = create_outside_file(path, false);
+  std::FILE* file = fd >= 0 ? fdopen(fd, "w") : nullptr;
   const bool written = file && std::fwrite(text.data(), 1, text.size(), file) == text.size();
   if ((file && std::fclose(file) != 0) || !written)
     log_warn("engine", "cannot write {}: {}", path, strerror(errno));

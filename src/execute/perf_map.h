@@ -11,7 +11,9 @@ namespace deja {
 // "user:1a2b3c0" or "kernel:1a2b3c0", the guest physical address of the block's first instruction, with
 // ".cold" for its slow paths; "thunks" for the calls of C++.
 std::string perf_map_text(const CodeStore& store, u64 cache_exec);
-// Into /tmp/perf-PID.map, where perf looks. A failure is logged.
+// /tmp/perf-PID.map, where perf looks.
+std::string perf_map_path();
+// Into that file. A failure is logged.
 void write_perf_map(const std::string& text);
 
 }  // namespace deja

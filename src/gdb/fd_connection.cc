@@ -45,32 +45,34 @@ bool FdConnection::send(std::string_view bytes) {
   return true;
 }
 
-Result<int> accept_tcp(u16 port, const std::function<void(u16)>& announce) {
-  const auto failed = [&](const char* what) {
-    return make_error("port {}: {}: {}", port, what, strerror(errno));
-  };
-  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (listener < 0) return failed("socket");
+Result<TcpListener> TcpListener::create(u16 port) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return make_error("port {}: socket: {}", port, strerror(errno));
+  TcpListener listener(fd, port);
   const int on = 1;
-  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_port = htons(port);
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof address;
-  if (bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) || listen(listener, 1) ||
-      getsockname(listener, reinterpret_cast<sockaddr*>(&address), &size)) {
-    const Error error = failed("cannot be listened on");
-    close(listener);
-    return error;
-  }
-  announce(ntohs(address.sin_port));
+  if (bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) || listen(fd, 1) ||
+      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size))
+    return make_error("port {}: cannot be listened on: {}", port, strerror(errno));
+  listener.port_ = ntohs(address.sin_port);
+  return listener;
+}
+
+TcpListener::~TcpListener() {
+  if (fd_ >= 0) close(fd_);
+}
+
+Result<int> TcpListener::accept() {
   int fd = -1;
-  do fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+  do fd = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
   while (fd < 0 && errno == EINTR);
-  const Error error = failed("accept");
-  close(listener);
-  if (fd < 0) return error;
+  if (fd < 0) return make_error("port {}: accept: {}", port_, strerror(errno));
+  const int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   return fd;
 }

@@ -1,6 +1,8 @@
 // A connection to gdb over a socket.
 #pragma once
 
+#include <utility>
+
 #include "gdb/server.h"
 
 namespace deja {
@@ -19,8 +21,23 @@ class FdConnection final : public GdbConnection {
   int fd_;
 };
 
-// Waits for one connection to 127.0.0.1:`port`. `announce` is called once the port is open, with its number
-// (which matters when `port` is 0: any).
-Result<int> accept_tcp(u16 port, const std::function<void(u16)>& announce);
+// Listens at 127.0.0.1; a connection is made at once, and served when the listener comes to it.
+class TcpListener {
+ public:
+  // 0: any port that is free.
+  static Result<TcpListener> create(u16 port);
+  TcpListener(TcpListener&& o) noexcept : fd_(std::exchange(o.fd_, -1)), port_(o.port_) {}
+  TcpListener& operator=(TcpListener&&) = delete;
+  ~TcpListener();
+
+  u16 port() const { return port_; }
+  // Waits for a connection.
+  Result<int> accept();
+
+ private:
+  TcpListener(int fd, u16 port) : fd_(fd), port_(port) {}
+  int fd_;
+  u16 port_;
+};
 
 }  // namespace deja

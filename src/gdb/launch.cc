@@ -1,5 +1,6 @@
 #include "gdb/launch.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -13,6 +14,8 @@
 #include <fstream>
 
 #include "gdb/fd_connection.h"
+#include "sandbox/outside_file.h"
+#include "sandbox/sandbox.h"
 
 extern "C" {
 extern const char deja_gdb_commands[], deja_gdb_commands_end[];
@@ -20,29 +23,6 @@ extern const char deja_gdb_commands[], deja_gdb_commands_end[];
 
 namespace deja {
 namespace {
-
-// Only we may look inside; gone with the object.
-class PrivateDirectory {
- public:
-  static Result<PrivateDirectory> create() {
-    std::error_code error;
-    std::string name = (std::filesystem::temp_directory_path(error) / "deja-gdb-XXXXXX").string();
-    if (error || !mkdtemp(name.data()))
-      return make_error("cannot make a directory for gdb's socket, {}: {}", name, strerror(errno));
-    return PrivateDirectory(name);
-  }
-  PrivateDirectory(PrivateDirectory&& o) noexcept : path_(std::exchange(o.path_, {})) {}
-  PrivateDirectory& operator=(PrivateDirectory&&) = delete;
-  ~PrivateDirectory() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
-  std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
-
- private:
-  explicit PrivateDirectory(std::filesystem::path path) : path_(std::move(path)) {}
-  std::filesystem::path path_;
-};
 
 Status write_file(const std::filesystem::path& path, std::string_view text) {
   std::ofstream out(path, std::ios::binary);
@@ -73,8 +53,7 @@ class IgnoreInterrupts {
     sigaction(SIGINT, &ignore, &interrupt_);
     sigaction(SIGQUIT, &ignore, &quit_);
   }
-  ~IgnoreInterrupts() { restore(); }
-  void restore() const {
+  ~IgnoreInterrupts() {
     sigaction(SIGINT, &interrupt_, nullptr);
     sigaction(SIGQUIT, &quit_, nullptr);
   }
@@ -90,43 +69,70 @@ std::string_view gdb_commands() {
   return {deja_gdb_commands, static_cast<std::size_t>(deja_gdb_commands_end - deja_gdb_commands)};
 }
 
-Result<int> run_gdb(DebugTarget& target, const GdbLaunch& launch) {
-  DEJA_ASSIGN(const PrivateDirectory dir, PrivateDirectory::create());
-  const std::string socket_path = (dir / "gdb").string();
-  DEJA_TRY(write_file(dir / "deja.py", gdb_commands()));
+Result<std::unique_ptr<GdbProcess>> GdbProcess::prepare(const std::string& program,
+                                                        const std::vector<std::string>& arguments) {
+  std::unique_ptr<GdbProcess> gdb(new GdbProcess);
+  std::error_code error;
+  std::string name = (std::filesystem::temp_directory_path(error) / "deja-gdb-XXXXXX").string();
+  if (error || !mkdtemp(name.data()))
+    return make_error("cannot make a directory for gdb's socket, {}: {}", name, strerror(errno));
+  gdb->directory_ = name;
+  DEJA_TRY(prepare_outside_file(name));
+  sandbox::allow_write(name);
+  DEJA_ASSIGN(gdb->listener_, listen_at(gdb->directory_ / "gdb"));
+  std::vector<std::string> words{program, "-q", "-x", (gdb->directory_ / "setup.gdb").string()};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC)) return make_error("cannot start {}: {}", program, strerror(errno));
+  std::fflush(nullptr);
+  gdb->child_ = fork();
+  if (gdb->child_ == 0) {
+    close(ends[1]);
+    char byte;
+    if (read(ends[0], &byte, 1) != 1) _exit(0);
+    execvp(argv[0], argv.data());
+    std::fputs(
+        fmt::format("deja: cannot start {}: {} (Debian's package gdb has it)\n", program, strerror(errno))
+            .c_str(),
+        stderr);
+    _exit(127);
+  }
+  close(ends[0]);
+  gdb->go_ahead_ = ends[1];
+  if (gdb->child_ < 0) return make_error("cannot start {}: {}", program, strerror(errno));
+  return gdb;
+}
+
+GdbProcess::~GdbProcess() {
+  if (go_ahead_ >= 0) close(go_ahead_);
+  if (listener_ >= 0) close(listener_);
+  if (child_ > 0) waitpid(child_, nullptr, 0);
+  std::error_code error;
+  std::filesystem::remove_all(directory_, error);
+  if (error) remove_outside_file(directory_);
+}
+
+Result<int> GdbProcess::run(DebugTarget& target, const GdbLaunch& launch) {
+  DEJA_TRY(write_file(directory_ / "deja.py", gdb_commands()));
   // A reverse-continue may take long, but while it runs gdb waits without a limit; the limit is for the rest.
   std::string setup = "set remotetimeout 60\nset breakpoint always-inserted on\nset confirm off\n";
   if (!launch.kernel_elf.empty()) {
-    const std::string kernel = (dir / "kernel").string();
+    const std::string kernel = (directory_ / "kernel").string();
     DEJA_TRY(write_file(kernel,
                         {reinterpret_cast<const char*>(launch.kernel_elf.data()), launch.kernel_elf.size()}));
     setup += fmt::format("symbol-file {} -o {:#x}\n", kernel, launch.kernel_slide);
   }
   for (const std::string& line : launch.setup) setup += line + "\n";
-  setup += "source " + (dir / "deja.py").string() + "\ntarget remote " + socket_path +
-           "\nset breakpoint condition-evaluation target\nset confirm on\n";
-  DEJA_TRY(write_file(dir / "setup.gdb", setup));
-  DEJA_ASSIGN(const int listener, listen_at(socket_path));
-
-  std::vector<std::string> words{launch.program, "-q", "-x", (dir / "setup.gdb").string()};
-  words.insert(words.end(), launch.arguments.begin(), launch.arguments.end());
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
+  setup += "source " + (directory_ / "deja.py").string() + "\ntarget remote " +
+           (directory_ / "gdb").string() + "\nset breakpoint condition-evaluation target\nset confirm on\n";
+  DEJA_TRY(write_file(directory_ / "setup.gdb", setup));
 
   const IgnoreInterrupts ignore;
-  std::fflush(nullptr);
-  const pid_t child = fork();
-  if (child < 0) return make_error("cannot start {}: {}", launch.program, strerror(errno));
-  if (child == 0) {
-    ignore.restore();
-    execvp(argv[0], argv.data());
-    std::fputs(fmt::format("deja: cannot start {}: {} (Debian's package gdb has it)\n", launch.program,
-                           strerror(errno))
-                   .c_str(),
-               stderr);
-    _exit(127);
-  }
+  const char byte = 0;
+  if (write(go_ahead_, &byte, 1) != 1) return make_error("cannot start gdb: {}", strerror(errno));
   // gdb connects, or ends without: then nobody ever will. And it may connect again after a `disconnect`.
   int status = 0;
   bool running = true;
@@ -134,9 +140,9 @@ Result<int> run_gdb(DebugTarget& target, const GdbLaunch& launch) {
     timeval wait{0, 200'000};
     fd_set set;
     FD_ZERO(&set);
-    FD_SET(listener, &set);
-    if (select(listener + 1, &set, nullptr, nullptr, &wait) > 0) {
-      const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+    FD_SET(listener_, &set);
+    if (select(listener_ + 1, &set, nullptr, nullptr, &wait) > 0) {
+      const int fd = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
       if (fd >= 0) {
         FdConnection connection(fd);
         GdbServer(target, connection, [](std::string_view text) {
@@ -144,9 +150,9 @@ Result<int> run_gdb(DebugTarget& target, const GdbLaunch& launch) {
         }).serve();
       }
     }
-    running = waitpid(child, &status, WNOHANG) == 0;
+    running = waitpid(child_, &status, WNOHANG) == 0;
   }
-  close(listener);
+  child_ = -1;
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

@@ -9,9 +9,12 @@
 #include "gdb/kallsyms.h"
 #include "machine/bzimage.h"
 #include "replay/position.h"
+#include "sandbox/sandbox.h"
 
 namespace deja {
 namespace {
+
+constexpr std::string_view kDebugFiles = "/usr/lib/debug";  // where Debian has them
 
 constexpr u64 kUserEnd = u64{1} << 47;
 
@@ -146,7 +149,7 @@ Status SymbolSetup::add_kernel(Navigator& nav, const std::vector<SymbolFile>& gi
   }
   const std::string& id = recorded->build_id;
   const std::filesystem::path debian =
-      fmt::format("/usr/lib/debug/.build-id/{}/{}.debug", id.substr(0, 2), id.substr(2));
+      fmt::format("{}/.build-id/{}/{}.debug", kDebugFiles, id.substr(0, 2), id.substr(2));
   std::error_code ignored;
   if (std::filesystem::exists(debian, ignored)) {
     DEJA_ASSIGN(const std::vector<u8> bytes, read_whole_file(debian));
@@ -180,6 +183,11 @@ Status SymbolSetup::use_own_table(Navigator& nav, std::span<const u8> kernel) {
   kernel_elf_ = symbols_as_elf(symbols);
   DEJA_ASSIGN(kernel_slide_, find_kernel_slide(nav, kernel_));
   return {};
+}
+
+void allow_symbols(const std::vector<std::string>& where) {
+  for (const std::string& place : where) sandbox::allow_read(place);
+  sandbox::allow_read(kDebugFiles);
 }
 
 Result<SymbolSetup> SymbolSetup::make(Navigator& nav, const std::vector<std::string>& where) {

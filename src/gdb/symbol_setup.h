@@ -21,6 +21,9 @@ struct GuestImage {
 // In the user half of what `vcpu` sees. Changes nothing.
 std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu);
 
+// What make() below will read, for the sandbox: to be called before a guest runs.
+void allow_symbols(const std::vector<std::string>& where);
+
 class SymbolSetup {
  public:
   // `where`: what the user gave, files and directories; Debian's places for debug files are looked into for

@@ -11,7 +11,7 @@
 #include "inputs/monitor.h"
 #include "inputs/serial_backend.h"
 #include "inputs/signals.h"
-#include "inputs/slirp_net.h"
+#include "inputs/user_net.h"
 
 namespace deja {
 namespace {
@@ -40,7 +40,7 @@ Result<std::unique_ptr<HostInputs>> HostInputs::create(HostInputsConfig config, 
     DEJA_ASSIGN(h->monitor_, MonitorSocket::create(*config.monitor_socket));
   }
   if (config.nic.kind == NicConfig::Kind::user) {
-    DEJA_ASSIGN(h->net_, SlirpNet::create(config.nic, clock));
+    DEJA_ASSIGN(h->net_, make_user_net(config.nic, clock));
   }
   // The terminal goes raw last, when nothing can fail any more.
   for (const SerialConfig& c : config.serial) {
@@ -79,16 +79,24 @@ void HostInputs::service(u64 timeout_ns) {
 void HostInputs::take_signal(int signal) {
   switch (signal) {
     case SIGTSTP:
-      for (const auto& backend : serial_) backend->suspend();
+      suspend();
       ::kill(::getpid(), SIGSTOP);
       // Continued; the SIGCONT that did it is still to be read.
       break;
     case SIGCONT:
-      for (const auto& backend : serial_) backend->resume();
+      resume();
       break;
     default:
       quit_.push_back(input::Quit{true, signal_name(signal)});
   }
+}
+
+void HostInputs::suspend() {
+  for (const auto& backend : serial_) backend->suspend();
+}
+
+void HostInputs::resume() {
+  for (const auto& backend : serial_) backend->resume();
 }
 
 bool HostInputs::input_waiting(InputRoom room) const {

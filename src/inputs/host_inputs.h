@@ -14,9 +14,9 @@
 namespace deja {
 
 class MonitorSocket;
-class SlirpNet;
 class SerialBackend;
 class Signals;
+class UserNet;
 
 struct HostInputsConfig {
   std::vector<SerialConfig> serial;           // by port, COM1 first
@@ -44,6 +44,10 @@ class HostInputs : public InputSource, public SerialOutput {
   Status drain(u64 timeout_ns) override;
   void send_frame(std::string_view frame) override;
 
+  // Gives the terminal back for a while, and takes it again.
+  void suspend();
+  void resume();
+
   // What the monitor's `status` prints; called from within poll().
   void set_status_provider(std::function<std::string()> provider);
   // Tells the person at the terminal something without disturbing the guest's screen more than one line; to
@@ -61,7 +65,7 @@ class HostInputs : public InputSource, public SerialOutput {
   std::unique_ptr<Signals> signals_;
   std::unique_ptr<MonitorSocket> monitor_;
   std::vector<std::unique_ptr<SerialBackend>> serial_;  // by port
-  std::unique_ptr<SlirpNet> net_;
+  std::unique_ptr<UserNet> net_;
   std::vector<input::Quit> quit_;  // from signals
 };
 

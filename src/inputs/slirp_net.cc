@@ -13,8 +13,6 @@ namespace deja {
 namespace {
 
 constexpr u64 kMillisecond = 1'000'000;
-// A guest that takes nothing loses frames, as behind a switch; TCP sends them again.
-constexpr std::size_t kMostWaiting = 512;
 
 short to_poll(int events) {
   short out = 0;
@@ -53,7 +51,7 @@ struct SlirpNet::Callbacks {
 
   static ssize_t send_packet(const void* data, size_t size, void* opaque) {
     auto& frames = self(opaque).frames_;
-    if (frames.size() < kMostWaiting) frames.emplace_back(static_cast<const char*>(data), size);
+    if (frames.size() < UserNet::kMostWaiting) frames.emplace_back(static_cast<const char*>(data), size);
     return static_cast<ssize_t>(size);
   }
   static void guest_error(const char* message, void*) { log_info("net", "the guest: {}", message); }

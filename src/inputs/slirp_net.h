@@ -8,31 +8,24 @@
 #include <string_view>
 #include <vector>
 
-#include "inputs/host_clock.h"
-#include "inputs/nic_config.h"
-#include "inputs/poll_set.h"
+#include "inputs/user_net.h"
 
 struct Slirp;
 
 namespace deja {
 
-class SlirpNet {
+class SlirpNet final : public UserNet {
  public:
-  // Listens on the forwarded ports. `clock` outlives the object.
+  // See make_user_net.
   static Result<std::unique_ptr<SlirpNet>> create(const NicConfig& config, HostClock& clock);
-  ~SlirpNet();
+  ~SlirpNet() override;
   SlirpNet(const SlirpNet&) = delete;
 
-  // A frame from the guest.
-  void send(std::string_view frame);
-  // Frames for the guest, in order.
-  bool waiting() const { return !frames_.empty(); }
-  std::string take();
-
-  // Descriptors to watch. Returns after how many nanoseconds service() must be called in any case; kNeverNs:
-  // no need.
-  u64 add_to(PollSet& set);
-  void service(const PollSet& set);
+  void send(std::string_view frame) override;
+  bool waiting() const override { return !frames_.empty(); }
+  std::string take() override;
+  u64 add_to(PollSet& set) override;
+  void service(const PollSet& set) override;
 
  private:
   struct Timer;

@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "sandbox/outside_file.h"
+
 namespace deja {
 namespace {
 
@@ -71,6 +73,7 @@ Result<ListeningSocket> ListeningSocket::create(const std::string& path) {
   ::umask(old);
   if (!bound) return make_error("{}: cannot make a socket: {}", path, std::strerror(error));
   if (::listen(s.fd, 8) != 0) return make_error("{}: cannot listen: {}", path, std::strerror(errno));
+  DEJA_TRY(prepare_outside_file(path));
   ListeningSocket socket(path, s.fd);
   s.fd = -1;
   return socket;
@@ -79,7 +82,7 @@ Result<ListeningSocket> ListeningSocket::create(const std::string& path) {
 ListeningSocket::~ListeningSocket() {
   if (fd_ < 0) return;
   ::close(fd_);
-  ::unlink(path_.c_str());
+  remove_outside_file(path_);
 }
 
 int ListeningSocket::accept() { return ::accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC); }

@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
+#include <ext/stdio_filebuf.h>
+
+#include <ostream>
 
 #include "replay/position.h"
+#include "sandbox/outside_file.h"
 
 namespace deja {
 
@@ -18,19 +21,23 @@ namespace {
 // A file that is there only when it is whole.
 class NewFile {
  public:
-  explicit NewFile(fs::path path) : path_(std::move(path)), out_(path_, std::ios::binary | std::ios::trunc) {}
+  explicit NewFile(fs::path path)
+      : path_(std::move(path)),
+        fd_(create_outside_file(path_, false)),
+        file_(fd_, std::ios::out | std::ios::binary),
+        out_(&file_) {}
   ~NewFile() {
-    std::error_code ec;
-    if (!kept_) fs::remove(path_, ec);
+    if (!kept_) remove_outside_file(path_);
   }
-  std::ofstream& stream() { return out_; }
+  std::ostream& stream() { return out_; }
   Status check() const {
-    return out_ ? Status() : make_error("{}: cannot write: {}", path_.string(), std::strerror(errno));
+    return fd_ >= 0 && out_ ? Status()
+                            : make_error("{}: cannot write: {}", path_.string(), std::strerror(errno));
   }
   Status keep(u64 size) {
-    out_.close();
+    out_.flush();
     DEJA_TRY(check());
-    if (size && ::truncate(path_.c_str(), static_cast<off_t>(size)) != 0)
+    if (size && ::ftruncate(fd_, static_cast<off_t>(size)) != 0)
       return make_error("{}: cannot write: {}", path_.string(), std::strerror(errno));
     kept_ = true;
     return {};
@@ -38,7 +45,9 @@ class NewFile {
 
  private:
   fs::path path_;
-  std::ofstream out_;
+  int fd_;
+  __gnu_cxx::stdio_filebuf<char> file_;  // closes it
+  std::ostream out_;
   bool kept_ = false;
 };
 

@@ -2,8 +2,6 @@
 
 #include <charconv>
 
-#include "disk/boot_disk.h"
-
 namespace deja {
 namespace {
 
@@ -30,7 +28,7 @@ LoadedFile from_disk(const DiskImage& disk, const std::string& path, std::vector
 Status take_kernel_from_disk(GuestFiles* files) {
   if (files->drives.empty()) return make_error("no guest: name a disk image, or give --kernel");
   const DiskImage& disk = files->drives[0];
-  auto found = find_boot_disk(*disk.content);
+  auto found = disk.find_boot();
   if (!found)
     return make_error(
         "disk image '{}': no kernel was found on it ({}); give --kernel and --initrd, or --firmware seabios",

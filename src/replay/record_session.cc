@@ -10,6 +10,7 @@
 #include "inputs/host_inputs.h"
 #include "replay/build_info.h"
 #include "replay/checkpointing.h"
+#include "sandbox/sandbox.h"
 
 namespace deja {
 namespace {
@@ -29,7 +30,7 @@ class RecordingSink final : public EventSink {
     return fmt::format("{}, log of {} bytes", writer_.dir().string(), writer_.log_bytes());
   }
 
-  // Starts to hash the images whose content is not known yet. From here on there are threads.
+  // Starts to hash the images whose content is not known yet.
   void hash_images() {
     for (const RecordedFile& f : writer_.manifest().inputs)
       if (f.sha256.empty()) hashes_.push_back({f.role, std::make_unique<BackgroundHash>(f.original_path)});
@@ -129,6 +130,18 @@ class UnlessStarted {
 
 }  // namespace
 
+Result<PreparedSession> PreparedSession::make(const std::string& name, std::vector<SerialConfig> serial,
+                                              HostClock& clock) {
+  DEJA_ASSIGN(FutureRecording recording, FutureRecording::make(name, clock.wall_unix_ns()));
+  PreparedSession prepared(std::move(recording));
+  HostInputsConfig config;
+  config.serial = std::move(serial);
+  config.monitor_socket = (prepared.recording_.dir() / kMonitorSocket).string();
+  DEJA_ASSIGN(prepared.inputs_, HostInputs::create(std::move(config), clock));
+  prepared.inputs_->suspend();
+  return prepared;
+}
+
 Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   // First everything that a wrong option or file makes fail, so that nothing is left behind then.
   GuestFiles files;
@@ -153,6 +166,7 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   std::filesystem::path dir;
   if (request.recording) {
     DEJA_ASSIGN(dir, create_recording_dir(request.recording->name, clock.wall_unix_ns()));
+    sandbox::allow_write(dir);
   }
   UnlessStarted cleanup(dir);
   std::unique_ptr<RecordingWriter> writer;
@@ -169,19 +183,28 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
       DEJA_ASSIGN(writer, start_recording(dir, request, files, clock));
     }
     sink.emplace(*writer);
-    if (request.recording->checkpoint_interval && (!request.branch || request.branch->checkpoints)) {
-      DEJA_ASSIGN(std::unique_ptr<AppendFile> file, create_append_file((dir / kCheckpointsFile).string()));
-      const u64 owner = checkpoint_owner(writer->manifest());
-      DEJA_ASSIGN(checkpoints, request.branch
-                                   ? CheckpointWriter::resume(std::move(file), owner, machine->ram(),
-                                                              *request.branch->checkpoints)
-                                   : CheckpointWriter::create(std::move(file), owner, machine->ram()));
-    }
     if (!request.monitor_socket) inputs_config.monitor_socket = writer->monitor_socket();
   }
-  DEJA_ASSIGN(const std::unique_ptr<HostInputs> inputs, HostInputs::create(std::move(inputs_config), clock));
-  cleanup.started();
+  std::unique_ptr<HostInputs> inputs;
+  if (request.prepared) {
+    inputs = request.prepared->take_inputs();
+    inputs->resume();
+  } else {
+    DEJA_ASSIGN(inputs, HostInputs::create(std::move(inputs_config), clock));
+  }
   if (sink) sink->hash_images();
+  for (const DiskImage& image : files.drives) sandbox::allow_read(image.path);  // is it the same at the end?
+  DEJA_TRY(sandbox::enter());
+  cleanup.started();
+  if (request.recording && request.recording->checkpoint_interval &&
+      (!request.branch || request.branch->checkpoints)) {
+    DEJA_ASSIGN(std::unique_ptr<AppendFile> file, create_append_file((dir / kCheckpointsFile).string()));
+    const u64 owner = checkpoint_owner(writer->manifest());
+    DEJA_ASSIGN(checkpoints, request.branch
+                                 ? CheckpointWriter::resume(std::move(file), owner, machine->ram(),
+                                                            *request.branch->checkpoints)
+                                 : CheckpointWriter::create(std::move(file), owner, machine->ram()));
+  }
 
   const bool stdio = std::any_of(request.serial.begin(), request.serial.end(),
                                  [](const SerialConfig& s) { return s.kind == SerialConfig::Kind::stdio; });

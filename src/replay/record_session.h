@@ -3,12 +3,15 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "checkpoint/checkpoint_writer.h"
 #include "eventlog/recording.h"
+#include "inputs/host_inputs.h"
 #include "inputs/nic_config.h"
 #include "inputs/serial_config.h"
 #include "replay/guest_setup.h"
@@ -38,6 +41,24 @@ struct BranchPoint {
   std::string serial;
 };
 
+// What a session makes on the host, made before the sandbox is entered: a session that goes on from a moment
+// of a recording begins after a guest has run. Nothing is left of it unless it is handed to a session.
+class PreparedSession {
+ public:
+  // The terminal stays as it is until the session begins. `clock` outlives the object.
+  static Result<PreparedSession> make(const std::string& name, std::vector<SerialConfig> serial,
+                                      HostClock& clock);
+  PreparedSession(PreparedSession&&) = default;
+  PreparedSession& operator=(PreparedSession&&) = delete;
+
+  std::unique_ptr<HostInputs> take_inputs() { return std::move(inputs_); }
+
+ private:
+  explicit PreparedSession(FutureRecording recording) : recording_(std::move(recording)) {}
+  FutureRecording recording_;
+  std::unique_ptr<HostInputs> inputs_;  // the monitor's socket is in the recording
+};
+
 struct SessionRequest {
   GuestSetup setup;
   BootFiles boot;
@@ -50,6 +71,7 @@ struct SessionRequest {
   std::optional<RecordingRequest> recording;  // absent: the run is not recorded
   // Present: the machine is this one, and what describes another above is not looked at. To be recorded.
   std::optional<BranchPoint> branch;
+  std::optional<PreparedSession> prepared;  // for a branch
 };
 
 struct SessionReport {

@@ -6,6 +6,8 @@
 #include "replay/apply.h"
 #include "replay/checkpointing.h"
 #include "replay/position.h"
+#include "replay/replay_access.h"
+#include "sandbox/sandbox.h"
 
 namespace deja {
 namespace {
@@ -25,6 +27,7 @@ Result<std::unique_ptr<Replayer>> Replayer::open(const std::filesystem::path& di
 
 Result<std::unique_ptr<Replayer>> Replayer::open_at_power_on(const std::filesystem::path& dir,
                                                              const EngineOptions& engine, Hooks hooks) {
+  DEJA_TRY(allow_replay(dir));
   DEJA_ASSIGN(Recording recording, Recording::open(dir));
   std::unique_ptr<Replayer> r(new Replayer(std::move(recording)));
   DEJA_TRY(r->init(engine, std::move(hooks)));
@@ -61,6 +64,7 @@ Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
   if (boot.kernel.empty() && boot.firmware.empty())
     return make_error("{}: the manifest names neither a kernel nor firmware", recording_.dir.string());
   DEJA_ASSIGN(files_, read_guest_files(boot, drives));
+  DEJA_TRY(sandbox::enter());
   const GuestSetup setup{m.machine, m.rtc_base_unix_seconds, m.rng_seed};
   DEJA_ASSIGN(const MachineConfig config, machine_config(setup, files_));
   DEJA_ASSIGN(machine_, Machine::create(config, engine));

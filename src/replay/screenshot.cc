@@ -7,6 +7,8 @@
 #include <cstring>
 #include <memory>
 
+#include "sandbox/outside_file.h"
+
 namespace deja {
 namespace {
 
@@ -48,15 +50,16 @@ Status write_png(const Picture& picture, const std::filesystem::path& out) {
   image.width = picture.width;
   image.height = picture.height;
   image.format = PNG_FORMAT_RGB;
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(out.c_str(), "wbxe"), &std::fclose);
+  const int fd = create_outside_file(out, true);
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(fd >= 0 ? ::fdopen(fd, "wb") : nullptr,
+                                                             &std::fclose);
   if (!file) return make_error("{}: cannot create: {}", out.string(), std::strerror(errno));
   errno = 0;
   if (png_image_write_to_stdio(&image, file.get(), 0, picture.rgb.data(), 0, nullptr) &&
       std::fflush(file.get()) == 0)
     return {};
   const int cause = errno;
-  std::error_code ec;
-  std::filesystem::remove(out, ec);
+  remove_outside_file(out);
   return make_error("{}: cannot write: {}", out.string(), cause ? std::strerror(cause) : image.message);
 }
 

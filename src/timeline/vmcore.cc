@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/elf.h"
+#include "sandbox/outside_file.h"
 
 namespace deja {
 namespace {
@@ -107,7 +108,7 @@ class SparseFile {
   static Result<SparseFile> create(const std::filesystem::path& path) {
     SparseFile file;
     file.path_ = path.string();
-    file.fd_ = ::open(file.path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    file.fd_ = create_outside_file(file.path_, true);
     if (file.fd_ < 0) {
       const int error = errno;
       std::string name = std::exchange(file.path_, {});
@@ -119,7 +120,7 @@ class SparseFile {
   SparseFile(SparseFile&& o) noexcept : path_(std::exchange(o.path_, {})), fd_(std::exchange(o.fd_, -1)) {}
   ~SparseFile() {
     if (fd_ >= 0) ::close(fd_);
-    if (!path_.empty()) ::unlink(path_.c_str());
+    if (!path_.empty()) remove_outside_file(path_);
   }
 
   Status write(u64 offset, const void* data, u64 size) {

@@ -1,0 +1,83 @@
+#include "sandbox/outside_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <memory>
+
+#include "sandbox/helper_process.h"
+#include "sandbox/sandbox.h"
+
+namespace deja {
+namespace {
+
+namespace fs = std::filesystem;
+
+enum Request : char { kCreate = 'c', kCreateExclusive = 'x', kRemove = 'r' };
+
+std::map<fs::path, std::unique_ptr<HelperProcess>> g_keepers;
+
+int create(const fs::path& path, bool exclusive) {
+  return ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (exclusive ? O_EXCL : O_TRUNC),
+                exclusive ? 0600 : 0666);
+}
+
+// The answer is errno, with the descriptor.
+int serve(int socket, const fs::path& path) {
+  HelperProcess::confine(Confined::keeper, {{}, {path.parent_path()}});
+  while (const std::optional<Message> request = receive_message(socket)) {
+    int error = 0, fd = -1;
+    if (request->bytes[0] == kRemove)
+      error = std::remove(path.c_str()) == 0 ? 0 : errno;
+    else if (fd = create(path, request->bytes[0] == kCreateExclusive); fd < 0)
+      error = errno;
+    const bool sent = send_message(socket, {reinterpret_cast<const char*>(&error), sizeof error}, fd);
+    if (fd >= 0) ::close(fd);
+    if (!sent) break;
+  }
+  return 0;
+}
+
+HelperProcess* keeper_of(const fs::path& path) {
+  std::error_code ec;
+  const auto found = g_keepers.find(fs::absolute(path, ec));
+  return found == g_keepers.end() ? nullptr : found->second.get();
+}
+
+int ask(HelperProcess& keeper, Request request) {
+  const char byte = request;
+  if (!send_message(keeper.socket(), {&byte, 1})) return errno = EPIPE, -1;
+  const std::optional<Message> answer = receive_message(keeper.socket());
+  if (!answer || answer->bytes.size() != sizeof errno) return errno = EPIPE, -1;
+  std::memcpy(&errno, answer->bytes.data(), sizeof errno);
+  return answer->fd;
+}
+
+}  // namespace
+
+Status prepare_outside_file(const fs::path& path) {
+  if (!sandbox::enabled() || sandbox::may_write(path)) return {};
+  std::error_code ec;
+  const fs::path whole = fs::absolute(path, ec);
+  DEJA_ASSIGN(g_keepers[whole],
+              HelperProcess::start("deja-file", [&](int socket) { return serve(socket, whole); }));
+  return {};
+}
+
+int create_outside_file(const fs::path& path, bool exclusive) {
+  HelperProcess* const keeper = keeper_of(path);
+  return keeper ? ask(*keeper, exclusive ? kCreateExclusive : kCreate) : create(path, exclusive);
+}
+
+void remove_outside_file(const fs::path& path) {
+  if (HelperProcess* const keeper = keeper_of(path))
+    (void)ask(*keeper, kRemove);
+  else
+    (void)std::remove(path.c_str());
+}
+
+}  // namespace deja

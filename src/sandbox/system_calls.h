@@ -1,0 +1,19 @@
+// Which system calls a process may still make once it is confined: seccomp filters. A call that is not
+// allowed fails with EPERM and does nothing.
+#pragma once
+
+#include "base/result.h"
+
+namespace deja {
+
+enum class Confined {
+  engine,   // runs a guest: no sockets, no programs, no other processes; files as far as they are allowed
+  reader,   // computes: reads and writes descriptors that it has, nothing else
+  keeper,   // and opens, renames and removes files as far as they are allowed
+  network,  // makes connections, and opens files as far as they are allowed
+};
+
+// For all threads of the process. Sets no_new_privs. An error: the host cannot do it.
+Status filter_system_calls(Confined what);
+
+}  // namespace deja
