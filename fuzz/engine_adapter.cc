@@ -157,6 +157,7 @@ EngineRunner::EngineRunner(EngineMode mode, u64 seed) : guest_(std::make_unique<
   options.translate.max_insns = mode == EngineMode::single_step ? 1 : options.translate.max_insns;
   if (mode == EngineMode::checked) options.translate.inline_tlb = options.translate.link = false;
   if (mode == EngineMode::soft_flags) options.translate.soft_flags = ~u32{0};
+  options.translate.unroll_after = 1;  // a test seldom makes many turns
   options.chaos = {mode == EngineMode::chaos, seed};
   auto engine = Engine::create(*g.ram, g.platform, g.clock, *find_cpu_model("x86-64-v3"), 1, options);
   DEJA_CHECK(engine.ok(), "{}", engine.error().message);

@@ -201,11 +201,23 @@ void CodeCache::make_branching(u32 id, Translator& translator) {
   if (space.cold_room < Translator::kMaxSpecialCode) return;
   const u32 stub = space.cold;
   regions_[region].cold = translator.emit_miss_stub(id, space);
-  MemSite& site = store_.mem_sites[id];
-  u8* const at = write_ + site.probe;
+  make_branch_to(store_.mem_sites[id], stub);
+}
+
+void CodeCache::make_leaving(u32 id, Translator& translator) {
+  const unsigned region = id >> kRegionShift;
+  const CodeSpace space = space_in(region);
+  if (space.cold_room < Translator::kMaxSpecialCode) return;
+  const u32 stub = space.cold;
+  regions_[region].cold = translator.emit_leave_stub(id, space);
+  make_branch_to(store_.mem_sites[id], stub);
+}
+
+void CodeCache::make_branch_to(MemSite& site, u32 stub) {
+  u8* const at = write_ + site.check;
   const u8 over[3] = {0xe3, 5, 0xe9};  // jrcxz past the jmp
   std::memcpy(at, over, sizeof over);
-  patch32(site.probe + 3, stub - (site.probe + 7));
+  patch32(site.check + 3, stub - (site.check + 7));
   site.probe = 0;
 }
 

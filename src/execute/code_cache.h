@@ -44,6 +44,8 @@ class CodeCache {
   Evicted next_region();
   // The first `bytes` are the thunks, which stay. Blocks that were removed lead to `dispatch`, one of them.
   void keep(u32 bytes, u64 dispatch);
+  // What lies below this offset are thunks, and copies that give way to others.
+  u32 kept() const { return kept_; }
 
   // The last memory site of the region whose inline code begins at or before this host address, or kNone.
   u32 site_before(u64 host_pc) const;
@@ -66,6 +68,9 @@ class CodeCache {
 
   // Lets the lookup of a memory site branch when it misses, and no longer fault; if there is room.
   void make_branching(u32 site, Translator& translator);
+  // Lets the lookup of a group that misses lead to a block without groups, by a direct link; if there is
+  // room.
+  void make_leaving(u32 site, Translator& translator);
   void set_link(u32 link, BlockId target);
   // The block whose code contains this host address, and the guest instruction it belongs to.
   bool locate(u64 host_pc, BlockId* block, unsigned* insn) const;
@@ -97,6 +102,7 @@ class CodeCache {
   bool is_cold(u32 offset) const { return offset >= cold_begin(0); }
   void reset(unsigned region);
   void patch32(u32 at, u32 value);
+  void make_branch_to(MemSite& site, u32 stub);
   void unlink(u32 link);
 
   static u64 hash(u64 pc, u32 mode) { return (pc ^ u64{mode} << 32) * 0x9e3779b97f4a7c15u; }

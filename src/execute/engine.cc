@@ -32,6 +32,8 @@ constexpr unsigned kFaultsPerProbe = 4;
 // this.
 constexpr u32 kGroupMisses = 16;
 constexpr u64 kStepsPerGroupMiss = 1000;
+// The same where the way to a block without groups need not lead through C++.
+constexpr u64 kStepsPerDirectMiss = 50;
 
 // A taken branch even where it leads to the instruction that follows it.
 bool always_branches(ZydisMnemonic m) {
@@ -99,6 +101,7 @@ Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& 
     options_.translate.max_insns = 1 + chaos() % 64;
     for (const EngineSwitch& s : kEngineSwitches)
       if (s.on != &TranslateOptions::inline_tlb) options_.translate.*s.on &= chaos() % 4 != 0;
+    options_.translate.unroll_after = 1 + chaos() % 8;
     if (chaos() % 2) options_.translate.soft_flags = static_cast<u32>(chaos());
   }
   spaces_.share_kernel(options_.translate.share_kernel);
@@ -139,9 +142,12 @@ Status Engine::init() {
                           .expired = enter_expired,
                           .host_fault = enter_host_fault,
                           .quick = run_quick,
-                          .quick_done = enter_quick_done};
+                          .quick_done = enter_quick_done,
+                          .quick_access = run_quick_access,
+                          .quick_commit = run_quick_commit};
   ctx_->quick.store = &cache_.store();
   ctx_->quick.cache_exec = cache_.exec_base();
+  ctx_->quick.take_crossings = options_.translate.quick;
   CodeTargets targets;
   targets.context = reinterpret_cast<u64>(ctx_);
   targets.probe_base = cache_.probe_base();
@@ -149,6 +155,7 @@ Status Engine::init() {
   targets.cache_exec = cache_.exec_base();
   thunks_ = emit_thunks(e, targets, handlers);
   cache_.keep(static_cast<u32>(e.p - cache_.write_base()), thunks_.targets.dispatch);
+  ctx_->quick.first_copy = cache_.kept();
   translator_ = std::make_unique<Translator>(cache_.store(), thunks_.targets, options_.translate);
   ram_.set_observer(this);
   return {};
@@ -163,6 +170,8 @@ EngineCounters Engine::counters() const {
   EngineCounters c = counters_;
   c.quick_declined = ctx_->quick.calls[0];
   c.quick_done = ctx_->quick.calls[1];
+  c.slow_accesses += ctx_->quick.crossings;
+  c.crossings += ctx_->quick.crossings;
   return c;
 }
 
@@ -612,18 +621,26 @@ u64 Engine::link(u32 site) {
   // By value: translating moves the tables.
   const LinkSite l = cache_.store().link_sites[site];
   const u64 evictions = counters_.cache_evictions, flushes = counters_.cache_flushes;
-  const BlockMode mode{cache_.block(l.block).mode.bits & ~BlockMode::kPlain};
+  const u32 plain = l.plain ? BlockMode::kPlain : 0u;
+  const BlockMode mode{(cache_.block(l.block).mode.bits & ~BlockMode::kPlain) | plain};
   const Gpa expected(cache_.block(l.block).pc.page().value + l.target);
   const u64 pc = ctx_->current_page + l.target;
   ctx_->state.rip = (pc - code_base()) & (mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff);
-  const u64 code = dispatch(DispatchCause::link);
+  const u64 code = dispatch(l.plain ? DispatchCause::group : DispatchCause::link);
   // Link when dispatch chose just the plain block at the target, and nothing moved meanwhile.
   if (!code || counters_.cache_evictions != evictions || counters_.cache_flushes != flushes) return code;
   const Block& from = cache_.block(l.block);
   if (!from.valid || from.second_page.value != ~u64{0}) return code;
   const BlockId id = cache_.find(expected, mode);
   if (id == kNone || cache_.block(id).second_page.value != ~u64{0}) return code;
-  if (code == cache_.exec_base() + cache_.block(id).far_entry) cache_.set_link(site, id);
+  if (code != cache_.exec_base() + cache_.block(id).far_entry) return code;
+  if (id != l.block || !from.small_loop) {
+    cache_.set_link(site, id);
+  } else if (++cache_.store().link_sites[site].turns >= options_.translate.unroll_after) {
+    // Who jumps to a removed block, as we do, comes to the dispatcher.
+    translator_->unroll(from.pc, from.mode);
+    cache_.remove(id);
+  }
   return code;
 }
 
@@ -799,19 +816,23 @@ bool Engine::group_cached(const MemSite& site, Gva linear, View view) {
   return first.offset() + site.span <= kPageSize && cached(first, site.group_writes, view);
 }
 
-u64 Engine::leave_group(MemSite& site) {
+u64 Engine::leave_group(u32 site_id) {
+  MemSite& site = cache_.store().mem_sites[site_id];
   const BlockId id = site.block;
+  const bool direct = translator_->can_leave_directly(site);
   sync_to(cache_.block(id), site.insn);
   set_rip(cache_.block(id), site.insn);
   if (site.misses++ == 0) site.first_miss = clock_.steps;
   if (site.misses >= kGroupMisses) {
     // Hardly worth it when it happens again and again.
-    if (clock_.steps - site.first_miss < kStepsPerGroupMiss * kGroupMisses) {
+    const u64 steps = (direct ? kStepsPerDirectMiss : kStepsPerGroupMiss) * kGroupMisses;
+    if (clock_.steps - site.first_miss < steps) {
       const Block& b = cache_.block(id);
       translator_->avoid_groups(b.pc, b.mode);
       cache_.remove(id);
     } else {
       site.misses = 0;
+      if (direct) cache_.make_leaving(site_id, *translator_);
     }
   }
   return dispatch(DispatchCause::group);
@@ -885,7 +906,7 @@ u64 Engine::mem_slow(u32 site_id, u64 looked_up) {
       return resume_in(b, site.hot);
     }
   }
-  if (site.span && !stop_requested_) return leave_group(site);
+  if (site.span && !stop_requested_) return leave_group(site_id);
   if (crosses)
     ++counters_.crossings;
   else if (!ram_.contains(page))
@@ -1224,8 +1245,8 @@ void Engine::disturb() {
     flush_caches();
     TranslateOptions& o = translator_->options();
     o.max_insns = 1 + chaos() % 64;
-    for (bool TranslateOptions::*on :
-         {&TranslateOptions::extend, &TranslateOptions::elide, &TranslateOptions::probes})
+    for (bool TranslateOptions::*on : {&TranslateOptions::extend, &TranslateOptions::elide,
+                                       &TranslateOptions::probes, &TranslateOptions::unroll})
       o.*on = asked_.*on && chaos() % 4 != 0;
   } else if (r % 64 < 8) {
     spaces_.flush_all();

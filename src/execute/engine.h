@@ -157,7 +157,7 @@ class Engine final : public Mmu, private RamObserver {
   // Whether all that the first access of a group looks up is in the TLB.
   bool group_cached(const MemSite& site, Gva linear, View view);
   // Goes on, from this instruction, with a block that has no groups.
-  u64 leave_group(MemSite& site);
+  u64 leave_group(u32 site);
 
   void use_tables(const AddressSpace& space);
   // The next thing to execute; 0 leaves the run.

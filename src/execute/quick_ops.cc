@@ -16,17 +16,17 @@ DEJA_INLINE bool canonical(u64 address) { return sign_extend(address, 48) == add
 
 // --- memory: what the TLB has, inside one page
 
-DEJA_INLINE u8* readable(const Quick& q, View view, u64 linear, unsigned size) {
-  const ViewTables& t = q.context.quick.tables->view[static_cast<unsigned>(view)];
+DEJA_INLINE u8* cached(const ExecContext& context, View view, bool write, u64 linear, unsigned size) {
+  const ViewTables& t = context.quick.tables->view[static_cast<unsigned>(view)];
   const u64 slot = page_slot(linear);
-  if (t.read_tag[slot] + linear + (size - 1) >= kPageSize) return nullptr;
+  if ((write ? t.write_tag : t.read_tag)[slot] + linear + (size - 1) >= kPageSize) return nullptr;
   return reinterpret_cast<u8*>(t.addend[slot] + linear);
 }
+DEJA_INLINE u8* readable(const Quick& q, View view, u64 linear, unsigned size) {
+  return cached(q.context, view, false, linear, size);
+}
 DEJA_INLINE u8* writable(const Quick& q, View view, u64 linear, unsigned size) {
-  const ViewTables& t = q.context.quick.tables->view[static_cast<unsigned>(view)];
-  const u64 slot = page_slot(linear);
-  if (t.write_tag[slot] + linear + (size - 1) >= kPageSize) return nullptr;
-  return reinterpret_cast<u8*>(t.addend[slot] + linear);
+  return cached(q.context, view, true, linear, size);
 }
 DEJA_INLINE u64 load64(const u8* at) {
   u64 value;
@@ -447,7 +447,67 @@ DEJA_INLINE u64 run(const Quick& q) {
   return kQuickDeclined;
 }
 
+// --- operands that cross the end of a page
+
+// At most an operand's bytes. Not a loop that the compiler would make a call of memcpy.
+DEJA_INLINE void copy(u8* to, const u8* from, unsigned count) {
+  for (; count >= 8; to += 8, from += 8, count -= 8) {
+    store64(to, load64(from));
+    asm volatile("" ::: "memory");
+  }
+  for (; count; ++to, ++from, --count) {
+    *to = *from;
+    asm volatile("" ::: "memory");
+  }
+}
+
+DEJA_INLINE u64 on_bounce_buffer(ExecContext& context, u32 offset) {
+  context.r9 = reinterpret_cast<u64>(context.bounce);
+  context.r10 = 0;
+  context.vectors_wanted = 0;  // as in resume()
+  return context.quick.cache_exec + offset;
+}
+
 }  // namespace
+
+[[gnu::flatten]] u64 run_quick_access(ExecContext* context, u64 site_id, u64 address) {
+  QuickContext& q = context->quick;
+  const MemSite& site = q.store->mem_sites[site_id];
+  q.crossing = false;
+  if (!q.take_crossings || site.special < q.first_copy) return kQuickDeclined;
+  if (site.checked || site.span || site.align || site.waits_fpu || site.converts) return kQuickDeclined;
+  const BlockMode mode = q.store->blocks[site.block].mode;
+  const unsigned in_page = static_cast<unsigned>(kPageSize - address % kPageSize);
+  const u64 second = address + in_page;
+  if (!mode.has(BlockMode::kCode64) || site.size <= in_page || second == 0) return kQuickDeclined;
+  const unsigned rest = site.size - in_page;
+  u8* const first_part = cached(*context, mode.view(), site.write, address, in_page);
+  u8* const second_part = cached(*context, mode.view(), site.write, second, rest);
+  if (!first_part || !second_part) return kQuickDeclined;
+  if (site.read) {
+    copy(context->bounce, first_part, in_page);
+    copy(context->bounce + in_page, second_part, rest);
+  }
+  q.part[0] = first_part;
+  q.part[1] = second_part;
+  q.part_size[0] = in_page;
+  q.part_size[1] = rest;
+  q.crossing = true;
+  ++q.crossings;
+  return on_bounce_buffer(*context, site.special);
+}
+
+[[gnu::flatten]] u64 run_quick_commit(ExecContext* context, u64 site_id, u64) {
+  QuickContext& q = context->quick;
+  if (!q.crossing) return kQuickDeclined;
+  q.crossing = false;
+  const MemSite& site = q.store->mem_sites[site_id];
+  if (site.write) {
+    copy(q.part[0], context->bounce, q.part_size[0]);
+    copy(q.part[1], context->bounce + q.part_size[0], q.part_size[1]);
+  }
+  return on_bounce_buffer(*context, site.after == AfterSite::resume_only ? site.special_resume : site.resume);
+}
 
 [[gnu::flatten]] u64 run_quick(ExecContext* context, u64 site_id, u64) {
   const HelperSite& site = context->quick.store->helper_sites[site_id];

@@ -16,7 +16,12 @@ namespace deja {
 inline constexpr u64 kQuickDeclined = 0;  // nothing has changed: run the instruction's ordinary helper
 inline constexpr u64 kQuickDispatch = 1;  // done, RIP and counter are those after it: dispatch
 
-// A Handler (thunks.h).
+// Handlers (thunks.h).
 u64 run_quick(ExecContext* context, u64 site, u64);
+
+// The quick way of memory sites (Engine::mem_slow, Engine::mem_commit): an operand that crosses the end of a
+// page, when the TLB has both pages, is taken to the bounce buffer and back. kQuickDeclined for all else.
+u64 run_quick_access(ExecContext* context, u64 site, u64 address);
+u64 run_quick_commit(ExecContext* context, u64 site, u64);
 
 }  // namespace deja

@@ -33,10 +33,9 @@ struct Gen {
 
   void save_general() {
     e.mov_store(gpr(RAX), HRAX);
-    e.b(0x9f);              // lahf
-    e.b(0x0f, 0x90, 0xc0);  // seto al
-    static_assert(offsetof(ExecContext, flag_lahf) == offsetof(ExecContext, flag_of) + 1);
-    e.b(0x66, 0x89), e.rip(HRAX, at(offsetof(ExecContext, flag_of)));  // mov [flag_of], ax
+    e.b(0x9f);                                                          // lahf
+    e.b(0x0f, 0x90, 0xc0);                                              // seto al
+    e.b(0x66, 0x89), e.rip(HRAX, at(offsetof(ExecContext, flags_ax)));  // mov [flags_ax], ax
     e.mov_store(gpr(RCX), HR8);
     for (const unsigned r : {HRDX, HRBX, HRSP, HRBP, HRSI, HRDI, HR12, HR13, HR14, HR15})
       e.mov_store(gpr(r), r);
@@ -83,9 +82,9 @@ struct Gen {
     e.mov_load(HRCX, at(offsetof(ExecContext, poison)));
     e.mov_load(HR9, at(offsetof(ExecContext, r9)));
     e.mov_load(HR10, at(offsetof(ExecContext, r10)));
-    e.b(0x0f, 0xb7), e.rip(HRAX, at(offsetof(ExecContext, flag_of)));  // movzx eax, word [flag_of]
-    e.b(0x04, 0x7f);                                                   // add al, 7fh: OF = flag_of
-    e.b(0x9e);                                                         // sahf
+    e.b(0x0f, 0xb7), e.rip(HRAX, at(offsetof(ExecContext, flags_ax)));  // movzx eax, word [flags_ax]
+    e.b(0x04, 0x7f);                                                    // add al, 7fh: OF = al
+    e.b(0x9e);                                                          // sahf
     e.mov_load(HR8, gpr(RCX));
     for (const unsigned r : {HRAX, HRDX, HRBX, HRSP, HRBP, HRSI, HRDI, HR12, HR13, HR14, HR15})
       e.mov_load(r, gpr(r));
@@ -145,8 +144,24 @@ Thunks emit_thunks(Emitter& e, const CodeTargets& targets, const Handlers& h) {
     go_on();
     return start;
   };
-  t.targets.mem_slow = call_out(h.mem_slow);
-  t.targets.mem_commit = call_out(h.mem_commit);
+  const auto call_quick_first = [&](Handler quick, Handler handler) {
+    const u64 start = e.here();
+    g.save_general();
+    e.mov32(HRBX, HRCX);
+    e.mov(HRBP, HR9);
+    e.mov(HRDX, HR9);
+    g.call(quick, HRBX);
+    static_assert(kQuickDeclined == 0);
+    e.b(0x48, 0x85, 0xc0);  // test rax, rax
+    e.jcc(5, go);
+    g.save_vectors();
+    e.mov(HRDX, HRBP);
+    g.call(handler, HRBX);
+    go_on();
+    return start;
+  };
+  t.targets.mem_slow = call_quick_first(h.quick_access, h.mem_slow);
+  t.targets.mem_commit = call_quick_first(h.quick_commit, h.mem_commit);
   t.targets.helper = call_out(h.helper);
   t.targets.link = call_out(h.link);
   t.targets.dispatch = call_out(h.dispatch);

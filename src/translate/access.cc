@@ -77,8 +77,9 @@ void Translator::emit_lookup(unsigned at, u8 reach, bool write, MemSite& site, u
   e_.mov_load_gs(HRCX, HR10, view + static_cast<u32>(tags));
   e_.lea(HRCX, static_cast<int>(at), HRCX, 1, reach);
   e_.shrx(HRCX, HRCX, HR11);
+  site.check = offset_of(e_.p);
   if (options_.probes && targets_.page_probe) {
-    site.probe = offset_of(e_.p);
+    site.probe = site.check;
     e_.b(0x0f, 0xb6, 0x89), e_.d(static_cast<u32>(targets_.page_probe));  // movzx ecx, byte [rcx + probe]
   } else {
     u8* hit = e_.jrcxz();
@@ -243,6 +244,27 @@ SpecialCopy Translator::emit_special_copies(u32 site_id, const CodeSpace& space)
 u32 Translator::emit_miss_stub(u32 site, const CodeSpace& space) {
   e_ = Emitter(space.write + space.cold, targets_.cache_exec - reinterpret_cast<u64>(space.write));
   emit_slow_call(site, store_.mem_sites[site]);
+  return static_cast<u32>(e_.p - space.write);
+}
+
+bool Translator::can_leave_directly(const MemSite& site) const {
+  const Block& b = store_.blocks[site.block];
+  return options_.link && b.mode.has(BlockMode::kFlatCode) && !b.mode.limit() &&
+         store_.page_offset(b, site.insn) <= kPageSize - kMaxInsnBytes;
+}
+
+u32 Translator::emit_leave_stub(u32 site, const CodeSpace& space) {
+  const MemSite& s = store_.mem_sites[site];
+  const Block& b = store_.blocks[s.block];
+  e_ = Emitter(space.write + space.cold, targets_.cache_exec - reinterpret_cast<u64>(space.write));
+  // This instruction and the rest of the block are the other block's.
+  e_.lea(HR11, HR11, -1, 1, (b.count - s.insn) << kCounterShift);
+  e_.b(0xe9);
+  LinkSite link{s.block, static_cast<u32>(e_.p - space.write), 0, store_.page_offset(b, s.insn), true};
+  e_.d(0);  // to what follows, until it is linked
+  link.stub = static_cast<u32>(e_.p - space.write);
+  e_.mov_imm32(HRCX, store_.link_sites.add(space.region, link));
+  e_.jmp(targets_.link);
   return static_cast<u32>(e_.p - space.write);
 }
 

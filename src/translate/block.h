@@ -59,7 +59,8 @@ struct Block {
   u16 count = 0;         // instructions
   u16 bytes = 0;         // guest bytes covered
   bool valid = true;
-  bool vectors = false;  // has instructions for which it loads the vector registers when they are away
+  bool small_loop = false;  // jumps back to its own start, and could be unrolled (unroll.h)
+  bool vectors = false;     // has instructions for which it loads the vector registers when they are away
   unsigned page_offset() const { return static_cast<unsigned>(pc.offset()); }
 };
 static_assert(sizeof(Block) == 64, "a line of the host's cache");
@@ -93,7 +94,8 @@ struct MemSite {
   u32 misses = 0;      // times that a group's lookup failed
   u64 first_miss = 0;  // step of the first of these
   u32 hot = 0;         // offset in the code cache of the inline lookup
-  u32 probe = 0;       // of the load that faults when the lookup misses; 0: it branches
+  u32 check = 0;       // of its end, which tells whether it has missed
+  u32 probe = 0;       // the same where that is a load that faults; 0: it branches
   u32 resume = 0;      // where the instruction goes on after its access
   // Of the copy that works on a bounce buffer, which is made when it is needed first (0: not yet); and where
   // the slow path goes on behind it when the instruction has more to do (resume_only).
@@ -123,9 +125,11 @@ struct BranchSite {
 // A direct jump inside a page.
 struct LinkSite {
   BlockId block;
-  u32 patch;   // offset of the rel32
-  u32 stub;    // offset of the stub it points to while unlinked
-  u16 target;  // page offset of the target
+  u32 patch;           // offset of the rel32
+  u32 stub;            // offset of the stub it points to while unlinked
+  u16 target;          // page offset of the target
+  bool plain = false;  // to a block without groups (BlockMode::kPlain)
+  u8 turns = 0;        // of a small loop, before it is unrolled
   BlockId linked = kNone;
   u32 previous = kNone, next = kNone;  // among those that lead to the same block
 };

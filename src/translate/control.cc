@@ -122,7 +122,9 @@ void Translator::emit_jump(const Insn& i) {
 }
 
 void Translator::emit_jcc(const Insn& i) {
-  jcc_to(condition_of(i.mnemonic), static_cast<i32>(insn_end_ + i.imm));
+  const unsigned condition = condition_of(i.mnemonic);
+  if (insns_[current_insn_].goes_round) return jcc_to(condition ^ 1, static_cast<i32>(insn_end_));
+  jcc_to(condition, static_cast<i32>(insn_end_ + i.imm));
   if (rest() == 0) exit_to(static_cast<i32>(insn_end_));
 }
 

@@ -72,6 +72,14 @@ struct QuickContext {
   bool several_vcpus = false;
   u32 system_mode = 0;    // as system_mode() says
   u64 calls[2] = {0, 0};  // declined; done
+  // Of a memory operand in two pages, both of them in the TLB, which the instruction finds in the bounce
+  // buffer.
+  bool take_crossings = true;
+  u32 first_copy = 0;     // MemSite::special from here on is the site's own
+  bool crossing = false;  // the instruction is at work on one
+  u8* part[2] = {nullptr, nullptr};
+  unsigned part_size[2] = {0, 0};
+  u64 crossings = 0;
 };
 
 struct alignas(4096) ExecContext {
@@ -88,8 +96,7 @@ struct alignas(4096) ExecContext {
   u64 host_fault_pc = 0;
   u64 host_fault_trap = 0;   // x86 vector of the host exception
   u64 group_addend[8] = {};  // of the running block's groups of accesses (plan.h)
-  u8 flag_of = 0;            // AL of LAHF/SETO: OF
-  u8 flag_lahf = 0;          // AH: SF ZF AF PF CF
+  u16 flags_ax = 0;          // AX after LAHF and SETO AL: SF ZF AF PF CF, and OF
   // The guest's vector registers are in state.fpu, not in the host's: C++ has run since they were last
   // needed.
   u8 vectors_away = 1;
@@ -100,11 +107,12 @@ struct alignas(4096) ExecContext {
 
   // What the host's EFLAGS held when C++ was called, into state.rflags; and back.
   [[gnu::always_inline]] void arrive() {
-    state.rflags = (state.rflags & ~flag::kStatus) | (flag_lahf & 0xd5u) | (flag_of ? flag::OF : 0);
+    state.rflags =
+        (state.rflags & ~flag::kStatus) | (flags_ax >> 8 & 0xd5u) | (flags_ax & 0xff ? flag::OF : 0);
   }
   [[gnu::always_inline]] void depart() {
-    flag_lahf = static_cast<u8>(state.rflags & 0xd5);
-    flag_of = (state.rflags & flag::OF) != 0;
+    // In one store, which can be forwarded to the load that follows soon.
+    flags_ax = static_cast<u16>((state.rflags & 0xd5) << 8 | ((state.rflags & flag::OF) != 0));
   }
   [[gnu::always_inline]] i64 remaining() const { return static_cast<i64>(counter) >> kCounterShift; }
   [[gnu::always_inline]] void set_remaining(i64 steps) {

@@ -12,15 +12,17 @@ namespace deja {
 
 struct TranslateOptions {
   unsigned max_insns = 64;
-  bool avx_model = true;     // CPU model x86-64-v3: TZCNT and LZCNT exist
-  bool inline_jumps = true;  // off: every cross-page and indirect jump goes through C++
-  bool inline_tlb = true;    // off: every access goes through C++
-  bool link = true;          // off: no direct links
-  bool quick = true;         // off: no quick way for system instructions
-  bool extend = true;        // off: a block ends at a conditional jump
-  bool elide = true;         // off: every access is checked by itself
-  bool probes = true;        // off: a check that fails branches, and never faults
-  bool templates = true;     // off: every instruction is decoded from scratch (decode/templates.h)
+  bool avx_model = true;      // CPU model x86-64-v3: TZCNT and LZCNT exist
+  bool inline_jumps = true;   // off: every cross-page and indirect jump goes through C++
+  bool inline_tlb = true;     // off: every access goes through C++
+  bool link = true;           // off: no direct links
+  bool quick = true;          // off: no quick way for system instructions
+  bool extend = true;         // off: a block ends at a conditional jump
+  bool elide = true;          // off: every access is checked by itself
+  bool probes = true;         // off: a check that fails branches, and never faults
+  bool templates = true;      // off: every instruction is decoded from scratch (decode/templates.h)
+  bool unroll = true;         // off: a block has one turn of a loop
+  unsigned unroll_after = 8;  // execute/ asks: turns that a small loop makes before it is worth while
   u32 soft_flags = 0;  // FlagGroups done in C++, as the host computes other flags than the canonical ones
   // execute/ asks: address spaces with the same upper half have one TLB and jump cache for supervisor code.
   bool share_kernel = true;
@@ -40,6 +42,7 @@ inline constexpr EngineSwitch kEngineSwitches[] = {
     {"elide", &TranslateOptions::elide},
     {"probes", &TranslateOptions::probes},
     {"templates", &TranslateOptions::templates},
+    {"unroll", &TranslateOptions::unroll},
     {"share-kernel", &TranslateOptions::share_kernel},
 };
 
@@ -67,6 +70,7 @@ struct BlockInsn {
   u8 raise = 0xff;                // way helper: raise this vector instead
   QuickOp quick = QuickOp::none;  // way helper: the quick way that is tried first
   u16 start = 0, end = 0;         // page offsets
+  bool goes_round = false;        // way jcc: when it is taken the next instruction is the block's first again
   PlannedAccess access[2];        // in the order in which the instruction makes them
 };
 

@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include "base/check.h"
+#include "translate/unroll.h"
 
 namespace deja {
 
@@ -13,9 +14,14 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
   if (form_block(input, options_, &insns_) == FormStatus::need_next_page)
     return TranslateStatus::need_next_page;
   mode_ = input.mode;
+  bool small_loop = options_.unroll && !mode_.limit() && !mode_.has(BlockMode::kPlain) &&
+                    is_small_loop(insns_, options_.max_insns);
+  if (small_loop && unrolled_.contains(key(input.pc, mode_))) {
+    unroll_loop(&insns_, options_.max_insns);
+    small_loop = false;
+  }
   if (options_.elide && mode_.code_size() == CodeSize::bits64 && !mode_.limit() &&
-      !mode_.has(BlockMode::kPlain) && !access_is_checked(DS) &&
-      !ungrouped_.contains(input.pc.value ^ u64{mode_.bits} << 32))
+      !mode_.has(BlockMode::kPlain) && !access_is_checked(DS) && !ungrouped_.contains(key(input.pc, mode_)))
     plan_groups(insns_);
 
   region_ = space.region;
@@ -25,6 +31,7 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
   block_.mode = input.mode;
   block_.second_page = input.second_page;
   block_.count = static_cast<u16>(insns_.size());
+  block_.small_loop = small_loop;
   block_.bytes = static_cast<u16>(insns_.back().end - insns_.front().start);
   block_.first_place = store_.places.next(region_);
   block_.first_byte = store_.bytes.next(region_);

@@ -61,9 +61,14 @@ class Translator {
   SpecialCopy emit_special_copies(u32 site, const CodeSpace& space);
   // The out-of-line call of the slow path for a site whose lookup branches when it misses. Likewise; the end.
   u32 emit_miss_stub(u32 site, const CodeSpace& space);
+  // The same where a group's lookup shall lead to a block without groups, by a direct link.
+  u32 emit_leave_stub(u32 site, const CodeSpace& space);
+  bool can_leave_directly(const MemSite& site) const;
 
   // From now on this block is translated without groups (plan.h), as they miss too often.
-  void avoid_groups(Gpa pc, BlockMode mode) { ungrouped_.insert(pc.value ^ u64{mode.bits} << 32); }
+  void avoid_groups(Gpa pc, BlockMode mode) { ungrouped_.insert(key(pc, mode)); }
+  // From now on this block, a small loop, is translated unrolled.
+  void unroll(Gpa pc, BlockMode mode) { unrolled_.insert(key(pc, mode)); }
 
   TranslateOptions& options() { return options_; }
   // The instructions of the last block translated.
@@ -84,6 +89,9 @@ class Translator {
 
  private:
   friend class OpEmitter;
+  static u64 key(Gpa pc, BlockMode mode) {
+    return pc.value ^ u64 { mode.bits } << 32;
+  }
   u64 ctx(std::size_t field_offset) const { return targets_.context + field_offset; }
   u64 gpr_slot(unsigned g) const { return ctx(g * 8); }
   u32 offset_of(const u8* at) const { return static_cast<u32>(at - cache_write_); }
@@ -204,7 +212,7 @@ class Translator {
   void enter_insn(unsigned index);
 
   CodeStore& store_;
-  std::set<u64> ungrouped_;
+  std::set<u64> ungrouped_, unrolled_;  // by key()
   CodeTargets targets_;
   TranslateOptions options_;
 
