@@ -15,27 +15,42 @@ namespace {
 constexpr u64 kProbeReadable = (static_cast<u64>(kMaxSliceSteps) >> kCounterShift) + kPageSize;
 constexpr u64 kProbeGuard = 64_KiB;
 constexpr u32 kLetGo = 4_MiB;
+constexpr u64 kHugePage = 2_MiB;
+constexpr u64 kContextBytes = (sizeof(ExecContext) + kPageSize - 1) & ~(kPageSize - 1);
+// Of main code, what is moved to huge pages at a time, and how much of it is written before that. A call is
+// one of the kernel's longer ones, and a guest that does little gets by without.
+constexpr u32 kHugeWindow = 8_MiB;
+constexpr u32 kHugeAfter = 512_KiB;
+
+u8* reserve(u64 bytes) {
+  void* const at = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return at == MAP_FAILED ? nullptr : static_cast<u8*>(at);
+}
+u8* huge_aligned(u8* at) {
+  return reinterpret_cast<u8*>((reinterpret_cast<u64>(at) + kHugePage - 1) & ~(kHugePage - 1));
+}
 constexpr unsigned kFirstIndex = 16;  // log2 of entries
 // Room for the thunks and for a block of the greatest size at least.
 constexpr u64 kLeastRegion = 256_KiB;
 static_assert(kLeastRegion / 4 >= 2 * Translator::kMaxBlockCode);
 }  // namespace
 
-CodeCache::CodeCache(GuestRam& ram, u64 bytes)
+CodeCache::CodeCache(GuestRam& ram, u64 bytes, bool huge_pages)
     : ram_(ram),
       bytes_(bytes),
       region_count_(static_cast<unsigned>(std::clamp<u64>(bytes / kLeastRegion, 1, kMaxRegions))),
       // Cold code is a quarter of it at the most, as a rule.
       hot_bytes_(static_cast<u32>(bytes / region_count_ * 3 / 4 & ~(kPageSize - 1))),
-      cold_bytes_(static_cast<u32>(bytes / region_count_ / 4 & ~(kPageSize - 1))) {
+      cold_bytes_(static_cast<u32>(bytes / region_count_ / 4 & ~(kPageSize - 1))),
+      huge_pages_(huge_pages) {
   resize_index(kFirstIndex);
   for (unsigned r = 0; r < region_count_; ++r) reset(r);
 }
 
 CodeCache::~CodeCache() {
   if (context_) context_->~ExecContext();
-  if (region_) munmap(region_, region_bytes_);
-  if (write_) munmap(write_, bytes_);
+  if (region_) munmap(region_, kContextBytes + bytes_ + kHugePage);
+  if (write_region_) munmap(write_region_, bytes_ + kHugePage);
   if (probe_map_) munmap(probe_map_, kProbeGuard + kProbeReadable);
   if (page_index_) munmap(page_index_, ram_.frames() * 4);
   if (fd_ >= 0) close(fd_);
@@ -48,15 +63,15 @@ Status CodeCache::init() {
   fd_ = memfd_create("deja-code", MFD_CLOEXEC);
   if (fd_ < 0) return failed("memfd_create");
   if (ftruncate(fd_, static_cast<off_t>(bytes_))) return failed("ftruncate");
-  write_ = static_cast<u8*>(mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED, fd_, 0));
-  if (write_ == MAP_FAILED) return write_ = nullptr, failed("mapping it writable");
-  const u64 context_bytes = (sizeof(ExecContext) + kPageSize - 1) & ~(kPageSize - 1);
-  region_bytes_ = context_bytes + bytes_;
-  region_ = static_cast<u8*>(
-      mmap(nullptr, region_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  if (region_ == MAP_FAILED) return region_ = nullptr, failed("reserving address space");
-  context_ = new (region_) ExecContext;
-  exec_ = region_ + context_bytes;
+  write_region_ = reserve(bytes_ + kHugePage);
+  region_ = reserve(kContextBytes + bytes_ + kHugePage);
+  if (!write_region_ || !region_) return failed("reserving address space");
+  write_ = huge_aligned(write_region_);
+  exec_ = huge_aligned(region_ + kContextBytes);
+  if (mmap(write_, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_, 0) == MAP_FAILED)
+    return failed("mapping it writable");
+  if (mprotect(exec_ - kContextBytes, kContextBytes, PROT_READ | PROT_WRITE)) return failed("mprotect");
+  context_ = new (exec_ - kContextBytes) ExecContext;
   if (mmap(exec_, bytes_, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd_, 0) == MAP_FAILED)
     return failed("mapping it executable (is the memory file system mounted noexec?)");
   // The probe is addressed by a 32-bit displacement: it has to lie below 2 GiB.
@@ -89,10 +104,29 @@ void CodeCache::take(const Block& block) {
   written_ += (block.end - r.hot) + (block.cold_end - r.cold);
   r.hot = block.end;
   r.cold = block.cold_end;
+  if (r.hot >= huge_end_ + kHugeAfter) make_huge(huge_end_);
   if (written_ < kLetGo) return;
   // What is written is rarely written again: unmapped, it counts once in what this process has resident.
   madvise(write_, bytes_, MADV_DONTNEED);
   written_ = 0;
+}
+
+// Asked for page by page as they are touched, a memory file gets huge pages only where the administrator
+// allows it; asked to collapse pages that it has, the kernel does (Linux 6.1). Where it cannot, nothing is
+// lost.
+void CodeCache::make_huge(u32 from) {
+#ifdef MADV_COLLAPSE
+  constexpr int kCollapse = MADV_COLLAPSE;
+#else
+  constexpr int kCollapse = 25;
+#endif
+  huge_end_ = from + kHugeWindow;
+  if (!huge_pages_ || huge_end_ > cold_begin(0)) return;
+  for (u64 at = from; at < huge_end_; at += kHugePage) {
+    volatile u8* const byte = write_ + at;
+    *byte = *byte;  // so that there is a page
+  }
+  (void)madvise(exec_ + from, kHugeWindow, kCollapse);
 }
 
 CodeCache::Evicted CodeCache::next_region() {
@@ -115,25 +149,30 @@ CodeCache::Evicted CodeCache::next_region() {
 
 BlockId CodeCache::find(Gpa pc, BlockMode mode) const {
   const std::size_t mask = index_.size() - 1;
-  for (std::size_t at = slot_of(pc.value, mode.bits); index_[at].id != kNone; at = (at + 1) & mask)
-    if (index_[at].pc == pc.value && index_[at].mode == mode.bits) return index_[at].id;
+  const u64 h = hash(pc.value, mode.bits);
+  for (std::size_t at = slot_of(h); index_[at].id != kNone; at = (at + 1) & mask) {
+    if (index_[at].tag != tag_of(h)) continue;
+    const Block& b = store_.blocks[index_[at].id];
+    if (b.pc == pc && b.mode.bits == mode.bits) return index_[at].id;
+  }
   return kNone;
 }
 
-void CodeCache::insert(const Entry& entry) {
+void CodeCache::insert(BlockId id) {
   const std::size_t mask = index_.size() - 1;
-  std::size_t at = slot_of(entry.pc, entry.mode);
+  const u64 h = hash(id);
+  std::size_t at = slot_of(h);
   while (index_[at].id != kNone) at = (at + 1) & mask;
-  index_[at] = entry;
+  index_[at] = {tag_of(h), id};
 }
 
-void CodeCache::erase(u64 pc, u32 mode) {
+void CodeCache::erase(BlockId id) {
   const std::size_t mask = index_.size() - 1;
-  std::size_t hole = slot_of(pc, mode);
-  while (index_[hole].pc != pc || index_[hole].mode != mode) hole = (hole + 1) & mask;
+  std::size_t hole = slot_of(hash(id));
+  while (index_[hole].id != id) hole = (hole + 1) & mask;
   // Who was displaced over the hole moves into it, so that searches still end at the first free entry.
   for (std::size_t at = (hole + 1) & mask; index_[at].id != kNone; at = (at + 1) & mask) {
-    const std::size_t home = slot_of(index_[at].pc, index_[at].mode);
+    const std::size_t home = slot_of(hash(index_[at].id));
     if (((at - home) & mask) < ((at - hole) & mask)) continue;
     index_[hole] = index_[at];
     hole = at;
@@ -147,7 +186,7 @@ void CodeCache::resize_index(unsigned log2) {
   index_.assign(std::size_t{1} << log2, {});
   index_shift_ = 64 - log2;
   for (const Entry& e : old)
-    if (e.id != kNone) insert(e);
+    if (e.id != kNone) insert(e.id);
 }
 
 void CodeCache::note_page(u64 frame, BlockId id) {
@@ -162,7 +201,7 @@ void CodeCache::note_page(u64 frame, BlockId id) {
 void CodeCache::add(BlockId id) {
   const Block& b = store_.blocks[id];
   if (2 * ++indexed_ > index_.size()) resize_index(64 - index_shift_ + 1);
-  insert({b.pc.value, b.mode.bits, id});
+  insert(id);
   if (b.mode.has(BlockMode::kObserved)) observed_.push_back(id);
   note_page(b.pc.frame(), id);
   if (b.second_page.value != ~u64{0}) note_page(b.second_page.frame(), id);
@@ -254,7 +293,7 @@ void CodeCache::remove(BlockId id) {
   patch32(b.far_entry + 6, static_cast<u32>(dispatch_ - (exec_base() + b.far_entry + 10)));
   static_assert(Translator::kFarEntryBytes >= 10);
   while (b.incoming != kNone) unlink(b.incoming);
-  erase(b.pc.value, b.mode.bits);
+  erase(id);
   for (const Gpa page : {b.pc.page(), b.second_page}) {
     if (page.value == ~u64{0}) continue;
     auto& list = pages_[page_index_[page.frame()] - 1];

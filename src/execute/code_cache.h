@@ -17,9 +17,10 @@ namespace deja {
 
 class CodeCache {
  public:
-  CodeCache(GuestRam& ram, u64 bytes);
+  CodeCache(GuestRam& ram, u64 bytes, bool huge_pages = false);
   ~CodeCache();
-  // Maps everything; the error says which limit was hit.
+  // Maps everything; the error says which limit was hit. Main code will be in huge pages where the host can
+  // give them: it is spread over more pages than the host's TLB for instructions holds.
   Status init();
 
   ExecContext* context() const { return context_; }
@@ -79,10 +80,10 @@ class CodeCache {
   struct Region {
     u32 hot = 0, cold = 0;  // where the next block goes
   };
-  // An entry of the index, an open-addressed table. Free ones have kNone for an id.
+  // An entry of the index, an open-addressed table. Free ones have kNone for an id. The tag spares a look at
+  // most blocks that are not the one.
   struct Entry {
-    u64 pc = 0;
-    u32 mode = 0;
+    u32 tag = 0;
     BlockId id = kNone;
   };
 
@@ -101,14 +102,17 @@ class CodeCache {
   u32 offset_of(u64 host_pc) const { return static_cast<u32>(host_pc - exec_base()); }
   bool is_cold(u32 offset) const { return offset >= cold_begin(0); }
   void reset(unsigned region);
+  void make_huge(u32 from);
   void patch32(u32 at, u32 value);
   void make_branch_to(MemSite& site, u32 stub);
   void unlink(u32 link);
 
   static u64 hash(u64 pc, u32 mode) { return (pc ^ u64{mode} << 32) * 0x9e3779b97f4a7c15u; }
-  std::size_t slot_of(u64 pc, u32 mode) const { return hash(pc, mode) >> index_shift_; }
-  void insert(const Entry& entry);
-  void erase(u64 pc, u32 mode);
+  u64 hash(BlockId id) const { return hash(store_.blocks[id].pc.value, store_.blocks[id].mode.bits); }
+  static u32 tag_of(u64 hash) { return static_cast<u32>(hash); }
+  std::size_t slot_of(u64 hash) const { return hash >> index_shift_; }
+  void insert(BlockId id);
+  void erase(BlockId id);
   void resize_index(unsigned log2);
   void note_page(u64 frame, BlockId id);
 
@@ -117,8 +121,10 @@ class CodeCache {
   unsigned region_count_;
   u32 hot_bytes_, cold_bytes_;  // of a region
   int fd_ = -1;
+  bool huge_pages_;
+  u32 huge_end_ = 0;      // up to here main code is in huge pages
   u8* region_ = nullptr;  // context, then exec mapping
-  u64 region_bytes_ = 0;
+  u8* write_region_ = nullptr;
   ExecContext* context_ = nullptr;
   u8* write_ = nullptr;
   u8* exec_ = nullptr;

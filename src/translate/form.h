@@ -26,6 +26,7 @@ struct TranslateOptions {
   u32 soft_flags = 0;  // FlagGroups done in C++, as the host computes other flags than the canonical ones
   // execute/ asks: address spaces with the same upper half have one TLB and jump cache for supervisor code.
   bool share_kernel = true;
+  bool huge_pages = true;  // translated code is moved to huge pages
 };
 
 // The optimisations that can be switched off by hand, by the names that they have there: --engine no-link,…
@@ -44,6 +45,7 @@ inline constexpr EngineSwitch kEngineSwitches[] = {
     {"templates", &TranslateOptions::templates},
     {"unroll", &TranslateOptions::unroll},
     {"share-kernel", &TranslateOptions::share_kernel},
+    {"huge-pages", &TranslateOptions::huge_pages},
 };
 
 struct TranslateInput {

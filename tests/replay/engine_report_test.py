@@ -6,7 +6,7 @@ import subprocess
 import unittest
 from pathlib import Path
 
-from guest_session import DEJA, GUESTS, INITRD, KERNEL, PROMPT, ReplayTest, TIMEOUT, deja
+from guest_session import DEJA, INITRD, KERNEL, PROMPT, ReplayTest, TIMEOUT, deja
 
 MEMORY = 256 << 20
 
@@ -23,7 +23,9 @@ class EngineReport(ReplayTest):
         done = deja("stats", "--json", self.recording)
         self.assertEqual(done.returncode, 0, done.stderr)
         stats = json.loads(done.stdout)
-        self.assertEqual(stats["instructions"], json.loads(deja("info", "--json", self.recording).stdout)["steps"])
+        steps = json.loads(deja("info", "--json", self.recording).stdout)["steps"]
+        self.assertLess(steps * 0.99, stats["instructions"])  # warps are steps too
+        self.assertLessEqual(stats["instructions"], steps)
         self.assertGreater(stats["blocks"], 10_000)
         self.assertGreater(stats["translated_instructions"], stats["blocks"])
         self.assertGreater(stats["links"], 1_000)
