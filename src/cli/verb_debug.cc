@@ -18,6 +18,8 @@ struct Options {
   std::vector<std::string> symbols, arguments;
   CLI::Option* port_option = nullptr;
   u16 port = 0;
+  CLI::Option* process_option = nullptr;
+  u32 process = 0;
   bool print_commands = false;
 };
 
@@ -58,6 +60,8 @@ int debug(const Options& o) {
   if (!symbols) return fail(symbols.error());
   TimeTarget target(**nav);
   if (Status status = target.seek(*at); !status) return fail(status.error());
+  if (o.process_option->count())
+    if (auto limited = target.limit_to_process(o.process); !limited) return fail(limited.error());
   if (listener) return serve(target, *listener);
   GdbLaunch launch;
   launch.setup = symbols->gdb_commands();
@@ -77,12 +81,16 @@ void add_debug(CLI::App& app, Action* action) {
       "  deja debug crash                        gdb at the start; `reverse-continue` and kin work\n"
       "  deja debug --at end crash\n"
       "  deja debug crash -- -batch -x SCRIPT    what follows -- is for gdb\n"
+      "  deja debug --at end -p 214 crash        breakpoints in programs are for process 214\n"
       "  deja debug -s 1234 crash                for a gdb of your own: target remote localhost:1234\n"
       "In gdb: when, seek, checkpoint, restart, who-wrote, insn. docs/debugging.md goes through a session.");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`");
   verb->add_option("--at", o->at, "where to begin: docs/time-travel.md has all forms")->capture_default_str();
   o->port_option =
       verb->add_option("-s,--serve", o->port, "serve a gdb that connects to this port of localhost");
+  o->process_option = verb->add_option("-p,--process", o->process,
+                                       "breakpoints in programs stop only in the process with this PID")
+                          ->type_name("PID");
   verb->add_option(
           "--symbols", o->symbols,
           "a file with symbols, or a directory of such: the kernel's vmlinux and programs, known by their "

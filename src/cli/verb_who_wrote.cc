@@ -22,7 +22,8 @@ struct Options {
 constexpr std::string_view kCr3 = "cr3:";
 
 // Whose addresses: where the bytes of `range` stand at the present position.
-Result<std::vector<MemoryPiece>> locate(Machine& machine, const std::string& as, const MemoryRange& range) {
+Result<std::vector<MemoryPiece>> locate(Navigator& nav, const std::string& as, const MemoryRange& range) {
+  Machine& machine = nav.machine();
   if (as == "phys") return locate_physical(machine, range.address, range.size);
   const unsigned vcpu = machine.next_vcpu().value_or(0);
   if (as.empty()) return locate_linear(machine, vcpu, {}, range.address, range.size);
@@ -40,8 +41,14 @@ Result<std::vector<MemoryPiece>> locate(Machine& machine, const std::string& as,
     if (error == std::errc() && end == digits.data() + digits.size())
       return locate_linear(machine, vcpu, cr3, range.address, range.size);
   }
-  return make_error("--as {}: there are kernel, phys, and cr3:HEX for the address space with that page table",
-                    as);
+  u32 pid = 0;
+  const auto [end, error] = std::from_chars(as.data(), as.data() + as.size(), pid);
+  if (error != std::errc() || end != as.data() + as.size())
+    return make_error(
+        "--as {}: there are PID, kernel, phys, and cr3:HEX for the address space with that page table", as);
+  DEJA_ASSIGN(const TaskList tasks, make_task_list(nav));
+  DEJA_ASSIGN(const u64 table, tasks.address_space_of(machine, pid));
+  return locate_linear(machine, vcpu, table, range.address, range.size);
 }
 
 std::string hex(const std::vector<u8>& bytes) {
@@ -79,7 +86,7 @@ int who_wrote_verb(const Options& o) {
   if (!symbols) return fail(symbols.error());
   auto at = go_to(**nav, o.at);
   if (!at) return fail(at.error());
-  auto pieces = locate((*nav)->machine(), o.as, *range);
+  auto pieces = locate(**nav, o.as, *range);
   if (!pieces) return fail(pieces.error());
   WhoWrote request;
   request.pieces = *pieces;
@@ -117,6 +124,7 @@ void add_who_wrote(CLI::App& app, Action* action) {
       "Examples:\n"
       "  deja who-wrote crash ffff888003a51c40              the last write of these 8 bytes before the end\n"
       "  deja who-wrote crash ffffffff82a11004/4 --at 50%\n"
+      "  deja who-wrote crash 55d0c0de1000 --as 214         of the process that has this PID then\n"
       "  deja who-wrote crash 3a51c40/64 --as phys --all    every write there was\n"
       "A write counts whichever way it came: through another mapping, by another process, by a device, or "
       "by\n"
@@ -128,8 +136,10 @@ void add_who_wrote(CLI::App& app, Action* action) {
       ->required();
   verb->add_option("--at", o->at, "before this moment: docs/time-travel.md has all forms")
       ->capture_default_str();
-  verb->add_option("--as", o->as,
-                   "whose address it is: kernel, phys, or cr3:HEX; default: of what runs at that moment");
+  verb->add_option(
+      "--as", o->as,
+      "whose address it is: the PID of a process, kernel, phys, or cr3:HEX; default: of what runs at "
+      "that moment");
   verb->add_option("--symbols", o->symbols, "files with symbols, or directories of such")
       ->type_name("PATH")
       ->allow_extra_args(false);

@@ -1,4 +1,4 @@
-#include "gdb/kallsyms.h"
+#include "linux/kallsyms.h"
 
 #include <gtest/gtest.h>
 

@@ -19,8 +19,11 @@ constexpr std::string_view kHelp =
     "                              the last write of these bytes, or every one up to here\n"
     "insn [N]                      the next N instructions, in the mode that the vCPU is in\n"
     "images                        programs and libraries mapped here: address, where linked, build-id\n"
-    "process here|any              whether breakpoints in programs stop in the present address space only "
-    "(any)\n"
+    "processes                     the processes and threads of a Linux guest\n"
+    "process here|PID|any          where breakpoints in programs stop: in the present address space, in that "
+    "of "
+    "PID,\n"
+    "                              or in all (any)\n"
     "interrupts hide|show          whether single steps pass over handlers of interrupts and faults (hide)\n"
     "(After seek and restart gdb's own idea of registers is old; deja's gdb commands see to that.)\n";
 
@@ -38,7 +41,39 @@ std::vector<std::string> split(const std::string& text) {
   return words;
 }
 
+bool parse_decimal(std::string_view text, u32* value) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
 }  // namespace
+
+Result<const TaskList*> TimeTarget::task_list() {
+  if (!tasks_) {
+    const Step here = nav_.position();
+    auto made = make_task_list(nav_);
+    DEJA_TRY(seek(here));
+    if (!made) return made.error();
+    tasks_ = std::move(made).value();
+  }
+  return &*tasks_;
+}
+
+Result<std::string> TimeTarget::limit_to_process(u32 pid) {
+  DEJA_ASSIGN(const TaskList* tasks, task_list());
+  DEJA_ASSIGN(process_, tasks->address_space_of(machine(), pid));
+  return fmt::format("breakpoints in programs stop in process {} (CR3 {:#x}) only\n", pid, *process_);
+}
+
+Result<std::string> TimeTarget::list_processes() {
+  DEJA_ASSIGN(const TaskList* tasks, task_list());
+  DEJA_ASSIGN(const std::vector<GuestTask> all, tasks->read(machine()));
+  std::string text = fmt::format("{:>8} {:>8} {:<16} {}\n", "PID", "PROCESS", "NAME", "CR3");
+  for (const GuestTask& t : all)
+    text += fmt::format("{:>8} {:>8} {:<16} {}\n", t.pid, t.process, t.name,
+                        t.cr3 ? fmt::format("{:#x}", *t.cr3) : "-");
+  return text;
+}
 
 std::string TimeTarget::when() {
   const CpuState& s = machine().cpu(current_);
@@ -146,6 +181,8 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
     return list;
   }
   if (verb == "insn") return instructions(vcpu, argument);
+  if (verb == "processes") return list_processes();
+  if (u32 pid = 0; verb == "process" && parse_decimal(argument, &pid)) return limit_to_process(pid);
   if (verb == "process" && (argument == "here" || argument == "any")) {
     process_.reset();
     if (argument == "here") process_ = machine().cpu(vcpu).cr3;

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "execute/page_walk.h"
-#include "gdb/kallsyms.h"
+#include "linux/kallsyms.h"
+#include "linux/linear_memory.h"
 #include "machine/bzimage.h"
 #include "replay/position.h"
 #include "sandbox/sandbox.h"
@@ -15,7 +15,7 @@ namespace deja {
 namespace {
 
 constexpr std::string_view kDebugFiles = "/usr/lib/debug";  // where Debian has them
-
+constexpr std::string_view kEntryPoint = "entry_SYSCALL_64";
 constexpr u64 kUserEnd = u64{1} << 47;
 
 // Calls `page` with each mapped 4 KiB page of [0, 2^47), for 4-level paging; of large pages with the first.
@@ -37,17 +37,6 @@ void each_user_page(Machine& machine, unsigned vcpu, const std::function<void(Gv
     }
   };
   level(key.cr3, 0, 0);
-}
-
-bool read_linear(Machine& machine, const PagingKey& key, u64 linear, void* out, u64 size) {
-  u8* to = static_cast<u8*>(out);
-  while (size) {
-    const u64 n = std::min(size, kPageSize - Gva(linear).offset());
-    const std::optional<Gpa> at = peek_translation(machine.ram(), key, Gva(linear));
-    if (!at || !machine.ram().read(*at, to, n)) return false;
-    to += n, linear += n, size -= n;
-  }
-  return true;
 }
 
 // The image whose header stands at `linear`.
@@ -99,7 +88,7 @@ Result<std::vector<u8>> recorded_kernel(Navigator& nav) {
 
 // How far from where it was linked the kernel runs: its system call entry is in a register.
 Result<u64> find_kernel_slide(Navigator& nav, const ElfSymbols& symbols) {
-  const std::optional<u64> linked = symbols.address_of("entry_SYSCALL_64");
+  const std::optional<u64> linked = symbols.address_of(kEntryPoint);
   if (nav.manifest().machine.boot_mode == "vmlinux" || !linked) return u64{0};  // nobody was there to move it
   const Step here = nav.position();
   u64 runs = nav.machine().cpu(0).msr.lstar;
@@ -188,6 +177,16 @@ Status SymbolSetup::use_own_table(Navigator& nav, std::span<const u8> kernel) {
 void allow_symbols(const std::vector<std::string>& where) {
   for (const std::string& place : where) sandbox::allow_read(place);
   sandbox::allow_read(kDebugFiles);
+}
+
+Result<TaskList> make_task_list(Navigator& nav) {
+  DEJA_ASSIGN(const std::vector<u8> kernel, recorded_kernel(nav));
+  const std::vector<KernelSymbol> symbols = read_kallsyms(kernel);
+  std::vector<std::pair<u64, std::string>> entry;
+  for (const KernelSymbol& s : symbols)
+    if (s.name == kEntryPoint) entry.emplace_back(s.address, s.name);
+  DEJA_ASSIGN(const u64 slide, find_kernel_slide(nav, ElfSymbols::of(entry)));
+  return TaskList::make(kernel, symbols, slide);
 }
 
 Result<SymbolSetup> SymbolSetup::make(Navigator& nav, const std::vector<std::string>& where) {

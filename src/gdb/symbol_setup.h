@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gdb/elf_symbols.h"
+#include "linux/tasks.h"
 #include "timeline/navigator.h"
 
 namespace deja {
@@ -23,6 +24,10 @@ std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu);
 
 // What make() below will read, for the sandbox: to be called before a guest runs.
 void allow_symbols(const std::vector<std::string>& where);
+
+// The processes of the Linux that was recorded. May go elsewhere in the recording and back. An error says
+// what its kernel lacks.
+Result<TaskList> make_task_list(Navigator& nav);
 
 class SymbolSetup {
  public:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gdb/target.h"
+#include "linux/tasks.h"
 #include "timeline/navigator.h"
 #include "timeline/who_wrote.h"
 
@@ -21,6 +22,9 @@ class TimeTarget final : public DebugTarget {
                               const std::function<bool()>& interrupted) override;
 
   Status seek(Step to);
+  // From here on breakpoints in programs stop only in the process or thread with this PID, as of now. Says
+  // what that means.
+  Result<std::string> limit_to_process(u32 pid);
 
  private:
   // What resume() looks for, in the engine's words.
@@ -64,6 +68,8 @@ class TimeTarget final : public DebugTarget {
   GdbStop stop(GdbStop::Why why, unsigned vcpu);
 
   std::string when();
+  Result<const TaskList*> task_list();
+  Result<std::string> list_processes();
   Result<std::string> instructions(unsigned vcpu, std::string_view count);
   Result<std::string> who_wrote_command(std::vector<std::string> words, unsigned vcpu,
                                         const std::function<bool()>& interrupted);
@@ -74,6 +80,7 @@ class TimeTarget final : public DebugTarget {
   bool hide_interrupts_ = true;
   std::optional<u64> process_;  // CR3: breakpoints in the user half stop in this address space only
   std::vector<Step> bookmarks_;
+  std::optional<TaskList> tasks_;  // made when it is asked for
 };
 
 }  // namespace deja

@@ -39,8 +39,14 @@ Status search_segment(Navigator& nav, const BackwardSearch& search, Step from, S
   return {};
 }
 
-// Whether the checkpoints know already that nothing in [from, to) can hit.
-bool is_ruled_out(Navigator& nav, const ObservationSpec& spec, Step from, Step to) {
+}  // namespace
+
+Step place_of(const Hit& hit) {
+  const bool stops_before = hit.kind == Hit::Kind::breakpoint || hit.kind == Hit::Kind::turn;
+  return stops_before || hit.step == 0 ? hit.step : hit.step - 1;
+}
+
+bool is_ruled_out(const Navigator& nav, const ObservationSpec& spec, Step from, Step to) {
   if (!spec.breakpoints.empty() || spec.delivery_at || spec.turn_of) return false;
   return std::none_of(spec.watchpoints.begin(), spec.watchpoints.end(), [&](const Watchpoint& w) {
     if (!w.physical || w.kinds != Watchpoint::kWrite) return true;
@@ -48,13 +54,6 @@ bool is_ruled_out(Navigator& nav, const ObservationSpec& spec, Step from, Step t
       if (nav.may_have_been_written(static_cast<u32>(frame), from, to)) return true;
     return false;
   });
-}
-
-}  // namespace
-
-Step place_of(const Hit& hit) {
-  const bool stops_before = hit.kind == Hit::Kind::breakpoint || hit.kind == Hit::Kind::turn;
-  return stops_before || hit.step == 0 ? hit.step : hit.step - 1;
 }
 
 Result<BackwardResult> search_backward(Navigator& nav, const BackwardSearch& search) {

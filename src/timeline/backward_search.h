@@ -29,6 +29,9 @@ struct BackwardResult {
 
 Step place_of(const Hit& hit);
 
+// Whether the checkpoints know already that nothing in [from, to) can hit, so that it need not be replayed.
+bool is_ruled_out(const Navigator& nav, const ObservationSpec& spec, Step from, Step to);
+
 // Leaves the machine anywhere, and not observed. An error: the replay diverged.
 Result<BackwardResult> search_backward(Navigator& nav, const BackwardSearch& search);
 

@@ -65,6 +65,11 @@ Step Navigator::segment_start(Step step) const {
   return checkpoint ? std::max(snapshot, checkpoints_.point(*checkpoint).step) : snapshot;
 }
 
+Step Navigator::segment_end(Step step) const {
+  const std::size_t next = checkpoints_.count_up_to(step);
+  return next < checkpoints_.size() ? std::min(last(), checkpoints_.point(next).step) : last();
+}
+
 bool Navigator::may_have_been_written(u32 frame, Step from, Step to) const {
   // The intervals that overlap (from, to]: from the one that ends behind `from` to the one that ends at or
   // behind `to`.

@@ -63,6 +63,8 @@ class Navigator {
   // The nearest place at or before `step` that a seek reaches without running the guest. A search backwards
   // seeks there, runs forward to where it came from, and goes on with the segment before.
   Step segment_start(Step step) const;
+  // The first checkpoint behind `step`, or the end: to go through a recording piece by piece.
+  Step segment_end(Step step) const;
   // Whether anything can have written to the page at `frame` after `from` and up to `to`: false when the
   // checkpoints around know that nothing has.
   bool may_have_been_written(u32 frame, Step from, Step to) const;

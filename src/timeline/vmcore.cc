@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/elf.h"
+#include "execute/page_walk.h"
 #include "sandbox/outside_file.h"
 
 namespace deja {
@@ -86,16 +87,25 @@ std::string_view value_of(std::string_view info, std::string_view key) {
   return info.substr(at, info.find('\n', at) - at);
 }
 
+u64 symbol_in(std::string_view info, std::string_view key) {
+  const std::string_view digits = value_of(info, key);
+  u64 address = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), address, 16);
+  return address;
+}
+
+// How far the kernel's image lies from where it was linked to lie; it may be negative.
+u64 phys_base_in(std::string_view info) {
+  const std::string_view digits = value_of(info, "NUMBER(phys_base)=");
+  i64 base = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), base);
+  return static_cast<u64>(base);
+}
+
 // Left over from a kernel that ran before a reset, it may be there twice: the living one's init_uts_ns has
 // the release that it names.
 bool is_alive(const GuestRam& ram, std::string_view info) {
-  u64 uts = 0, phys_base = 0;
-  const std::string_view symbol = value_of(info, "SYMBOL(init_uts_ns)=");
-  const std::string_view base = value_of(info, "NUMBER(phys_base)=");
-  std::from_chars(symbol.data(), symbol.data() + symbol.size(), uts, 16);
-  i64 signed_base = 0;
-  std::from_chars(base.data(), base.data() + base.size(), signed_base);
-  phys_base = static_cast<u64>(signed_base);
+  const u64 uts = symbol_in(info, "SYMBOL(init_uts_ns)="), phys_base = phys_base_in(info);
   const Gpa at(uts - kKernelMap + phys_base);
   std::string names(kUtsBytes + 64, '\0');
   if (!uts || !ram.read(at, names.data(), names.size())) return false;
@@ -171,6 +181,43 @@ std::vector<Range> ranges_of(const GuestRam& ram) {
   return out;
 }
 
+// Where the kernel sees memory, as its page tables say: its own image, and all of RAM in a row.
+struct KernelView {
+  u64 image = 0, image_size = 0;  // linear; no size: not found
+  Gpa image_at;
+  std::optional<u64> ram;  // linear address of physical address 0
+};
+
+KernelView kernel_view(Machine& machine, std::string_view info) {
+  GuestRam& ram = machine.ram();
+  KernelView view;
+  const u64 table = symbol_in(info, "SYMBOL(swapper_pg_dir)=");
+  const u64 text = symbol_in(info, "SYMBOL(_stext)=");
+  const u64 phys_base = phys_base_in(info);
+  if (table < kKernelMap || text < kKernelMap) return view;
+  PagingKey key = paging_key(machine.cpu(0));
+  key.cr3 = table - kKernelMap + phys_base;
+  const auto at = [&](u64 linear) { return peek_translation(ram, key, Gva(linear)); };
+
+  view.image = text & ~(kPageSize - 1);
+  view.image_at = Gpa(view.image - kKernelMap + phys_base);
+  while (at(view.image + view.image_size) == view.image_at + view.image_size &&
+         ram.contains(view.image_at + view.image_size, kPageSize))
+    view.image_size += kPageSize;
+
+  // The kernel puts the row at a multiple of 1 GiB; the first mapping there is of the upper half that begins
+  // with physical memory from its start on.
+  for (u64 slot = 256; slot < 511 && !view.ram; ++slot) {
+    u64 upper = 0;
+    if (!ram.read(Gpa(key.cr3 + slot * 8), &upper, 8) || !(upper & 1)) continue;
+    for (u64 gib = 0; gib < 512 && !view.ram; ++gib) {
+      const u64 start = ~u64{0} << 48 | slot << 39 | gib << 30;
+      if (at(start + 1_MiB) == Gpa(1_MiB) && at(start + key.cr3) == Gpa(key.cr3)) view.ram = start;
+    }
+  }
+  return view;
+}
+
 }  // namespace
 
 std::string find_vmcoreinfo(const GuestRam& ram) {
@@ -199,10 +246,11 @@ Result<VmcoreReport> write_vmcore(Machine& machine, const std::filesystem::path&
   if (!info.empty()) put_note(notes, "VMCOREINFO", 0, info);
 
   const std::vector<Range> ranges = ranges_of(ram);
+  const KernelView view = info.empty() ? KernelView() : kernel_view(machine, info);
   Elf64_Ehdr header = elf64_header(ET_CORE);
   header.e_phoff = sizeof header;
   header.e_phentsize = sizeof(Elf64_Phdr);
-  header.e_phnum = static_cast<u16>(1 + ranges.size());
+  header.e_phnum = static_cast<u16>(1 + ranges.size() + (view.image_size ? 1 : 0));
   std::vector<Elf64_Phdr> segments(1);
   u64 end = sizeof header + header.e_phnum * sizeof(Elf64_Phdr);
   segments[0].p_type = PT_NOTE;
@@ -215,8 +263,18 @@ Result<VmcoreReport> write_vmcore(Machine& machine, const std::filesystem::path&
     segment.p_flags = PF_R | PF_W | PF_X;
     segment.p_offset = end;
     segment.p_paddr = r.from.value;
+    if (view.ram) segment.p_vaddr = *view.ram + r.from.value;
     segment.p_filesz = segment.p_memsz = r.size;
     end += r.size;
+    segments.push_back(segment);
+  }
+  // The kernel's image, as kdump has it: the same bytes under the addresses that its symbols have.
+  if (view.image_size) {
+    Elf64_Phdr segment = segments[view.image_at.value >= kHighRamStart ? 2 : 1];
+    segment.p_offset += view.image_at.value - segment.p_paddr;
+    segment.p_paddr = view.image_at.value;
+    segment.p_vaddr = view.image;
+    segment.p_filesz = segment.p_memsz = view.image_size;
     segments.push_back(segment);
   }
 

@@ -75,22 +75,34 @@ void add_instruction(Machine& machine, Write* w) {
 
 bool same_step(const Hit& a, const Hit& b) { return a.step == b.step; }
 
-Result<std::vector<Write>> every_write(Navigator& nav, const WhoWrote& request) {
-  std::vector<Hit> hits;
+// Adds those of the steps behind `from` and up to `to`.
+Status collect_hits(Navigator& nav, const WhoWrote& request, const ObservationSpec& spec, Step from, Step to,
+                    std::vector<Hit>* hits) {
   Engine& engine = nav.machine().engine();
   engine.observe({});
-  DEJA_TRY(nav.seek(nav.first()));
-  engine.observe(watch_writes(request.pieces));
+  DEJA_TRY(nav.seek(from));
+  engine.observe(spec);
   for (bool there = false; !there;) {
     if (request.interrupted && request.interrupted()) return make_error("interrupted");
-    DEJA_ASSIGN(const Replayer::Stop stop, nav.run_to(std::min(request.at, nav.position() + kSlice)));
+    DEJA_ASSIGN(const Replayer::Stop stop, nav.run_to(std::min(to, nav.position() + kSlice)));
     if (stop == Replayer::Stop::diverged || stop == Replayer::Stop::log_end)
-      return make_error("the replay does not get to step {} as recorded: deja verify {}",
-                        format_count(request.at), nav.dir().string());
-    there = stop == Replayer::Stop::reached && nav.position() >= request.at;
-    for (Hit& hit : engine.observation().take()) hits.push_back(std::move(hit));
+      return make_error("the replay does not get to step {} as recorded: deja verify {}", format_count(to),
+                        nav.dir().string());
+    there = stop == Replayer::Stop::reached && nav.position() >= to;
+    for (Hit& hit : engine.observation().take()) hits->push_back(std::move(hit));
   }
-  engine.observe({});
+  return {};
+}
+
+Result<std::vector<Write>> every_write(Navigator& nav, const WhoWrote& request) {
+  const ObservationSpec spec = watch_writes(request.pieces);
+  std::vector<Hit> hits;
+  for (Step from = nav.first(); from < request.at;) {
+    const Step to = std::min(request.at, nav.segment_end(from));
+    if (!is_ruled_out(nav, spec, from, to)) DEJA_TRY(collect_hits(nav, request, spec, from, to, &hits));
+    from = to;
+  }
+  nav.machine().engine().observe({});
   std::vector<Write> writes;
   for (std::size_t i = 0; i < hits.size();) {
     std::size_t n = 1;

@@ -4,6 +4,7 @@ import os
 import random
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import unittest
@@ -226,6 +227,14 @@ class Travel(ReplayTest):
         notes = subprocess.run(["readelf", "-n", core], capture_output=True, text=True).stdout
         self.assertIn("NT_PRSTATUS", notes)
         self.assertIn("VMCOREINFO", notes)
+        # Under the addresses that the kernel's symbols have, as drgn reads it.
+        data = core.read_bytes()
+        at, count = struct.unpack_from("<Q", data, 32)[0], struct.unpack_from("<H", data, 56)[0]
+        segments = [struct.unpack_from("<II6Q", data, at + 56 * i) for i in range(count)]
+        info = data[data.index(b"OSRELEASE="):][:4096].decode("ascii", errors="replace")
+        names = int(re.search(r"SYMBOL\(init_uts_ns\)=(\w+)", info)[1], 16)
+        (offset,) = [s[2] + names - s[3] for s in segments if s[0] == 1 and s[3] <= names < s[3] + s[5]]
+        self.assertIn(re.search(r"OSRELEASE=(.*)", info)[1].encode(), data[offset:offset + 512])
         again = deja("export", self.recording, "vmcore", core)
         self.assert_clean_error(again, "out.core", "cannot create")
 

@@ -68,6 +68,43 @@ class Linux(TravelTest):
         self.assertEqual((write["old"], write["new"], write["cpl"]), ("01000000", "02000000", 3))
         self.assertRegex(write["symbol"], r"^(take|clean_up)\+0x")
 
+    def test_processes_are_known_by_their_pids(self):
+        program = GUESTS / "shared_pool"
+        self.record_programs("shared_pool", {"usr/bin/shared_pool": program.read_bytes()})
+        output = self.gdb("""
+            seek end
+            break complain
+            reverse-continue
+            print &object->generation
+            print $step
+            monitor processes
+            """, "--symbols", program)
+        at = re.search(r"\(int \*\) 0x(7\w+)", output)[1]
+        step = re.search(r"\$2 = (\d+)", output)[1]
+        pids = re.findall(r"^ +(\d+) +\1 shared_pool +0x\w+$", output, re.M)
+        self.assertGreaterEqual(len(pids), 1, output)
+        self.assertRegex(output, r"(?m)^ +1 +1 \w+ +0x\w+$")
+        self.assertRegex(output, r"(?m)^ +2 +2 kthreadd +-$")
+
+        def who_wrote(*options):
+            done = deja("who-wrote", "--json", "--at", step, *options, self.recording, at + "/4")
+            return json.loads(done.stdout) if done.returncode == 0 else done.stderr
+
+        # The memory is shared: whichever of the two is asked for, the same write is found.
+        here = who_wrote()
+        self.assertIn(here, [who_wrote("--as", pid) for pid in pids])
+        self.assertIn("there is no process or thread with PID 9999", who_wrote("--as", "9999"))
+        self.assertIn("kernel thread", who_wrote("--as", "2"))
+        # Where breakpoints are for a process, they are not seen in another: this one is init, which runs other code.
+        script = "break complain\nreverse-continue\nprint $step\n"
+        self.assert_shown(self.gdb(script, "--at", "end", "--symbols", program), "Breakpoint 1, complain")
+        limited = self.gdb("break complain\nmonitor process 1\nseek end\nreverse-continue\n", "--at", step, "--symbols", program)
+        self.assertRegex(limited, r"stop in process 1 \(CR3 0x")  # said on another stream, so in no order
+        self.assertIn("No more reverse-execution history", limited)
+        self.assertNotIn("hit Breakpoint", limited)
+        limited = self.gdb("break complain\nseek end\nreverse-continue\n", "--at", step, "-p", "1", "--symbols", program)
+        self.assert_shown(limited, "No more reverse-execution history")
+
     def test_kernel_thread_that_scribbles_on_a_list(self):
         module = build_module(Path(__file__).parent / "list_scribbler.c", KERNEL, self.folder)
         console = self.record_programs(

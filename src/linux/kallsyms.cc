@@ -11,7 +11,7 @@
 //   token index    u16 a token: where in the token table it begins
 // No header says where they are. The digits, which stand for themselves, give the token table away; the
 // others are found from there, backwards.
-#include "gdb/kallsyms.h"
+#include "linux/kallsyms.h"
 
 #include <algorithm>
 #include <array>

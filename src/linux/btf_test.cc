@@ -1,0 +1,84 @@
+#include "linux/btf.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <string>
+
+namespace deja {
+namespace {
+
+// Puts together what `pahole -J` would make of a few structures.
+class Maker {
+ public:
+  u32 name(const std::string& text) {
+    const u32 at = static_cast<u32>(strings_.size());
+    strings_ += text + '\0';
+    return at;
+  }
+  void type(u32 name, u32 kind, u32 count, u32 size_or_type, std::initializer_list<u32> details,
+            bool bits = false) {
+    for (const u32 word : {name, u32{bits} << 31 | kind << 24 | count, size_or_type}) put(types_, word);
+    for (const u32 word : details) put(types_, word);
+  }
+  std::vector<u8> bytes() const {
+    std::string out;
+    const u32 types = static_cast<u32>(types_.size()), strings = static_cast<u32>(strings_.size());
+    for (const u32 word : {u32{0x1eb9f}, u32{24}, u32{0}, types, types, strings}) put(out, word);
+    out += types_ + strings_;
+    return {out.begin(), out.end()};
+  }
+
+ private:
+  static void put(std::string& out, u32 word) { out.append(reinterpret_cast<const char*>(&word), 4); }
+  std::string types_, strings_ = std::string(1, '\0');
+};
+
+constexpr u32 kInt = 1, kStruct = 4, kUnion = 5;
+
+// struct task { int pid; union { int a; struct { int pad, b; }; }; int flag : 1; };
+std::vector<u8> sample() {
+  Maker m;
+  m.type(m.name("int"), kInt, 0, 4, {32});                              // 1
+  m.type(0, kStruct, 2, 8, {m.name("pad"), 1, 0, m.name("b"), 1, 32});  // 2
+  m.type(0, kUnion, 2, 8, {m.name("a"), 1, 0, 0, 2, 0});                // 3
+  m.type(m.name("task"), kStruct, 3, 16, {m.name("pid"), 1, 0, 0, 3, 32, m.name("flag"), 1, 1u << 24 | 96},
+         true);  // 4
+  return m.bytes();
+}
+
+TEST(Btf, MembersAreFoundAlsoInAnonymousStructuresAndUnions) {
+  const std::vector<u8> bytes = sample();
+  auto btf = Btf::parse(bytes);
+  ASSERT_TRUE(btf) << btf.error().message;
+  EXPECT_EQ(btf->offset_of("task", "pid").value(), 0u);
+  EXPECT_EQ(btf->offset_of("task", "a").value(), 4u);
+  EXPECT_EQ(btf->offset_of("task", "b").value(), 8u);
+}
+
+TEST(Btf, WhatIsNotThereIsAnErrorThatNamesIt) {
+  const std::vector<u8> bytes = sample();
+  auto btf = Btf::parse(bytes);
+  ASSERT_TRUE(btf);
+  for (const char* member : {"none", "flag"}) {
+    auto offset = btf->offset_of("task", member);
+    ASSERT_FALSE(offset) << member;
+    EXPECT_NE(offset.error().message.find(std::string("task.") + member), std::string::npos);
+  }
+  EXPECT_FALSE(btf->offset_of("int", "pid"));
+  EXPECT_FALSE(Btf::parse({}));
+}
+
+TEST(Btf, NoDamageIsTooMuch) {
+  const std::vector<u8> good = sample();
+  std::mt19937 random(1);
+  for (int i = 0; i < 20'000; ++i) {
+    std::vector<u8> bad = good;
+    for (unsigned n = random() % 4 + 1; n > 0; --n) bad[random() % bad.size()] = static_cast<u8>(random());
+    bad.resize(random() % 4 ? bad.size() : random() % bad.size());
+    if (auto btf = Btf::parse(bad)) (void)btf->offset_of("task", "b").ok();
+  }
+}
+
+}  // namespace
+}  // namespace deja
