@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""A whole Debian system, used as a person would while it is recorded: `./dev distro`.
+
+Builds an image, records it with two vCPUs, logs in with ssh, compiles a program and fetches a file over HTTP inside, and
+switches it off; then a second recording with four vCPUs under stress-ng. Everything that follows works on the
+recordings alone: they must verify as identical, also under engine chaos, the traffic must open in tshark, and the disk
+at half time must pass e2fsck and open in debugfs. Takes several minutes, most of them for packages.
+"""
+import argparse
+import functools
+import hashlib
+import http.server
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+PACKAGES = "gcc,libc6-dev,stress-ng"
+PARTITION_START = 1 << 20
+PROGRAM = r'#include <stdio.h>\nint main(void) { printf("compiled in the guest: %d\\n", 6 * 7); return 0; }\n'
+
+
+def say(text):
+    print(f"distro: {text}", flush=True)
+
+
+def run(*command, **options):
+    """Its output; ends the test when it fails."""
+    done = subprocess.run([*map(str, command)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="replace", **options)
+    if done.returncode:
+        sys.exit(f"distro: {' '.join(map(str, command))}: status {done.returncode}\n{done.stdout}")
+    return done.stdout
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Guest:
+    """The image, being recorded, with ssh."""
+
+    def __init__(self, deja, work, name, *options):
+        self.recording, self.key, self.port = work / f"{name}.deja", work / "key", free_port()
+        self.log = open(work / f"{name}.log", "wb")
+        self.started = time.monotonic()
+        self.process = subprocess.Popen([deja, "record", "-o", self.recording, work / "debian.raw", "-m", "1G", *options,
+                                         "-nic", f"user,hostfwd=tcp:127.0.0.1:{self.port}-:22", "--serial", "none"],
+                                        stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
+        self.wait_for_ssh()
+
+    def ssh(self, command, timeout=600):
+        return subprocess.run(["ssh", "-i", self.key, "-p", str(self.port), "-o", "StrictHostKeyChecking=no",
+                               "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20",
+                               "-o", "BatchMode=yes", "root@127.0.0.1", command], stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=timeout)
+
+    def wait_for_ssh(self):
+        while self.ssh("true").returncode:
+            if self.process.poll() is not None or time.monotonic() - self.started > 600:
+                sys.exit(f"distro: no ssh:\n{Path(self.log.name).read_text(errors='replace')}")
+            time.sleep(1)
+        say(f"logged in by ssh {time.monotonic() - self.started:.0f} s after the start")
+
+    def do(self, command):
+        done = self.ssh(command)
+        if done.returncode:
+            sys.exit(f"distro: in the guest: {command}: status {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def power_off(self):
+        self.ssh("systemctl poweroff")
+        if self.process.wait(timeout=300):
+            sys.exit(f"distro: deja ended with an error:\n{Path(self.log.name).read_text(errors='replace')}")
+
+
+def check_identical(deja, recording):
+    for options in ([], ["--chaos-engine", "7"]):
+        start = time.monotonic()
+        last = run(deja, "verify", *options, recording).strip().splitlines()[-1]
+        if not last.startswith("identical: "):
+            sys.exit(f"distro: {recording}: {last}")
+        say(f"verify {' '.join(options)}: {last} ({time.monotonic() - start:.0f} s)")
+
+
+def serve(folder):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    handler.log_message = lambda *_: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server.server_port
+
+
+def make_image(deja, work, image):
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", work / "key") if not (work / "key").exists() else None
+    if image:
+        (work / "debian.raw").symlink_to(image.absolute())
+        return
+    start = time.monotonic()
+    run(deja, "image", "debian12", work / "debian.raw", "--ssh-key", work / "key.pub", "--packages", PACKAGES)
+    say(f"made an image in {time.monotonic() - start:.0f} s")
+
+
+def daily_work(deja, work):
+    served = work / "served"
+    served.mkdir()
+    data = random.Random(1).randbytes(3_000_000)
+    (served / "file").write_bytes(data)
+    guest = Guest(deja, work, "work", "-smp", "2")
+    print(guest.do(f"printf '{PROGRAM}' >hello.c && gcc -O2 -o hello hello.c && ./hello && nproc"), end="")
+    fetched = guest.do(f"wget -q -O - http://10.0.2.2:{serve(served)}/file | tee fetched | sha256sum; sync")
+    if fetched.split()[0] != hashlib.sha256(data).hexdigest():
+        sys.exit("distro: the file fetched over HTTP is not the one that was served")
+    say("compiled a program and fetched a file inside")
+    guest.do("deja-mark 'work done'")
+    guest.power_off()
+    check_identical(deja, guest.recording)
+
+    run(deja, "export", guest.recording, "pcap", work / "traffic.pcapng")
+    packets = len(run("tshark", "-r", work / "traffic.pcapng").splitlines())
+    requests = run("tshark", "-r", work / "traffic.pcapng", "-Y", "http.request", "-T", "fields", "-e", "http.request.uri")
+    if "/file" not in requests:
+        sys.exit("distro: tshark does not see the HTTP request")
+    say(f"tshark reads {packets} packets, the HTTP request among them")
+
+    for at in ("50%", "mark:work done"):
+        disk, system = work / "disk.raw", work / "system"
+        run(deja, "export", guest.recording, "disk", "--at", at, disk)
+        run("dd", f"if={disk}", f"of={system}", "bs=1M", f"skip={PARTITION_START >> 20}", "conv=sparse", "status=none")
+        subprocess.run(["e2fsck", "-y", "-E", "journal_only", system], capture_output=True)  # 1: it was replayed
+        run("e2fsck", "-fn", system)
+        found = run("debugfs", "-R", "stat /root/fetched", system)
+        say(f"the disk at {at} passes e2fsck; debugfs: " +
+            (f"/root/fetched has {re.search('Size: ([0-9]+)', found)[1]} bytes" if "Size:" in found else "no /root/fetched yet"))
+        disk.unlink(), system.unlink()
+
+
+def stress(deja, work, seconds):
+    guest = Guest(deja, work, "stress", "-smp", "4")
+    said = guest.do(f"stress-ng --verify --cpu 2 --vm 1 --vm-bytes 64M --futex 2 --fork 2 --pipe 2 -t {seconds} 2>&1")
+    if "successful run completed" not in said:
+        sys.exit(f"distro: stress-ng:\n{said}")
+    say("stress-ng --verify over cpu, vm, futex, fork and pipe on four vCPUs: " + said.strip().splitlines()[-1])
+    guest.power_off()
+    check_identical(deja, guest.recording)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="./dev distro", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--deja", type=Path, required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--image", type=Path, help="use this image (with its key in --work) instead of making one")
+    parser.add_argument("--work", type=Path, help="folder to work in; it is kept (default: a temporary one)")
+    parser.add_argument("--seconds", type=int, default=10, help="of the guest's time for stress-ng (default: %(default)s)")
+    parser.add_argument("--only", choices=["work", "stress"], help="one of the two sessions")
+    options = parser.parse_args()
+    for tool in ("ssh", "tshark", "e2fsck", "debugfs"):
+        if not shutil.which(tool):
+            sys.exit(f"distro: {tool} is not installed")
+    work = options.work or Path(tempfile.mkdtemp(prefix="deja-distro-"))
+    work.mkdir(exist_ok=True)
+    try:
+        make_image(options.deja, work, options.image)
+        if options.only != "stress":
+            daily_work(options.deja, work)
+        if options.only != "work":
+            stress(options.deja, work, options.seconds)
+        say("all is well")
+    finally:
+        if not options.work:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
