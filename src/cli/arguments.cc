@@ -69,10 +69,11 @@ std::string screen_size(std::string_view device) {
 }
 
 // Our own options with values that QEMU does not have: what follows them is no option.
-constexpr std::array<std::string_view, 21> kOwnWithValue = {
-    "--console", "--size",     "--packages", "--hostname", "--ssh-key",      "--at",   "--mirror",
-    "-o",        "--output",   "--log",      "--engine",   "--chaos-engine", "--rtc",  "--rng-seed",
-    "--quantum", "--firmware", "--screen",   "--boot",     "--to",           "--kind", "--sandbox"};
+constexpr std::array<std::string_view, 24> kOwnWithValue = {
+    "--console",  "--guest-control", "--until",        "--chaos",  "--size",     "--packages",
+    "--hostname", "--ssh-key",       "--at",           "--mirror", "-o",         "--output",
+    "--log",      "--engine",        "--chaos-engine", "--rtc",    "--rng-seed", "--quantum",
+    "--firmware", "--screen",        "--boot",         "--to",     "--kind",     "--sandbox"};
 
 }  // namespace
 

@@ -102,11 +102,26 @@ void MachineOptions::add_to(CLI::App& app) {
       ->group(group);
   app.add_option("--monitor", monitor, "listen for monitor commands on this unix socket")->group(group);
   app.add_flag("--no-reboot", no_reboot, "end when the guest resets the machine")->group(group);
+  app.add_option("--until", until,
+                 "end by itself, a moment after serial:\"TEXT\" or panic was said on COM1, or at mark:NAME")
+      ->group(group)
+      ->allow_extra_args(false);
+  app.add_flag("--until-exit", until_exit,
+               "end when the guest does: it is switched off, resets the machine, or its kernel panics")
+      ->group(group);
   app.add_option("--rtc", rtc, "date of the guest's clock at power-on: now, or seconds since 1970 UTC [now]")
       ->group(group);
   app.add_option("--rng-seed", rng_seed,
                  "seed for the guest kernel's random numbers, hexadecimal, or none [random]")
       ->group(group);
+  app.add_option("--chaos", chaos,
+                 "a seed: vCPUs take turns of random length and order, and stand still at times; finds races")
+      ->group(group);
+  app.add_option(
+         "--guest-control", guest_control,
+         "what programs in the guest may do: on, marks (set marks only), off (and not even see it) [on]")
+      ->group(group)
+      ->check(CLI::IsMember({"on", "marks", "off"}));
   app.add_option("--quantum", quantum, "steps that a vCPU runs before the next one's turn [200000]")
       ->group(group)
       ->check(CLI::Range(u64{1000}, u64{1'000'000'000}));
@@ -149,7 +164,14 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
   spec.boot_mode = boot;
   if (boot != "vmlinux" && boot != "bzimage")
     return make_error("--boot {}: there are vmlinux and bzimage", boot);
-  if (no_reboot) spec.options[std::string(kRebootOption)] = "off";
+  if (chaos) spec.options[std::string(kChaosOption)] = std::to_string(*chaos);
+  if (guest_control != "on") spec.options[std::string(kGuestControlOption)] = guest_control;
+  for (const std::string& text : until) {
+    DEJA_ASSIGN(EndCondition condition, parse_end_condition(text));
+    request->until.push_back(std::move(condition));
+  }
+  if (until_exit) request->until.push_back(parse_end_condition("panic").value());
+  if (no_reboot || until_exit) spec.options[std::string(kRebootOption)] = "off";
   DEJA_ASSIGN(request->boot, boot_files());
   if (!screen.empty()) {
     DEJA_TRY(parse_screen_size(screen));

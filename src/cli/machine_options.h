@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,11 @@ struct MachineOptions {
   std::string rtc = "now";
   std::string rng_seed;
   u64 quantum = MachineConfig().quantum;
+  std::optional<u64> chaos;
+  std::string guest_control = "on";
   bool no_reboot = false;
+  std::vector<std::string> until;
+  bool until_exit = false;
 
   void add_to(CLI::App& app);
   // For the end of parsing: throws CLI::ParseError when no guest is named.

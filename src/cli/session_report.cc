@@ -14,6 +14,8 @@ int status_of(const SessionReport& report) {
   switch (report.end.reason) {
     case event::EndReason::debug_exit:
       return static_cast<int>(report.exit_status & 0xff);  // what _exit keeps; QEMU does the same
+    case event::EndReason::power_off:
+      return static_cast<int>(report.end.code & 0xff);
     case event::EndReason::host_error:
       return kExitError;
     case event::EndReason::shutdown:
@@ -26,7 +28,7 @@ int status_of(const SessionReport& report) {
 
 std::string why(const event::End& end) {
   std::string text(to_string(end.reason));
-  if (end.reason == event::EndReason::debug_exit) text += fmt::format(" {}", end.code);
+  if (end.reason == event::EndReason::debug_exit || end.code) text += fmt::format(" {}", end.code);
   if (!end.detail.empty()) text += ": " + end.detail;
   return text;
 }

@@ -8,6 +8,7 @@
 #include "devices/acpi_pm.h"
 #include "devices/bochs_display.h"
 #include "devices/fw_cfg.h"
+#include "devices/guest_control.h"
 #include "devices/i8042.h"
 #include "devices/i8254.h"
 #include "devices/i8259.h"
@@ -293,6 +294,17 @@ struct VirtioBench : DeviceBench {
   virtual void from_outside(std::mt19937_64&) {}
 };
 
+struct GuestControlBench : DeviceBench {
+  GuestControl control{0x700, false, [this](const GuestCommand& c) { seen.push_back(c.text.size()); }};
+  GuestControlBench() { control.attach(bus); }
+  Device& device() override { return control; }
+  void poke(std::mt19937_64& random) override {
+    static constexpr std::string_view kPieces[] = {"mark ", "x", "\n", "exit 1\n", "record stop\n"};
+    if (random() % 4 == 0) return poke_port(random, {0x700, 0x701, 0x7ff});
+    for (const char c : kPieces[random() % std::size(kPieces)]) bus.port_write(0x700, static_cast<u8>(c), 1);
+  }
+};
+
 struct VirtioBlkBench : VirtioBench {
   struct Zeros : BlockImage {
     u64 size() const override { return 16_KiB; }
@@ -423,7 +435,8 @@ INSTANTIATE_TEST_SUITE_P(All, DeviceKit,
                                          make<AcpiPmBench>, make<I8042Bench>, make<ResetControlBench>,
                                          make<PciHostBench>, make<PciFunctionBench>, make<VirtioBlkBench>,
                                          make<VirtioRngBench>, make<VirtioConsoleBench>, make<VirtioNetBench>,
-                                         make<FwCfgBench>, make<BochsDisplayBench>),
+                                         make<FwCfgBench>, make<BochsDisplayBench>,
+                                         make<GuestControlBench>),
                          [](const auto& info) { return std::string(info.param()->device().name()); });
 
 }  // namespace

@@ -301,10 +301,17 @@ void PciHost::port_write(u16 port, u32 value, unsigned size) {
   if (f && byte + size <= 4) f->config_write((address_ & 0xfc) + byte, value & low_bits(size), size);
 }
 
-PciHostBridge::PciHostBridge()
-    : PciFunction("pci_host_bridge", {0x8086, 0x1237, 0x060000, 2, 0x1af4, 0x1100}) {
+PciHostBridge::PciHostBridge(TakeByte take_text)
+    : PciFunction("pci_host_bridge", {0x8086, 0x1237, 0x060000, 2, 0x1af4, 0x1100}),
+      take_text_(std::move(take_text)) {
   constexpr unsigned kPam0 = 0x59, kPamRegisters = 7;
   for (unsigned i = 0; i < kPamRegisters; ++i) add_register(kPam0 + i, 1, 0, 0x33);
+}
+
+void PciHostBridge::config_write(unsigned offset, u32 value, unsigned size) {
+  PciFunction::config_write(offset, value, size);
+  if (offset < kTextWindow || !take_text_) return;
+  for (unsigned i = 0; i < size; ++i) take_text_(static_cast<u8>(value >> (8 * i)));
 }
 
 }  // namespace deja

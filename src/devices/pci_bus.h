@@ -163,7 +163,18 @@ class PciHost final : public Device, public PortDevice {
 // written, and change nothing: what they would uncover below 1 MiB is RAM all the time.
 class PciHostBridge final : public PciFunction {
  public:
-  PciHostBridge();
+  // The bridge's configuration space has a window into which a program in the guest writes text for DejaVM
+  // (guest_control.h), since every Linux lets root write there by /sys/bus/pci/devices/0000:00:00.0/config,
+  // while many have no /dev/port.
+  static constexpr unsigned kTextWindow = 0xa0;
+  using TakeByte = std::function<void(u8)>;
+
+  // `take_text` may be empty.
+  explicit PciHostBridge(TakeByte take_text = {});
+  void config_write(unsigned offset, u32 value, unsigned size) override;
+
+ private:
+  const TakeByte take_text_;
 };
 
 }  // namespace deja

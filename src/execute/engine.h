@@ -113,6 +113,7 @@ class Engine final : public Mmu, private RamObserver {
     bool interrupt_pending(unsigned v) override { return target_.interrupt_pending(v); }
     int acknowledge_interrupt(unsigned v) override { return target_.acknowledge_interrupt(v); }
     u64 tsc() override { return target_.tsc(); }
+    bool guest_call(std::string_view line) override { return touch(), target_.guest_call(line); }
 
    private:
     void touch() { engine_.stop_requested_ = true; }

@@ -88,6 +88,12 @@ class FakePlatform : public Platform {
   bool interrupt_pending(unsigned) override { return false; }
   int acknowledge_interrupt(unsigned) override { return -1; }
   u64 tsc() override { return 0; }
+  std::vector<std::string> guest_calls;
+  bool has_guest_control = true;
+  bool guest_call(std::string_view line) override {
+    if (has_guest_control) guest_calls.emplace_back(line);
+    return has_guest_control;
+  }
 };
 
 // 64-bit mode at CPL 0 with everything that vector instructions want enabled.

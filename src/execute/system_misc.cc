@@ -1,12 +1,41 @@
 // CPUID, HLT, cache and TLB maintenance, and instructions that this CPU model does not have.
+#include <array>
+
 #include "execute/system.h"
 
 namespace deja {
 namespace {
 
+// The hypercall: CPUID with EAX = this leaf, ECX = length and RDX = address (off DS) of a line for the guest
+// control device. CPUID, since every program may execute it, and since on any other machine it changes
+// nothing but the four registers; a leaf of the range that is reserved for hypervisors, of whose leaves no
+// system looks for more than the first of each 256.
+constexpr u32 kGuestCallLeaf = 0x4f646a61;
+constexpr std::size_t kLongestCall = 255;
+
+// EAX: 1 when the line was taken, 0 when it is too long; EBX, ECX, EDX: "DejaVM guest". All zero without the
+// device.
+CpuidRegs guest_call(Vcpu& cpu) {
+  const CpuState& s = cpu.state;
+  constexpr CpuidRegs kRefused{0, 0x616a6544, 0x67204d56, 0x74736575};
+  const u32 length = low32(s.gpr[RCX]);
+  if (length > kLongestCall) return cpu.platform.guest_call({}) ? kRefused : CpuidRegs{};
+  std::array<char, kLongestCall> line;
+  for (u32 i = 0; i < length; ++i) {
+    const u64 offset = s.gpr[RDX] + i;
+    const Gva address = linear_address(cpu, DS, s.mode64() ? offset : low32(offset), 1, Access::read);
+    cpu.mmu.read_bytes(address, &line[i], 1);
+  }
+  CpuidRegs taken = kRefused;
+  taken.eax = 1;
+  return cpu.platform.guest_call({line.data(), length}) ? taken : CpuidRegs{};
+}
+
 void cpuid_insn(Vcpu& cpu, const Insn&) {
   CpuState& s = cpu.state;
-  const CpuidRegs r = cpuid(cpu.model, s, cpu.vcpu_count, low32(s.gpr[RAX]), low32(s.gpr[RCX]));
+  const u32 leaf = low32(s.gpr[RAX]);
+  const CpuidRegs r =
+      leaf == kGuestCallLeaf ? guest_call(cpu) : cpuid(cpu.model, s, cpu.vcpu_count, leaf, low32(s.gpr[RCX]));
   s.gpr[RAX] = r.eax;
   s.gpr[RBX] = r.ebx;
   s.gpr[RCX] = r.ecx;

@@ -495,6 +495,28 @@ TEST_F(Flags, IoBreakpointsTrapWhenDebugExtensionsAreOn) {
   EXPECT_EQ(state.pending_dbg, 2u) << "the third of four ports";
 }
 
+TEST_F(Flags, CpuidHandsLinesToTheGuestControlDevice) {
+  const auto call = [&](u64 address, u64 length) {
+    state.gpr[RAX] = 0x4f646a61, state.gpr[RCX] = length, state.gpr[RDX] = address;
+    return run({0x0f, 0xa2});
+  };
+  const std::string line = "mark here";
+  std::copy(line.begin(), line.end(), &mmu.bytes[kData]);
+  user64();
+  EXPECT_RUNS(call(kData, line.size()));
+  EXPECT_EQ(platform.guest_calls, std::vector<std::string>{line});
+  EXPECT_EQ(state.gpr[RAX], 1u);
+  EXPECT_EQ(state.gpr[RBX], 0x616a6544u);
+  EXPECT_RUNS(call(kData, 256));
+  EXPECT_EQ(state.gpr[RAX], 0u) << "too long";
+  mmu.supervisor_pages[kData / kPageSize] = true;
+  EXPECT_FAULT(call(kData, 1), kPF);
+  EXPECT_EQ(state.gpr[RAX], 0x4f646a61u) << "a fault changes nothing";
+  platform.has_guest_control = false;
+  EXPECT_RUNS(call(0, 0));
+  EXPECT_EQ(state.gpr[RAX] | state.gpr[RBX] | state.gpr[RCX] | state.gpr[RDX], 0u);
+}
+
 TEST_F(Flags, IoPermissionBitmap) {
   user64();
   state.gpr[RDX] = 0x3f9;

@@ -2,6 +2,8 @@
 // devices/. Clock::steps is exact (the step of the accessing instruction) whenever one of these is called.
 #pragma once
 
+#include <string_view>
+
 #include "base/types.h"
 
 namespace deja {
@@ -34,6 +36,10 @@ class Platform {
 
   // The vCPU's time-stamp counter without TSC_ADJUST.
   virtual u64 tsc() = 0;
+
+  // A line for the guest control device (devices/guest_control.h), without its newline; an empty one only
+  // asks whether the device is there. False: it is not.
+  virtual bool guest_call(std::string_view line) = 0;
 };
 
 }  // namespace deja

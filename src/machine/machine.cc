@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 #include "execute/stopwatch.h"
@@ -82,6 +83,12 @@ void Machine::build_devices() {
   reset_control_->attach(io_);
   debug_exit_ = std::make_unique<DebugExit>([this](u32 status) { end(MachineEnd::debug_exit, status); });
   debug_exit_->attach(io_, kDebugExitPort);
+  if (config_.guest_control != GuestControlRights::none) {
+    guest_control_ =
+        std::make_unique<GuestControl>(kGuestControlPort, config_.guest_control == GuestControlRights::marks,
+                                       [this](const GuestCommand& command) { obey(command); });
+    guest_control_->attach(io_);
+  }
   build_pci_devices();
   if (config_.boot.firmware) {
     std::vector<unsigned> boot_slots;
@@ -93,7 +100,7 @@ void Machine::build_devices() {
   for (Device* d : std::initializer_list<Device*>{
            ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(), uart_.get(), acpi_pm_.get(), i8042_.get(),
            reset_control_.get(), pci_host_.get(), host_bridge_.get(), rng_.get(), console_.get(), nic_.get(),
-           screen_.get(), fw_cfg_.get()})
+           screen_.get(), fw_cfg_.get(), guest_control_.get()})
     if (d) devices_.add(d);
   for (const auto& d : drives_) devices_.add(d.get());
 }
@@ -123,7 +130,7 @@ Status Machine::power_on() {
   apics_[0]->enter_virtual_wire_mode();
   reset_pending_ = false;
   current_ = 0;
-  quantum_end_ = clock_.steps + config_.quantum;
+  quantum_end_ = clock_.steps + (chaos_ ? 0 : config_.quantum);
   return {};
 }
 
@@ -145,6 +152,17 @@ void Machine::end(MachineEnd why, u32 status) {
   if (end_ != MachineEnd::none) return;
   end_ = why;
   exit_status_ = status;
+}
+
+void Machine::obey(const GuestCommand& command) {
+  if (command.kind == GuestCommand::Kind::exit) end(MachineEnd::guest_exit, command.exit_code);
+  commanded_ = true;
+  if (command_) command_(command);
+}
+
+bool Machine::guest_call(std::string_view line) {
+  if (guest_control_) guest_control_->take_line(line);
+  return guest_control_ != nullptr;
 }
 
 void Machine::settle(unsigned i) {
@@ -184,10 +202,15 @@ void Machine::settle(unsigned i) {
 
 std::optional<unsigned> Machine::next_vcpu() const {
   const unsigned n = static_cast<unsigned>(cpus_.size());
+  const auto can_run = [&](unsigned i) { return cpus_[i].activity == Activity::running; };
   // The current vCPU until its quantum is used up, then the next runnable one.
-  unsigned next = n > 1 && clock_.steps >= quantum_end_ ? (current_ + 1) % n : current_;
+  if ((!takes_turns() || clock_.steps < quantum_end_) && can_run(current_)) return current_;
+  unsigned next = chaos_ ? chaos_->first_asked(clock_.steps, n) : (current_ + 1) % n;
+  std::optional<unsigned> last_choice;
+  if (chaos_) last_choice = chaos_->starved(clock_.steps, n);
   for (unsigned tried = 0; tried < n; ++tried, next = (next + 1) % n)
-    if (cpus_[next].activity == Activity::running) return next;
+    if (next != last_choice && can_run(next)) return next;
+  if (last_choice && can_run(*last_choice)) return last_choice;
   return std::nullopt;
 }
 
@@ -204,6 +227,7 @@ MachineStop Machine::run(Step until) {
     if (reset_pending_ && end_ == MachineEnd::none) continue;
     if (engine_->observation().pending()) return MachineStop::observed;
     if (end_ != MachineEnd::none) return MachineStop::ended;
+    if (std::exchange(commanded_, false)) return MachineStop::command;
     if (clock_.steps >= until) return MachineStop::until;
 
     const std::optional<unsigned> next = next_vcpu();
@@ -212,14 +236,16 @@ MachineStop Machine::run(Step until) {
     const Step before = clock_.steps;
     const auto [turn, turn_end] = std::pair(current_, quantum_end_);
     const u32 pauses = cpus_[*next].pause_run;
-    if (*next != current_ || (n > 1 && clock_.steps >= quantum_end_)) {
+    if (*next != current_ || (takes_turns() && clock_.steps >= quantum_end_)) {
       current_ = *next;
       cpus_[current_].pause_run = 0;
-      quantum_end_ = clock_.steps + config_.quantum;
+      quantum_end_ =
+          clock_.steps + (chaos_ ? chaos_->turn_length(clock_.steps, config_.quantum) : config_.quantum);
+      if (chaos_ && stall(chaos_->stall_ns(before))) continue;
     }
 
     Step limit = std::min(until, clock_.first_step_at(devices_.next_event()));
-    if (n > 1) limit = std::min(limit, quantum_end_);
+    if (takes_turns()) limit = std::min(limit, quantum_end_);
     const RunStop stop = engine_->run(cpus_[current_], limit);
     if (clock_.steps > before) last_ran_[current_] = clock_.steps - 1;
     if (stop == RunStop::pause) quantum_end_ = clock_.steps;
@@ -230,6 +256,15 @@ MachineStop Machine::run(Step until) {
       quantum_end_ = turn_end;
     }
   }
+}
+
+// A step in which time passes, though not beyond the next deadline. False: there is no time to pass.
+bool Machine::stall(u64 ns) {
+  if (devices_.next_event() != kNeverNs) ns = std::min(ns, warp_to_deadline());
+  if (ns == 0) return false;
+  warp(ns);
+  ++stalls_;
+  return true;
 }
 
 u64 Machine::warp_to_deadline() const {
@@ -261,6 +296,7 @@ std::vector<u8> Machine::save_cpus() const {
   w.field(clock_.warp_ns);
   w.field(current_);
   w.field(quantum_end_);
+  w.field(stalls_);
   for (std::size_t i = 0; i < cpus_.size(); ++i) {
     CpuState s = cpus_[i];
     serialize(w, s);
@@ -288,6 +324,7 @@ Status Machine::restore_cpus(const std::vector<u8>& bytes) {
   r.field(clock_.warp_ns);
   r.field(current_);
   r.field(quantum_end_);
+  r.field(stalls_);
   bool sound = current_ < cpus_.size();
   for (std::size_t i = 0; i < cpus_.size(); ++i) {
     CpuState& s = cpus_[i];
@@ -312,7 +349,7 @@ Status Machine::restore_devices(const std::vector<u8>& bytes) {
   r.field(resets_);
   r.field(end_);
   r.field(exit_status_);
-  if (r.ok() && r.at_end() && end_ <= MachineEnd::triple_fault) return {};
+  if (r.ok() && r.at_end() && end_ <= MachineEnd::guest_exit) return {};
   end_ = MachineEnd::none;
   return make_error("saved devices: byte {}: the state of the machine is cut off or damaged", r.position());
 }

@@ -16,6 +16,7 @@
 #include "devices/device_set.h"
 #include "devices/disk_overlay.h"
 #include "devices/fw_cfg.h"
+#include "devices/guest_control.h"
 #include "devices/i8042.h"
 #include "devices/i8254.h"
 #include "devices/i8259.h"
@@ -33,6 +34,7 @@
 #include "devices/virtio_rng.h"
 #include "execute/engine.h"
 #include "machine/boot.h"
+#include "machine/turn_chaos.h"
 
 namespace deja {
 
@@ -45,22 +47,27 @@ struct DriveConfig {
   std::string serial;  // its name for the guest, at most 20 bytes
 };
 
+// What programs in the guest may ask of DejaVM (devices/guest_control.h).
+enum class GuestControlRights : u8 { none, marks, all };
+
 struct MachineConfig {
   u64 ram_bytes = 512_MiB;
   unsigned vcpus = 1;
   std::string cpu = "x86-64-v3";
   u32 clock_rate_num = 1, clock_rate_den = 1;  // nanoseconds per step
   u64 quantum = 200'000;                       // steps a vCPU runs before the next one gets its turn
+  std::optional<u64> chaos_seed;               // turns as TurnChaos draws them from it
   i64 rtc_unix_seconds = 0;
   std::vector<DriveConfig> drives;   // virtio disks, at most kMaxDrives
   std::optional<MacAddress> nic;     // a virtio network card
   bool console = false;              // a virtio console
   std::optional<ScreenSize> screen;  // a framebuffer
-  bool reboot = true;                // a reset starts the guest again; false: it ends the run
-  BootConfig boot;                   // refers to bytes that must outlive the machine
+  GuestControlRights guest_control = GuestControlRights::all;
+  bool reboot = true;  // a reset starts the guest again; false: it ends the run
+  BootConfig boot;     // refers to bytes that must outlive the machine
 };
 
-enum class MachineEnd : u8 { none, power_off, reset, debug_exit, triple_fault };
+enum class MachineEnd : u8 { none, power_off, reset, debug_exit, triple_fault, guest_exit };
 
 struct MachineDigest {
   u64 cpu = 0, ram = 0, devices = 0;
@@ -76,6 +83,7 @@ struct MachineState {
 enum class MachineStop : u8 {
   until,     // clock().steps == until
   idle,      // every vCPU waits for an interrupt, and none is due now
+  command,   // a program in the guest has asked for something: on_command() has been told
   observed,  // something that Engine::observe asked for: before it goes on, take it from
              // Engine::observation()
   ended,
@@ -98,6 +106,9 @@ class Machine final : public Platform, private TimeSource {
   void warp(u64 ns);
   // The length of the warp that ends at next_deadline().
   u64 warp_to_deadline() const;
+
+  // Steps in which a vCPU stood still (TurnChaos), since power-on.
+  u64 stalls() const { return stalls_; }
 
   // Inputs reach their device at the present step.
   std::size_t serial_room() const { return uart_->room(); }
@@ -122,6 +133,10 @@ class Machine final : public Platform, private TimeSource {
   void on_console(std::function<void(u8)> f) { console_out_ = std::move(f); }
   void on_frame(std::function<void(std::string_view)> f) { frame_out_ = std::move(f); }
 
+  // Called with what programs in the guest ask of DejaVM, in the middle of the instruction that does. run()
+  // comes back after that instruction. Must not touch the machine.
+  void on_command(std::function<void(const GuestCommand&)> f) { command_ = std::move(f); }
+
   // What made run() return `trouble`. The state is as it was before the request that needs the host.
   const std::optional<Error>& trouble() const { return trouble_; }
 
@@ -134,7 +149,8 @@ class Machine final : public Platform, private TimeSource {
   DiskOverlay& drive(unsigned i) { return *overlays_[i]; }
 
   MachineEnd end() const { return end_; }
-  u32 exit_status() const { return exit_status_; }  // debug_exit: (value << 1) | 1
+  // debug_exit: (value << 1) | 1; guest_exit: the status that it asked for
+  u32 exit_status() const { return exit_status_; }
   u64 resets() const { return resets_; }
 
   // Digest of everything, and the parts it is made of. RAM is rehashed where it was written since the last
@@ -176,9 +192,12 @@ class Machine final : public Platform, private TimeSource {
   bool interrupt_pending(unsigned vcpu) override { return apics_[vcpu]->pending(); }
   int acknowledge_interrupt(unsigned vcpu) override { return apics_[vcpu]->acknowledge(); }
   u64 tsc() override;
+  bool guest_call(std::string_view line) override;
 
  private:
-  Machine(const MachineConfig& config, const CpuModel& model) : config_(config), model_(model) {}
+  Machine(const MachineConfig& config, const CpuModel& model) : config_(config), model_(model) {
+    if (config.chaos_seed) chaos_.emplace(*config.chaos_seed);
+  }
   Status init(const EngineOptions& engine);
   Status power_on();
   void build_devices();
@@ -188,18 +207,24 @@ class Machine final : public Platform, private TimeSource {
   // Hands vCPU `i` the signals that wait for it, and wakes it if something is due. Doing it twice is doing it
   // once.
   void settle(unsigned i);
+  bool stall(u64 ns);
+  // Does a vCPU's turn end although it could go on?
+  bool takes_turns() const { return cpus_.size() > 1 || chaos_; }
   void end(MachineEnd why, u32 status = 0);
+  void obey(const GuestCommand& command);
   Status restore_cpus(const std::vector<u8>& bytes);
   Status restore_devices(const std::vector<u8>& bytes);
 
   MachineConfig config_;
   const CpuModel& model_;
+  std::optional<TurnChaos> chaos_;
   Clock clock_;
   std::unique_ptr<GuestRam> ram_;
   std::unique_ptr<Engine> engine_;
   std::vector<CpuState> cpus_;
   unsigned current_ = 0;  // whose turn it is
   Step quantum_end_ = 0;
+  u64 stalls_ = 0;
   struct Signals {
     bool nmi = false, init = false, sipi = false;
     u8 vector = 0;
@@ -220,6 +245,7 @@ class Machine final : public Platform, private TimeSource {
   std::unique_ptr<I8042> i8042_;
   std::unique_ptr<ResetControl> reset_control_;
   std::unique_ptr<DebugExit> debug_exit_;
+  std::unique_ptr<GuestControl> guest_control_;
   std::unique_ptr<FwCfg> fw_cfg_;  // with firmware only
   std::unique_ptr<PciHost> pci_host_;
   std::unique_ptr<PciHostBridge> host_bridge_;
@@ -233,6 +259,8 @@ class Machine final : public Platform, private TimeSource {
 
   std::function<void(u8)> serial_out_, console_out_;
   std::function<void(std::string_view)> frame_out_;
+  std::function<void(const GuestCommand&)> command_;
+  bool commanded_ = false;  // since run() has last come back
   std::optional<Error> trouble_;
   bool reset_pending_ = false;
   u64 resets_ = 0;

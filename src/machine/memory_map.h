@@ -53,7 +53,8 @@ inline constexpr u16 kPm1aEventPort = 0x600;    // PM1a_STS, PM1a_EN
 inline constexpr u16 kPm1aControlPort = 0x604;  // PM1a_CNT
 inline constexpr u16 kPmTimerPort = 0x608;
 inline constexpr u16 kGpe0Port = 0x620;
-inline constexpr u16 kPmPortsEnd = 0x640;  // exclusive; the whole block from kPm1aEventPort is ours
+inline constexpr u16 kPmPortsEnd = 0x640;        // exclusive; the whole block from kPm1aEventPort is ours
+inline constexpr u16 kGuestControlPort = 0x700;  // to 7FFh
 inline constexpr u16 kPciConfigAddressPort = 0xcf8, kPciConfigDataPort = 0xcfc;
 inline constexpr u16 kResetPort = 0xcf9;
 inline constexpr u8 kResetValue = 6;  // SYS_RST | RST_CPU

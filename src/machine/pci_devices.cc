@@ -11,7 +11,9 @@ void Machine::build_pci_devices() {
   pci_host_->attach_ecam(io_, kEcamBase);
   pci_host_->attach_window(io_, kPciMmioStart, kEcamBase - kPciMmioStart);
   pci_host_->attach_window(io_, kEcamEnd, kPciMmioEnd - kEcamEnd);
-  host_bridge_ = std::make_unique<PciHostBridge>();
+  host_bridge_ = std::make_unique<PciHostBridge>([this](u8 byte) {
+    if (guest_control_) guest_control_->take_byte(byte);
+  });
   pci_host_->add(kHostBridgeSlot, 0, host_bridge_.get());
 
   const VirtioWiring wiring{*ram_, *this, [this](u64 address, u32 data) { bus_.send_msi(address, data); }};

@@ -100,6 +100,14 @@ Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& 
       config.reboot = false;
     } else if (name == kScreenOption) {
       DEJA_ASSIGN(config.screen, parse_screen_size(value));
+    } else if (name == kGuestControlOption && (value == "marks" || value == "off")) {
+      config.guest_control = value == "off" ? GuestControlRights::none : GuestControlRights::marks;
+    } else if (name == kChaosOption) {
+      u64 seed = 0;
+      const char* const last = value.data() + value.size();
+      if (std::from_chars(value.data(), last, seed).ptr != last || value.empty())
+        return make_error("machine option chaos={}: is not a number", value);
+      config.chaos_seed = seed;
     } else {
       return make_error("machine option {}={} is not known to this version of deja", name, value);
     }

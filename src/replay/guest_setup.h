@@ -50,8 +50,11 @@ struct GuestSetup {
   std::string rng_seed;  // raw bytes
 };
 
-// MachineSpec::options: "off" with --no-reboot; the size of the framebuffer, "1024x768".
-inline constexpr std::string_view kRebootOption = "reboot", kScreenOption = "screen";
+// MachineSpec::options
+inline constexpr std::string_view kRebootOption = "reboot";               // "off" with --no-reboot
+inline constexpr std::string_view kChaosOption = "chaos";                 // the seed of --chaos, decimal
+inline constexpr std::string_view kGuestControlOption = "guest-control";  // "marks" or "off"
+inline constexpr std::string_view kScreenOption = "screen";  // size of the framebuffer, "1024x768"
 
 // "1024x768": within what the machine can show.
 Result<ScreenSize> parse_screen_size(std::string_view text);

@@ -20,6 +20,9 @@ constexpr u64 kLeadShare = 8;
 constexpr i64 kWallClockSet = 500'000'000;  // the host's date jumped; NTP's slewing is slower
 constexpr Step kStillbornSteps = 100'000;   // a guest that resets itself before this has not started
 constexpr u64 kStillbornLimit = 20;
+// Of the guest's time: a session that ends after a text ends when nothing was said for so long, or after so
+// long.
+constexpr u64 kSilenceNs = 100 * kMillisecond, kLastWordsNs = 2 * kSecond;
 
 }  // namespace
 
@@ -38,6 +41,9 @@ LiveSession::LiveSession(Machine& machine, InputSource& inputs, SerialOutput& ou
       seen_resets_(machine.resets()) {
   machine_.on_serial([this](u8 byte) { text_[0].push_back(static_cast<char>(byte)); });
   machine_.on_console([this](u8 byte) { text_[1].push_back(static_cast<char>(byte)); });
+  machine_.on_command([this](const GuestCommand& command) { commands_.push_back(command); });
+  for (const EndCondition& c : options_.until)
+    if (c.kind == EndCondition::Kind::serial) watched_.push_back({c, TextWatch(c.text)});
   machine_.on_frame([this](std::string_view frame) { output_.send_frame(frame); });
 }
 
@@ -80,6 +86,7 @@ void LiveSession::run_slice() {
   const u64 begin = clock_.monotonic_ns();
   const MachineStop stop = machine_.run(std::min(before + slice_, next_digest_));
   show_output();
+  for (const GuestCommand& command : std::exchange(commands_, {})) obey(command);
   const Step ran = machine_.clock().steps - before;
   if (ran >= kMinSlice) {
     const u64 took = std::max<u64>(clock_.monotonic_ns() - begin, 1);
@@ -95,6 +102,7 @@ void LiveSession::run_slice() {
   if (machine_.clock().steps >= next_checkpoint_ && stop != MachineStop::ended) take_checkpoint();
   if (stop == MachineStop::ended) return machine_ended();
   watch_resets();
+  watch_for_silence(stop == MachineStop::idle && machine_.next_deadline() == kNeverNs);
   if (stop == MachineStop::idle && !end_) {
     idle_ = true;
     idle();
@@ -237,9 +245,55 @@ void LiveSession::show_output() {
   for (u8 port = 0; port < text_.size(); ++port) {
     if (text_[port].empty()) continue;
     if (port == 0 && options_.checkpoint) sent_ += text_[port];
+    if (port == 0) watch_output(text_[port]);
     output_.write(port, text_[port]);
     text_[port].clear();
   }
+}
+
+void LiveSession::obey(const GuestCommand& command) {
+  switch (command.kind) {
+    case GuestCommand::Kind::mark:
+      log(input::Mark{command.text});
+      for (const EndCondition& c : options_.until)
+        if (c.kind == EndCondition::Kind::mark && c.text == command.text)
+          finish(event::EndReason::quit, 0, fmt::format("--until {}", c.spelling));
+      break;
+    case GuestCommand::Kind::record_stop:
+      stop_recording();
+      break;
+    case GuestCommand::Kind::exit:
+      break;  // the machine has ended
+  }
+}
+
+void LiveSession::stop_recording() {
+  if (!sink_ || end_) return;
+  take_digest();
+  if (end_) return;
+  options_.recording_stopped({event::EndReason::quit, 0, "a program in the guest ended the recording"});
+  sink_ = nullptr;
+  options_.checkpoint = {};
+  next_digest_ = next_checkpoint_ = kNeverStep;
+  next_progress_ns_ = kNeverNs;
+  notify_("the guest has ended the recording; the machine goes on");
+}
+
+void LiveSession::watch_output(std::string_view text) {
+  spoke_at_ = machine_.now();
+  for (Watched& w : watched_) {
+    if (!w.watch.seen_in(text) || !said_.empty()) continue;
+    said_ = w.condition.spelling;
+    said_at_ = spoke_at_;
+  }
+}
+
+// What follows a panic is worth as much as the line that was waited for.
+void LiveSession::watch_for_silence(bool idle_for_good) {
+  if (said_.empty()) return;
+  const VtimeNs now = machine_.now();
+  if (idle_for_good || now - spoke_at_ >= kSilenceNs || now - said_at_ >= kLastWordsNs)
+    finish(event::EndReason::quit, 0, fmt::format("--until {}", said_));
 }
 
 void LiveSession::housekeeping() {
@@ -300,6 +354,8 @@ void LiveSession::machine_ended() {
       return finish(reset, 0, "the guest reset the machine");
     case MachineEnd::triple_fault:
       return finish(shutdown, 0, std::string(kTripleFault));
+    case MachineEnd::guest_exit:
+      return finish(power_off, machine_.exit_status(), "a program in the guest asked for it");
     case MachineEnd::none:
       break;
   }
@@ -336,7 +392,7 @@ std::string LiveSession::status() {
 }
 
 u64 instructions_retired(Machine& machine, u64 warps) {
-  return machine.clock().steps - warps - machine.engine().counters().faults;
+  return machine.clock().steps - warps - machine.stalls() - machine.engine().counters().faults;
 }
 
 }  // namespace deja

@@ -11,11 +11,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "eventlog/events.h"
 #include "inputs/host_clock.h"
 #include "inputs/input_source.h"
 #include "machine/machine.h"
+#include "replay/end_condition.h"
 
 namespace deja {
 
@@ -56,6 +58,10 @@ struct LiveOptions {
   // Somebody sits at the terminal: trouble with the host pauses the session until it is solved. Otherwise it
   // ends the session.
   bool interactive = false;
+  std::vector<EndCondition> until;
+  // A program in the guest ends the recording, at the machine's present step; the session goes on without its
+  // sink.
+  std::function<void(const event::End&)> recording_stopped;
   Step digest_interval = kDigestInterval;
   // Called with the machine at rest, about every so many steps, and what it has sent on COM1 since a
   // checkpoint was taken last. Must not change the machine. False: not now, ask again soon. Empty: never.
@@ -83,6 +89,11 @@ class LiveSession {
 
  private:
   void run_slice();
+  void obey(const GuestCommand& command);
+  void stop_recording();
+  void watch_output(std::string_view text);
+  // After a text that ends the session: has the guest said what it had to say?
+  void watch_for_silence(bool idle_for_good);
   void idle();
   void set_lead_aside(u64 sleep_ns);
   void warp(u64 ns);
@@ -133,8 +144,16 @@ class LiveSession {
   std::array<std::string, 2> text_;  // from the guest, by port, not yet handed on
   std::string sent_;                 // on COM1 since the last checkpoint
   std::array<std::size_t, 2> room_{};
-  std::vector<HostInput> held_;  // came while the machine waited for the host to read a disk image
-  bool idle_ = false;            // the machine said so, and neither input nor time has reached it since
+  std::vector<GuestCommand> commands_;  // since the slice began
+  struct Watched {
+    EndCondition condition;
+    TextWatch watch;
+  };
+  std::vector<Watched> watched_;        // what ends the session when it is said on COM1
+  std::string said_;                    // the first of them that was; else empty
+  VtimeNs said_at_ = 0, spoke_at_ = 0;  // then; and when anything was said last
+  std::vector<HostInput> held_;         // came while the machine waited for the host to read a disk image
+  bool idle_ = false;  // the machine said so, and neither input nor time has reached it since
   u64 warps_ = 0;
   u64 digests_ = 0;
   u64 seen_resets_ = 0, stillborn_ = 0;
@@ -143,7 +162,7 @@ class LiveSession {
 };
 
 // The figure that all verbs report. Steps that retired an instruction or a piece
-// of a REP string instruction: all but warps and deliveries of exceptions and interrupts.
+// of a REP string instruction: all but warps, stalls and deliveries of exceptions and interrupts.
 u64 instructions_retired(Machine& machine, u64 warps);
 
 }  // namespace deja

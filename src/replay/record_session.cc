@@ -209,6 +209,7 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   const bool stdio = std::any_of(request.serial.begin(), request.serial.end(),
                                  [](const SerialConfig& s) { return s.kind == SerialConfig::Kind::stdio; });
   LiveOptions options;
+  options.until = request.until;
   options.interactive = stdio && ::isatty(STDIN_FILENO);
   if (request.branch) {
     options.before = request.branch->counts;
@@ -227,42 +228,49 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
     };
   }
   const auto notify = [&](std::string_view line) { inputs->notify(line); };
+  SessionReport report;
+  LiveSession* live = nullptr;
+  // Closes the recording at the machine's present step.
+  const auto close_recording = [&](const event::End& end) {
+    u64 digests = live->digests();
+    if (request.branch)
+      digests += static_cast<u64>(
+          std::count_if(request.branch->log.begin(), request.branch->log.end(),
+                        [](const LogEvent& e) { return std::holds_alternative<event::Digest>(e.body); }));
+    report.digests = digests;
+    Status images = sink->finish_hashes();
+    if (images) images = check_unchanged(files.drives);
+    if (!images) report.image_error = images.error();
+    EndInfo info;
+    info.end = end;
+    info.final_step = machine->clock().steps;
+    info.instructions = live->instructions();
+    info.virtual_ns = machine->clock().now();
+    info.host_ns = live->host_ns();
+    info.digests = digests;
+    if (Status status = writer->finish(info); !status) report.recording_error = status.error();
+    report.log_bytes = writer->log_bytes();
+    if (checkpoints) {
+      if (Status status = checkpoints->finish(); !status) report.checkpoint_error = status.error();
+      report.checkpoints = checkpoints->taken();
+      report.checkpoint_bytes = checkpoints->bytes();
+    }
+    writer.reset();
+  };
+  options.recording_stopped = close_recording;
   LiveSession session(*machine, *inputs, *inputs, clock, sink ? &*sink : nullptr, notify, options);
+  live = &session;
   inputs->set_status_provider([&] { return session.status(); });
 
-  SessionReport report;
   report.end = session.run();
   report.exit_status = machine->exit_status();
   report.steps = machine->clock().steps;
   report.instructions = session.instructions();
   report.virtual_ns = machine->clock().now();
   report.host_ns = session.host_ns();
-  report.digests = session.digests();
-  if (request.branch)
-    report.digests += static_cast<u64>(
-        std::count_if(request.branch->log.begin(), request.branch->log.end(),
-                      [](const LogEvent& e) { return std::holds_alternative<event::Digest>(e.body); }));
   report.counters = machine->engine().counters();
   report.recording = dir;
-  if (writer) {
-    Status images = sink->finish_hashes();
-    if (images) images = check_unchanged(files.drives);
-    if (!images) report.image_error = images.error();
-    EndInfo info;
-    info.end = report.end;
-    info.final_step = report.steps;
-    info.instructions = report.instructions;
-    info.virtual_ns = report.virtual_ns;
-    info.host_ns = report.host_ns;
-    info.digests = report.digests;
-    if (Status status = writer->finish(info); !status) report.recording_error = status.error();
-    report.log_bytes = writer->log_bytes();
-  }
-  if (checkpoints) {
-    if (Status status = checkpoints->finish(); !status) report.checkpoint_error = status.error();
-    report.checkpoints = checkpoints->taken();
-    report.checkpoint_bytes = checkpoints->bytes();
-  }
+  if (writer) close_recording(report.end);
   return report;
 }
 

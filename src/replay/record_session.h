@@ -68,6 +68,7 @@ struct SessionRequest {
   EngineOptions engine;
   std::vector<SerialConfig> serial;           // by port; the virtio console, if there is one, is the last
   std::optional<std::string> monitor_socket;  // a recording has one of its own besides
+  std::vector<EndCondition> until;            // the session ends at the first of them
   std::optional<RecordingRequest> recording;  // absent: the run is not recorded
   // Present: the machine is this one, and what describes another above is not looked at. To be recorded.
   std::optional<BranchPoint> branch;
@@ -76,7 +77,7 @@ struct SessionRequest {
 
 struct SessionReport {
   event::End end;
-  u32 exit_status = 0;  // debug_exit: (value << 1) | 1
+  u32 exit_status = 0;  // as Machine::exit_status
   Step steps = 0;
   u64 instructions = 0;
   u64 virtual_ns = 0, host_ns = 0;

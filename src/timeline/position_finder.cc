@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "replay/end_condition.h"
 #include "replay/position.h"
 #include "timeline/serial_text.h"
 
@@ -13,7 +14,6 @@ namespace {
 
 constexpr i64 kSecond = 1'000'000'000;
 constexpr i64 kDay = 86'400 * kSecond;
-constexpr std::string_view kPanic = "Kernel panic - not syncing";
 constexpr std::size_t kListed = 5;  // places that an error about several of them lists
 constexpr std::string_view kForms =
     "write a step number, N%, start, end, +2s or -500ms, a date such as 2026-11-22 15:30:12 or 15:30:12 "
@@ -267,7 +267,7 @@ Result<Step> find_position(Navigator& nav, std::string_view text, std::optional<
   if (text.starts_with("panic")) {
     std::string_view rest = text;
     const u64 occurrence = take_occurrence(&rest);
-    if (rest == "panic") return find_in_serial(nav, kPanic, occurrence ? occurrence : 1, "panic");
+    if (rest == "panic") return find_in_serial(nav, kPanicText, occurrence ? occurrence : 1, "panic");
   }
   if (text.starts_with("serial:")) {
     std::string_view needle = text.substr(7);

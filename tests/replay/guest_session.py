@@ -14,7 +14,7 @@ KERNEL = os.environ["DEJA_KERNEL"]
 INITRD = os.environ["DEJA_INITRD"]
 GUESTS = Path(os.environ["DEJA_GUESTS"])
 PROMPT = b"demo# "
-TIMEOUT = 300
+TIMEOUT = int(os.environ.get("DEJA_TIMEOUT", 300))
 
 
 class Recorder:

@@ -1,0 +1,42 @@
+// Two vCPUs take two locks in opposite order, a few hundred instructions apart. When each has its first, neither gets
+// its second.
+#include "second_cpu.h"
+
+enum { ROUNDS = 2000, WORK = 100, PATIENCE = 100000 };
+static volatile int first, second, up, go, done;
+
+static void take(volatile int* lock) {
+  for (int i = 0; __sync_lock_test_and_set(lock, 1); i++) {
+    if (i == PATIENCE) {
+      put_string("deadlock\n");
+      failures++;
+      finish(0);
+    }
+    pause();
+  }
+}
+static void work(volatile int* a, volatile int* b) {
+  for (int i = 0; i < ROUNDS; i++) {
+    for (volatile int work = 0; work < WORK; work++) continue;
+    take(a);
+    asm volatile("nop; nop; nop");
+    take(b);
+    __sync_lock_release(b);
+    __sync_lock_release(a);
+  }
+}
+void ap_main(void) {
+  up = 1;
+  while (!go) pause();
+  work(&second, &first);
+  done = 1;
+  for (;;) asm volatile("cli; hlt");
+}
+int main(void) {
+  start_second_cpu();
+  while (!up) pause();
+  go = 1;
+  work(&first, &second);
+  while (!done) pause();
+  return 0;
+}
