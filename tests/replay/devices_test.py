@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import socket
+import struct
 import subprocess
 import threading
 import unittest
@@ -74,6 +75,50 @@ class Devices(ReplayTest):
         path.unlink()
         self.assert_clean_error(deja("verify", self.recording), "drive0", "missing")
         path.write_bytes(content)
+        self.assert_identical()
+
+    def test_an_image_that_changes_during_the_run_is_told(self):
+        path, _ = self.image()
+        recorder, _ = self.start("-drive", f"file={path},if=virtio")
+        replacement, _ = self.image("other.raw")
+        os.replace(replacement, path)
+        recorder.type("poweroff -f\n")
+        status, messages = recorder.finish()
+        self.assertEqual(status, 1, messages)
+        self.assertRegex(messages, "disk.raw.*changed or replaced while it was in use.*cannot be replayed")
+        self.assert_clean_error(deja("verify", self.recording), "disk.raw")
+
+    def test_an_image_that_vanishes_during_the_run_is_told(self):
+        path, _ = self.image()
+        recorder, at = self.start("-drive", f"file={path},if=virtio")
+        content = path.read_bytes()
+        path.unlink()
+        recorder.type("sha256sum /dev/vda\n")
+        recorder.expect(hashlib.sha256(content).hexdigest().encode(), at)
+        recorder.type("poweroff -f\n")
+        status, messages = recorder.finish()
+        self.assertEqual(status, 1, messages)
+        self.assertRegex(messages, "disk.raw")
+        path.write_bytes(content)
+        self.assert_identical()
+
+    def test_connections_that_are_reset_harm_nobody(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        recorder, at = self.start("-nic", f"user,hostfwd=tcp::{port}-:7")
+        recorder.type("ip link set eth0 up; udhcpc -q -i eth0 2>/dev/null; ip addr show eth0\n")
+        at = recorder.expect(b"inet 10.0.2.15/24", at)
+        recorder.type("while nc -l -p 7 -e /bin/cat; do echo one mo''re; done &\nsleep 1; echo list''ening\n")
+        at = recorder.expect(b"listening", at)
+        for _ in range(3):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+            connection.sendall(b"half a li")
+            connection.recv(4)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()  # with RST
+            at = recorder.expect(b"one more", at)
+        self.power_off(recorder)
         self.assert_identical()
 
     def test_a_read_only_disk_refuses_writes(self):
