@@ -12,6 +12,7 @@ namespace deja {
 void add_pack(CLI::App& app, Action* action) {
   struct Options {
     std::string recording, output;
+    bool with_base = false, without_base = false;
   };
   auto o = std::make_shared<Options>();
   CLI::App* verb =
@@ -24,6 +25,11 @@ void add_pack(CLI::App& app, Action* action) {
       "  deja pack -o /tmp/x.dejavm crash");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
   verb->add_option("-o,--output", o->output, "the file to write [NAME.dejavm]; must not exist");
+  CLI::Option* with =
+      verb->add_flag("--with-base", o->with_base, "with the disk images that it began with [so]");
+  verb->add_flag("--without-base", o->without_base,
+                 "without them: a replay expects them where they were recorded")
+      ->excludes(with);
   verb->final_callback([o, action] {
     *action = [o] {
       auto dir = resolve_recording(o->recording);
@@ -31,7 +37,8 @@ void add_pack(CLI::App& app, Action* action) {
       const std::string file =
           o->output.empty() ? dir->stem().string() + std::string(kPackedSuffix) : o->output;
       ProgressBar bar("pack");
-      auto size = pack_recording(*dir, file, [&](u64 done, u64 all) { bar.update(done, all); });
+      auto size = pack_recording(*dir, file, o->without_base ? PackImages::without : PackImages::with,
+                                 [&](u64 done, u64 all) { bar.update(done, all); });
       bar.clear();
       if (!size) return fail(size.error());
       fmt::print("{}: {}\n", file, bytes(*size));

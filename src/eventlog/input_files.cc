@@ -177,7 +177,16 @@ Result<RecordedFile> add_input(const fs::path& recording, std::string role, cons
 namespace {
 
 // Disk images are large and never copied: hashed once, and known by what the file system says from then on.
-Result<fs::path> find_drive(const RecordedFile& input) {
+Result<fs::path> find_drive(const fs::path& recording, const RecordedFile& input) {
+  // One that was packed with the recording.
+  const fs::path own = recording / kInputsDir / ("sha256-" + input.sha256);
+  std::error_code ec;
+  if (!input.sha256.empty() && fs::exists(own, ec)) {
+    DEJA_ASSIGN(const HostFile image, HostFile::open(own.string()));
+    DEJA_ASSIGN(const std::string sha256, image_sha256(image));
+    if (sha256 == input.sha256) return own;
+    return make_error("{}: is damaged: its SHA-256 is {}. Unpack the recording again", own.string(), sha256);
+  }
   auto file = HostFile::open(input.original_path);
   if (!file)
     return make_error("{} of this recording is missing: {}. Put the same file there again", input.role,
@@ -215,7 +224,7 @@ RecordedFile add_drive(std::string role, const DiskImage& image) {
 }
 
 Result<fs::path> find_input(const fs::path& recording, const RecordedFile& input) {
-  if (!input.identity.empty()) return find_drive(input);
+  if (!input.identity.empty()) return find_drive(recording, input);
   const fs::path path =
       input.stored.empty() ? fs::path(input.original_path) : recording / kInputsDir / input.stored;
   Fd in;

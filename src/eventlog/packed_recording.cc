@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -228,22 +229,40 @@ Status unpack_into(const fs::path& file, const fs::path& dir) {
     for (u64 left = *size; left;) {
       const std::size_t n = std::min<u64>(left, piece.size());
       DEJA_TRY(packed.read(piece.data(), n));
-      DEJA_TRY(out.write(piece.data(), n));
+      // Disk images are mostly holes.
+      if (std::all_of(piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(n),
+                      [](char c) { return c == 0; })) {
+        if (::lseek(out.fd, static_cast<off_t>(n), SEEK_CUR) < 0) return out.failed("write");
+      } else {
+        DEJA_TRY(out.write(piece.data(), n));
+      }
       left -= n;
     }
+    if (::ftruncate(out.fd, static_cast<off_t>(*size)) != 0) return out.failed("write");
     DEJA_TRY(packed.read(piece.data(), padding(*size)));
   }
 }
 
 }  // namespace
 
-Result<u64> pack_recording(const fs::path& recording, const fs::path& file,
+Result<u64> pack_recording(const fs::path& recording, const fs::path& file, PackImages images,
                            const std::function<void(u64, u64)>& progress) {
   DEJA_ASSIGN(const Recording opened, Recording::open(recording));
   if (opened.state == RecordingState::writing)
     return make_error("{}: is still being written; wait for its end", recording.string());
   std::vector<std::string> names{std::string(kManifestFile), std::string(kEventsFile)};
+  std::map<std::string, fs::path> outside;  // where those of the names are that are not in the recording
   for (const RecordedFile& input : opened.manifest.inputs) {
+    if (!input.identity.empty()) {
+      if (images == PackImages::without) continue;
+      if (input.sha256.empty())
+        return make_error("{}: its recorder was ended before it knew the SHA-256 of {}; use --without-base",
+                          recording.string(), input.original_path);
+      DEJA_ASSIGN(fs::path path, find_input(recording, input));
+      const std::string name = fmt::format("{}{}", kStoredPrefix, input.sha256);
+      if (outside.emplace(name, std::move(path)).second) names.push_back(name);
+      continue;
+    }
     if (input.stored.empty())
       return make_error("{}: needs {} ({}), which is not in it: it was recorded without copies of its inputs",
                         recording.string(), input.original_path, input.role);
@@ -253,7 +272,11 @@ Result<u64> pack_recording(const fs::path& recording, const fs::path& file,
   std::error_code ec;
   if (fs::exists(recording / kCheckpoints, ec)) names.emplace_back(kCheckpoints);
   u64 all = 0, done = 0;
-  for (const std::string& name : names) all += fs::file_size(recording / name, ec);
+  const auto path_of = [&](const std::string& name) {
+    const auto it = outside.find(name);
+    return it == outside.end() ? recording / name : it->second;
+  };
+  for (const std::string& name : names) all += fs::file_size(path_of(name), ec);
 
   File out(file, O_WRONLY | O_CREAT | O_EXCL);
   if (out.fd < 0) return out.failed("create");
@@ -261,7 +284,7 @@ Result<u64> pack_recording(const fs::path& recording, const fs::path& file,
   PackedOutput packed(out);
   std::vector<char> piece(kPiece);
   for (const std::string& name : names) {
-    File in(recording / name, O_RDONLY);
+    File in(path_of(name), O_RDONLY);
     struct stat st {};
     if (in.fd < 0 || ::fstat(in.fd, &st) != 0 || !S_ISREG(st.st_mode)) return in.failed("read");
     const u64 size = static_cast<u64>(st.st_size);

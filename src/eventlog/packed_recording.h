@@ -13,10 +13,13 @@ namespace deja {
 
 inline constexpr std::string_view kPackedSuffix = ".dejavm";
 
-// Refuses one that is being written, or that needs files outside of it. `file` must not exist. Returns its
-// size.
+// Whether the disk images that a recording refers to are packed with it.
+enum class PackImages : u8 { with, without };
+
+// Refuses one that is being written, or that needs files outside of it other than disk images. `file` must
+// not exist. Returns its size.
 Result<u64> pack_recording(const std::filesystem::path& recording, const std::filesystem::path& file,
-                           const std::function<void(u64 done, u64 all)>& progress = {});
+                           PackImages images, const std::function<void(u64 done, u64 all)>& progress = {});
 
 // `recording` must not exist; it appears when it is whole.
 Status unpack_recording(const std::filesystem::path& file, const std::filesystem::path& recording);

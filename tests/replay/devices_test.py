@@ -12,7 +12,7 @@ import threading
 import unittest
 from pathlib import Path
 
-from guest_session import KERNEL, PROMPT, Recorder, ReplayTest, deja
+from guest_session import GUESTS, KERNEL, PROMPT, Recorder, ReplayTest, deja
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -120,6 +120,25 @@ class Devices(ReplayTest):
             at = recorder.expect(b"one more", at)
         self.power_off(recorder)
         self.assert_identical()
+
+    def test_a_recording_is_packed_with_its_image_or_without(self):
+        path, _ = self.image()
+        done = deja("record", "-o", self.recording, "-m", "64M", "--kernel", GUESTS / "power_off", "--drive", f"file={path}")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        content = path.read_bytes()
+        packed = {}
+        for way in ("with", "without"):
+            self.assertEqual(deja("pack", f"--{way}-base", "-o", self.folder / f"{way}.dejavm", self.recording).returncode, 0)
+            packed[way] = self.folder / f"{way}.deja"
+            self.assertEqual(deja("unpack", "-o", packed[way], self.folder / f"{way}.dejavm").returncode, 0)
+        path.unlink()
+        self.assertIn("identical", deja("verify", packed["with"]).stdout)
+        self.assert_clean_error(deja("verify", packed["without"]), "drive0", "missing")
+        own = packed["with"] / "inputs" / f"sha256-{hashlib.sha256(content).hexdigest()}"
+        own.write_bytes(b"x" + content[1:])
+        self.assert_clean_error(deja("verify", packed["with"]), own.name, "damaged")
+        path.write_bytes(content)
+        self.assertIn("identical", deja("verify", packed["without"]).stdout)
 
     def test_a_read_only_disk_refuses_writes(self):
         path, _ = self.image()
