@@ -23,7 +23,9 @@ from pathlib import Path
 
 PACKAGES = "gcc,libc6-dev,stress-ng"
 PARTITION_START = 1 << 20
-PROGRAM = r'#include <stdio.h>\nint main(void) { printf("compiled in the guest: %d\\n", 6 * 7); return 0; }\n'
+PROGRAM = r"""#include <stdio.h>
+int main(void) { printf("compiled in the guest: %d\n", 6 * 7); return 0; }
+"""
 
 
 def say(text):
@@ -59,7 +61,7 @@ class Guest:
 
     def ssh(self, command, timeout=600):
         return subprocess.run(["ssh", "-i", self.key, "-p", str(self.port), "-o", "StrictHostKeyChecking=no",
-                               "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20",
+                               "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=120",
                                "-o", "BatchMode=yes", "root@127.0.0.1", command], stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=timeout)
 
@@ -115,7 +117,9 @@ def daily_work(deja, work):
     data = random.Random(1).randbytes(3_000_000)
     (served / "file").write_bytes(data)
     guest = Guest(deja, work, "work", "-smp", "2")
-    print(guest.do(f"printf '{PROGRAM}' >hello.c && gcc -O2 -o hello hello.c && ./hello && nproc"), end="")
+    said = guest.do(f"cat >hello.c <<'END'\n{PROGRAM}END\ngcc -O2 -o hello hello.c && ./hello && nproc")
+    if said != "compiled in the guest: 42\n2\n":
+        sys.exit(f"distro: the program that was compiled in the guest said: {said}")
     fetched = guest.do(f"wget -q -O - http://10.0.2.2:{serve(served)}/file | tee fetched | sha256sum; sync")
     if fetched.split()[0] != hashlib.sha256(data).hexdigest():
         sys.exit("distro: the file fetched over HTTP is not the one that was served")
