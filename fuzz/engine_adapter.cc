@@ -61,6 +61,7 @@ class NoPlatform final : public Platform {
   bool interrupt_pending(unsigned) override { return false; }
   int acknowledge_interrupt(unsigned) override { return -1; }
   u64 tsc() override { return 0; }
+  bool guest_call(std::string_view) override { return false; }
 };
 
 }  // namespace
