@@ -63,8 +63,10 @@ class RecordingSink final : public EventSink {
 // Has nobody touched the images since they were opened?
 Status check_unchanged(const std::vector<DiskImage>& drives) {
   for (const DiskImage& image : drives) {
-    DEJA_ASSIGN(const HostFile file, HostFile::open(image.path));
-    DEJA_ASSIGN(const std::string identity, file.identity());
+    auto file = HostFile::open(image.path);
+    if (!file)  // confined, the program may open no other file in its place
+      return make_error("disk image '{}': was removed or replaced while it was in use", image.path);
+    DEJA_ASSIGN(const std::string identity, file->identity());
     if (identity != image.identity)
       return make_error("disk image '{}': was changed or replaced while it was in use", image.path);
   }
@@ -238,8 +240,9 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
           std::count_if(request.branch->log.begin(), request.branch->log.end(),
                         [](const LogEvent& e) { return std::holds_alternative<event::Digest>(e.body); }));
     report.digests = digests;
-    Status images = sink->finish_hashes();
-    if (images) images = check_unchanged(files.drives);
+    const Status hashed = sink->finish_hashes();
+    Status images = check_unchanged(files.drives);
+    if (images) images = hashed;
     if (!images) report.image_error = images.error();
     EndInfo info;
     info.end = end;

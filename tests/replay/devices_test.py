@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 import unittest
 from pathlib import Path
 
@@ -85,7 +86,7 @@ class Devices(ReplayTest):
         recorder.type("poweroff -f\n")
         status, messages = recorder.finish()
         self.assertEqual(status, 1, messages)
-        self.assertRegex(messages, "disk.raw.*changed or replaced while it was in use.*cannot be replayed")
+        self.assertRegex(messages, "disk.raw.*(removed|changed) or replaced while it was in use.*cannot be replayed")
         self.assert_clean_error(deja("verify", self.recording), "disk.raw")
 
     def test_an_image_that_vanishes_during_the_run_is_told(self):
@@ -102,6 +103,20 @@ class Devices(ReplayTest):
         path.write_bytes(content)
         self.assert_identical()
 
+    def connect_and_hear(self, port, data):
+        """A connection on which the guest has answered; it refuses some while it starts its server again."""
+        for _ in range(100):
+            connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+            try:
+                connection.sendall(data)
+                if connection.recv(4):
+                    return connection
+            except (ConnectionResetError, BrokenPipeError):
+                pass
+            connection.close()
+            time.sleep(0.1)
+        self.fail("the guest does not answer")
+
     def test_connections_that_are_reset_harm_nobody(self):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -109,12 +124,10 @@ class Devices(ReplayTest):
         recorder, at = self.start("-nic", f"user,hostfwd=tcp::{port}-:7")
         recorder.type("ip link set eth0 up; udhcpc -q -i eth0 2>/dev/null; ip addr show eth0\n")
         at = recorder.expect(b"inet 10.0.2.15/24", at)
-        recorder.type("while nc -l -p 7 -e /bin/cat; do echo one mo''re; done &\nsleep 1; echo list''ening\n")
+        recorder.type("while true; do nc -l -p 7 -e /bin/cat; echo one mo''re; done &\nsleep 1; echo list''ening\n")
         at = recorder.expect(b"listening", at)
         for _ in range(3):
-            connection = socket.create_connection(("127.0.0.1", port), timeout=60)
-            connection.sendall(b"half a li")
-            connection.recv(4)
+            connection = self.connect_and_hear(port, b"half a li")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()  # with RST
             at = recorder.expect(b"one more", at)
