@@ -162,7 +162,9 @@ TEST_F(CheckpointTest, AFileThatIsCutOffHasTheCheckpointsBeforeTheCut) {
     const CheckpointReader reader = open();
     EXPECT_GE(reader.size(), most);
     most = reader.size();
-    if (most) EXPECT_EQ(read(reader, most - 1), content_[most * 1000]);
+    if (most) {
+      EXPECT_EQ(read(reader, most - 1), content_[most * 1000]);
+    }
   }
 }
 

@@ -55,8 +55,9 @@ class DecodeTemplatesTest : public testing::Test {
     Insn expected, got;
     const DecodeStatus status = decode_by_zydis(code, size, CodeSize::bits64, true, &expected);
     ASSERT_EQ(templates.decode(code, size, &got), status) << hex(code);
-    if (status == DecodeStatus::ok && std::memcmp(&expected, &got, sizeof got) != 0)
+    if (status == DecodeStatus::ok && std::memcmp(&expected, &got, sizeof got) != 0) {
       ASSERT_EQ(text_of(got), text_of(expected)) << hex(code);
+    }
   }
   static std::string hex(const u8* code) {
     std::string s;

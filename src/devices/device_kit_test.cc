@@ -435,8 +435,7 @@ INSTANTIATE_TEST_SUITE_P(All, DeviceKit,
                                          make<AcpiPmBench>, make<I8042Bench>, make<ResetControlBench>,
                                          make<PciHostBench>, make<PciFunctionBench>, make<VirtioBlkBench>,
                                          make<VirtioRngBench>, make<VirtioConsoleBench>, make<VirtioNetBench>,
-                                         make<FwCfgBench>, make<BochsDisplayBench>,
-                                         make<GuestControlBench>),
+                                         make<FwCfgBench>, make<BochsDisplayBench>, make<GuestControlBench>),
                          [](const auto& info) { return std::string(info.param()->device().name()); });
 
 }  // namespace

@@ -2,8 +2,8 @@
 // two levels of tables, zero clusters, clusters compressed with zlib or zstd. Backing files, encryption,
 // external data files and extended L2 entries are refused.
 //
-// An own reader and not qemu-nbd: it is small, needs nothing but pread(2) on a file that is already open, so that it
-// runs in a process that may do no more (image_process.h), and an image reads the same on every host.
+// An own reader and not qemu-nbd: it is small, needs nothing but pread(2) on a file that is already open, so
+// that it runs in a process that may do no more (image_process.h), and an image reads the same on every host.
 #pragma once
 
 #include <deque>

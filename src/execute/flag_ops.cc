@@ -1,6 +1,7 @@
 #include "execute/flag_ops.h"
 
 #include <bit>
+#include <type_traits>
 
 #include "base/check.h"
 #include "execute/system.h"
@@ -228,7 +229,10 @@ FlagOpResult bmi(ZydisMnemonic m, const Operation& o) {
 // --- operands
 
 // What an instruction of the three-operand VEX forms and the others read and write.
-u64 source(Vcpu& cpu, const Insn& i, unsigned k, unsigned size) {
+template <unsigned k>
+u64 source(Vcpu& cpu, const Insn& i, unsigned size, u64 implied) {
+  if constexpr (k >= std::extent_v<decltype(Insn::op)>) return implied;
+  if (k >= i.operand_count) return implied;
   return i.op[k].kind == OperandKind::gpr && i.op[k].size < size ? read_gpr(cpu.state, i.op[k])
                                                                  : read_operand(cpu, i, k);
 }
@@ -254,8 +258,8 @@ void read_modify_write(Vcpu& cpu, const Insn& i) {
   } else {
     a = read_gpr(cpu.state, i.op[0]);
   }
-  const u64 b = kSourceB < i.operand_count ? source(cpu, i, kSourceB, size) : 1;
-  const u64 c = kSourceC < i.operand_count ? source(cpu, i, kSourceC, size) : 0;
+  const u64 b = source<kSourceB>(cpu, i, size, 1);
+  const u64 c = source<kSourceC>(cpu, i, size, 0);
   const FlagOpResult r =
       compute_flag_op(i.mnemonic, size, a, b, c, cpu.state.rflags, i.imm_offset && !to_memory);
   if (r.writes) {

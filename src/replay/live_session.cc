@@ -36,8 +36,8 @@ LiveSession::LiveSession(Machine& machine, InputSource& inputs, SerialOutput& ou
       notify_(std::move(notify)),
       options_(std::move(options)),
       events_(options_.before.events),
-      warps_(options_.before.warps),
       sent_(options_.sent_before),
+      warps_(options_.before.warps),
       seen_resets_(machine.resets()) {
   machine_.on_serial([this](u8 byte) { text_[0].push_back(static_cast<char>(byte)); });
   machine_.on_console([this](u8 byte) { text_[1].push_back(static_cast<char>(byte)); });

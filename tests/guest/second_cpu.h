@@ -19,7 +19,6 @@ extern u8 trampoline[], trampoline_end[];
 u8 ap_stack[8192] __attribute__((aligned(16)));
 struct TablePointer ap_idt;
 
-
 // Puts in place what INIT and SIPI need.
 static inline void prepare_second_cpu(void) {
   LAPIC(LAPIC_SVR) = 0x1ff;
