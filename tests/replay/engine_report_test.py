@@ -34,8 +34,10 @@ class EngineReport(ReplayTest):
         self.assertGreater(stats["dispatches"]["jump-miss"], 1_000)
         self.assertGreater(stats["helpers"]["iretq"], 0)
         self.assertEqual(stats["cache_evictions"], 0)
-        # One count by hand: every direct jump is linked from a dispatch of its own.
-        self.assertEqual(stats["dispatches"]["link"], stats["links"])
+        # One count by hand: every direct jump is linked from a dispatch of its own, and so is each way out of a group.
+        linked = stats["dispatches"]["link"]
+        self.assertLessEqual(linked, stats["links"])
+        self.assertLessEqual(stats["links"], linked + stats["dispatches"]["group"])
 
         text = deja("stats", self.recording).stdout
         count = re.search(r"^ *([\d,]+)  blocks translated$", text, re.M)
