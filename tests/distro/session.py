@@ -90,7 +90,7 @@ def check_identical(deja, recording):
         last = run(deja, "verify", *options, recording).strip().splitlines()[-1]
         if not last.startswith("identical: "):
             sys.exit(f"distro: {recording}: {last}")
-        say(f"verify {' '.join(options)}: {last} ({time.monotonic() - start:.0f} s)")
+        say(f"{' '.join(['verify', *options])}: {last} ({time.monotonic() - start:.0f} s)")
 
 
 def serve(folder):
