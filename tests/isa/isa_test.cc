@@ -4,7 +4,8 @@
 // natively, to check the expectation itself, and in the engine. Numbers are hexadecimal; mem:OFFSET gives
 // bytes of the data pages, lowest first; vectors (ymm0, st0) are written most significant digit first.
 // Registers not named under `out` must be unchanged; flags are the six status flags and DF. Without `fault`
-// the code must run to its end.
+// the code must run to its end. A header line "# native: intel" says that CPUs of other makers do something
+// else: there only the engine is checked, which does on every host what Intel's do.
 #include <fmt/format.h>
 
 #include <cstring>
@@ -114,9 +115,10 @@ int run(const char* source, const char* binary) {
   test.initial.fpu.fcw = 0x37f;
 
   Expectation expected;
-  bool started = false;
+  bool started = false, check_native = true;
   std::ifstream text(source);
   for (std::string line; std::getline(text, line);) {
+    if (line == "# native: intel") check_native = __builtin_cpu_is("intel");
     const bool in = line.starts_with("# in:"), out = line.starts_with("# out:");
     if (!in && !out) continue;
     if (out && !started) {
@@ -159,8 +161,7 @@ int run(const char* source, const char* binary) {
     }
     failed = 1;
   };
-  NativeRunner native;
-  check(native.run({&test, 1})[0], "native");
+  if (check_native) check(NativeRunner().run({&test, 1})[0], "native");
   for (unsigned mode = 0; mode < kEngineModes; ++mode)
     check(EngineRunner(EngineMode(mode), 1).run(test), name_of(EngineMode(mode)));
   return failed;
