@@ -1,9 +1,9 @@
 // Two vCPUs take two locks in opposite order, a few hundred instructions apart. When each has its first, neither gets
 // its second.
-#include "second_cpu.h"
+#include "side_by_side.h"
 
 enum { ROUNDS = 2000, WORK = 100, PATIENCE = 100000 };
-static volatile int first, second, up, go, done;
+static volatile int first, second;
 
 static void take(volatile int* lock) {
   for (int i = 0; __sync_lock_test_and_set(lock, 1); i++) {
@@ -25,18 +25,9 @@ static void work(volatile int* a, volatile int* b) {
     __sync_lock_release(a);
   }
 }
-void ap_main(void) {
-  up = 1;
-  while (!go) pause();
-  work(&second, &first);
-  done = 1;
-  for (;;) asm volatile("cli; hlt");
-}
+static void on_first_cpu(void) { work(&first, &second); }
+static void on_second_cpu(void) { work(&second, &first); }
 int main(void) {
-  start_second_cpu();
-  while (!up) pause();
-  go = 1;
-  work(&first, &second);
-  while (!done) pause();
+  run_beside_second_cpu(on_first_cpu);
   return 0;
 }

@@ -1,10 +1,9 @@
 // Two vCPUs add to a counter without a lock, a few hundred instructions apart. An update is lost when turns change
 // between a load and its store.
-#include "second_cpu.h"
+#include "side_by_side.h"
 
 enum { ROUNDS = 2000, WORK = 100 };
 static volatile u64 counter;
-static volatile int up, go, done;
 
 static void add(void) {
   for (int i = 0; i < ROUNDS; i++) {
@@ -14,19 +13,9 @@ static void add(void) {
     counter = value + 1;
   }
 }
-void ap_main(void) {
-  up = 1;
-  while (!go) pause();
-  add();
-  done = 1;
-  for (;;) asm volatile("cli; hlt");
-}
+static void on_second_cpu(void) { add(); }
 int main(void) {
-  start_second_cpu();
-  while (!up) pause();
-  go = 1;
-  add();
-  while (!done) pause();
+  run_beside_second_cpu(add);
   if (counter != 2 * ROUNDS) put_string("lost update\n");
   EXPECT_EQ(counter, 2 * ROUNDS);
   return 0;

@@ -39,11 +39,6 @@ class Devices(ReplayTest):
         path.write_bytes(random.Random(name).randbytes(size))
         return path, hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def power_off(self, recorder):
-        recorder.type("poweroff -f\n")
-        status, messages = recorder.finish()
-        self.assertEqual(status, 0, messages)
-
     def test_a_disk_is_read_written_and_left_alone(self):
         path, digest = self.image()
         recorder, at = self.start("-drive", f"file={path},if=virtio,format=raw")
@@ -103,6 +98,15 @@ class Devices(ReplayTest):
         path.write_bytes(content)
         self.assert_identical()
 
+    def start_with_network(self):
+        """Also returns the port of the host that leads to the guest's port 7."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        recorder, at = self.start("-nic", f"user,hostfwd=tcp::{port}-:7")
+        recorder.type("ip link set eth0 up; udhcpc -q -i eth0 2>/dev/null; ip addr show eth0\n")
+        return recorder, recorder.expect(b"inet 10.0.2.15/24", at), port
+
     def connect_and_hear(self, port, data):
         """A connection on which the guest has answered; it refuses some while it starts its server again."""
         for _ in range(100):
@@ -118,12 +122,7 @@ class Devices(ReplayTest):
         self.fail("the guest does not answer")
 
     def test_connections_that_are_reset_harm_nobody(self):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        recorder, at = self.start("-nic", f"user,hostfwd=tcp::{port}-:7")
-        recorder.type("ip link set eth0 up; udhcpc -q -i eth0 2>/dev/null; ip addr show eth0\n")
-        at = recorder.expect(b"inet 10.0.2.15/24", at)
+        recorder, at, port = self.start_with_network()
         recorder.type("while true; do nc -l -p 7 -e /bin/cat; echo one mo''re; done &\nsleep 1; echo list''ening\n")
         at = recorder.expect(b"listening", at)
         for _ in range(3):
@@ -131,8 +130,7 @@ class Devices(ReplayTest):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             connection.close()  # with RST
             at = recorder.expect(b"one more", at)
-        self.power_off(recorder)
-        self.assert_identical()
+        self.power_off_and_verify(recorder)
 
     def test_a_recording_is_packed_with_its_image_or_without(self):
         path, _ = self.image()
@@ -158,8 +156,7 @@ class Devices(ReplayTest):
         recorder, at = self.start("-drive", f"file={path},if=virtio,readonly")
         recorder.type("blockdev --getro /dev/vda; echo x | dd of=/dev/vda 2>&1 | head -1\n")
         recorder.expect(b"Operation not permitted", at)
-        self.power_off(recorder)
-        self.assert_identical()
+        self.power_off_and_verify(recorder)
 
     def test_http_both_ways_is_replayed_without_a_network(self):
         served = self.folder / "served"
@@ -172,12 +169,7 @@ class Devices(ReplayTest):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.addCleanup(server.server_close)
         self.addCleanup(server.shutdown)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        recorder, at = self.start("-nic", f"user,hostfwd=tcp::{port}-:7")
-        recorder.type("ip link set eth0 up; udhcpc -q -i eth0 2>/dev/null; ip addr show eth0\n")
-        at = recorder.expect(b"inet 10.0.2.15/24", at)
+        recorder, at, port = self.start_with_network()
         recorder.type(f"wget -q -O - http://10.0.2.2:{server.server_port}/file | sha256sum\n")
         at = recorder.expect(hashlib.sha256(data).hexdigest().encode(), at)
         recorder.type("nc -l -p 7 -e /bin/cat & sleep 1; echo list''ening\n")
@@ -223,8 +215,7 @@ class Devices(ReplayTest):
         recorder.type("drivers; mount -t ext4 /dev/vda /tmp; cat /tmp/name /proc/cmdline\n")
         at = recorder.expect(b"found on the disk", at)
         recorder.expect(b"root=/dev/vda console=ttyS0 quiet", at)
-        self.power_off(recorder)
-        self.assert_identical()
+        self.power_off_and_verify(recorder)
         self.assert_clean_error(deja("run", "--firmware", "none", self.image()[0]), "no kernel was found on it")
 
     def test_console_and_entropy(self):

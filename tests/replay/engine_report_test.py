@@ -14,9 +14,7 @@ MEMORY = 256 << 20
 class EngineReport(ReplayTest):
     def record_boot(self):
         recorder, _ = self.record_until_prompt()
-        recorder.type("poweroff -f\n")
-        status, messages = recorder.finish()
-        self.assertEqual(status, 0, messages)
+        self.power_off(recorder)
 
     def test_stats_count_what_the_engine_did_for_a_recording(self):
         self.record_boot()

@@ -79,6 +79,20 @@ class ReplayTest(unittest.TestCase):
         self.assertRegex(done.stdout.strip().splitlines()[-1], r"^identical: [\d,]+ instructions, [\d,]+ digests$")
         return done
 
+    def power_off(self, recorder):
+        recorder.type("poweroff -f\n")
+        status, messages = recorder.finish()
+        self.assertEqual(status, 0, messages)
+        return messages
+
+    def power_off_and_verify(self, recorder, chaos=None):
+        """Also with an engine that throws its caches away at random, from the seed `chaos`."""
+        messages = self.power_off(recorder)
+        self.assert_identical()
+        if chaos is not None:
+            self.assert_identical("--chaos-engine", chaos)
+        return messages
+
     def assert_clean_error(self, done, *words):
         """Failed with a message that names what is at fault, not with a crash."""
         said = done.stdout + done.stderr

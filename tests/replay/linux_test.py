@@ -81,10 +81,7 @@ class Linux(ReplayTest):
         at = recorder.expect(b"Kernel panic", at)
         at = recorder.expect(b"Linux version", at)  # the panic's reboot
         recorder.expect(PROMPT, at)
-        recorder.type("poweroff -f\n")
-        status, messages = recorder.finish()
-        self.assertEqual(status, 0, messages)
-        self.assert_identical()
+        self.power_off_and_verify(recorder)
 
     def test_boot_through_the_guests_own_decompressor(self):
         recorder, _ = self.record_until_prompt(options=["--boot", "bzimage"])
