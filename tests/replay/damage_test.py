@@ -1,13 +1,16 @@
 """What can happen to a recorder and to a recording: each a clear message, and what was recorded stays usable."""
 import json
 import os
+import pty
 import resource
+import select
 import shutil
 import signal
+import subprocess
 import time
 import unittest
 
-from guest_session import GUESTS, INITRD, KERNEL, ReplayTest, deja
+from guest_session import DEJA, GUESTS, INITRD, KERNEL, PROMPT, TIMEOUT, ReplayTest, deja
 
 
 class Killed(ReplayTest):
@@ -48,6 +51,36 @@ class Killed(ReplayTest):
         status, messages = recorder.finish()
         self.assertNotEqual(status, 0, messages)
         self.assertRegex(messages, r"(?i)events\.log|space|large")
+        self.assert_identical()
+
+
+    def test_full_disk_pauses_a_session_at_a_terminal_until_there_is_room(self):
+        main, side = pty.openpty()
+        recorder = subprocess.Popen([DEJA, "record", "-o", self.recording, "-m", "256M", "--kernel", KERNEL, "--initrd", INITRD,
+                                     "--append", "console=ttyS0", "--checkpoint-every", "off"],
+                                    stdin=side, stdout=side, stderr=side, start_new_session=True)
+        self.addCleanup(recorder.kill)
+        output = b""
+
+        def expect(text):
+            nonlocal output
+            while text not in output:
+                self.assertTrue(select.select([main], [], [], TIMEOUT)[0], output)
+                output += os.read(main, 65536)
+            output = output[output.index(text) + len(text):]
+
+        expect(PROMPT)
+        _, hard = resource.prlimit(recorder.pid, resource.RLIMIT_FSIZE)
+        size = os.path.getsize(self.recording / "events.log") + 50
+        resource.prlimit(recorder.pid, resource.RLIMIT_FSIZE, (size, hard))
+        os.write(main, b"echo in$((1))\n")
+        expect(b"the machine is paused until that works")
+        resource.prlimit(recorder.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        expect(b"the machine goes on")
+        os.write(main, b"poweroff -f\n")
+        expect(b"recorded in")
+        self.assertEqual(recorder.wait(TIMEOUT), 0)
+        os.close(main), os.close(side)
         self.assert_identical()
 
 

@@ -23,13 +23,13 @@ menuentry "The demo guest" {
 """
 
 
-def grub_disk(folder):
+def grub_disk(folder, kernel="vmlinuz"):
     """A disk as an installer leaves it: GRUB before the one partition, which has kernel and menu."""
     tree = folder / "tree"
     (tree / "boot/grub").mkdir(parents=True)
-    shutil.copy(KERNEL, tree / "vmlinuz")
+    shutil.copy(KERNEL, tree / kernel)
     shutil.copy(INITRD, tree / "initrd.img")
-    (tree / "boot/grub/grub.cfg").write_text(MENU)
+    (tree / "boot/grub/grub.cfg").write_text(MENU.replace("vmlinuz", kernel))
     system, core, disk = folder / "system", folder / "core", folder / "disk.raw"
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", tree, system, "48M"], check=True)
     subprocess.run(["grub-mkimage", "-O", "i386-pc", "-o", core, "-p", "(hd0,msdos1)/boot/grub", "biosdisk", "part_msdos",
@@ -58,11 +58,7 @@ class Firmware(ReplayTest):
         at = len(recorder.output)
         recorder.type("cat /proc/cmdline; dmesg | grep -c 'ACPI: [RXFDAM]'; cat /proc/iomem | grep -c PCI\n")
         at = recorder.expect(b"BOOT_IMAGE=/vmlinuz console=ttyS0", at)
-        recorder.type("poweroff -f\n")
-        status, messages = recorder.finish()
-        self.assertEqual(status, 0, messages)
-        self.assert_identical()
-        self.assert_identical("--chaos-engine", 4)
+        self.power_off_and_verify(recorder, chaos=4)
         # The firmware is an input like a kernel.
         digest = hashlib.sha256(SEABIOS.read_bytes()).hexdigest()
         kept = self.recording / "inputs" / f"sha256-{digest}"
@@ -71,6 +67,15 @@ class Firmware(ReplayTest):
         kept.write_bytes(b"x" + kept.read_bytes()[1:])
         self.assert_clean_error(deja("verify", self.recording), "not the firmware that was recorded", digest)
 
+    def test_an_image_alone_starts_through_firmware_when_its_kernel_is_nowhere_usual(self):
+        disk = grub_disk(self.folder, kernel="kernel")
+        recorder = Recorder(self.recording, append=None, kernel=None, options=[str(disk)])
+        self.addCleanup(recorder.process.kill)
+        at = recorder.expect(b"SeaBIOS")
+        at = recorder.expect(b"BOOT_IMAGE=/kernel", at)
+        recorder.expect(PROMPT, at)
+        self.power_off_and_verify(recorder)
+
     def test_several_processors_and_a_reset_under_firmware(self):
         recorder = self.boot("-bios", str(SEABIOS), "-smp", "2")
         at = len(recorder.output)
@@ -78,10 +83,7 @@ class Firmware(ReplayTest):
         at = recorder.expect(b"2\r\n", at)
         at = recorder.expect(b"SeaBIOS", at)
         at = recorder.expect(PROMPT, at)
-        recorder.type("poweroff -f\n")
-        status, messages = recorder.finish()
-        self.assertEqual(status, 0, messages)
-        self.assert_identical()
+        self.power_off_and_verify(recorder)
 
     def test_what_does_not_go_with_firmware_is_named(self):
         self.assert_clean_error(deja("run", "--firmware", "seabios", "--kernel", KERNEL), "--firmware seabios", "--kernel")
