@@ -1,0 +1,267 @@
+// Linear memory as helpers and event delivery see it (Mmu), and what every write to guest memory, by the CPU
+// or a device, has to tell the TLBs, the code cache and the watchpoints.
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "execute/engine.h"
+#include "execute/page_walk.h"
+
+namespace deja {
+
+View Engine::view_for(Rights rights) const {
+  const CpuState& s = ctx_->state;
+  const bool smap = s.cr4 & cr4bit::SMAP;
+  switch (rights) {
+    case Rights::user:
+      return View::user;
+    case Rights::supervisor:
+      return smap ? View::kernel_smap : View::kernel;
+    case Rights::current:
+      break;
+  }
+  if (s.cpl() == 3) return View::user;
+  return smap && !(s.rflags & flag::AC) ? View::kernel_smap : View::kernel;
+}
+
+AddressSpace& Engine::space() {
+  if (!space_) space_ = &spaces_.select(paging_key(ctx_->state), &counters_.space_recycles);
+  return *space_;
+}
+
+void Engine::check_canonical(Gva linear, unsigned size) const {
+  if (!ctx_->state.mode64()) return;
+  if (sign_extend(linear.value, 48) != linear.value ||
+      sign_extend(linear.value + size - 1, 48) != linear.value + size - 1)
+    throw fault_gp();
+}
+
+bool Engine::translate(Gva linear, Access access, View view, Gpa* page, u32* error) {
+  AddressSpace& sp = space();
+  const Walk w = walk_pages(ram_, sp.key, linear, access, view == View::user, view == View::kernel_smap,
+                            model_.physical_bits);
+  if (!w.ok) {
+    *error = w.error;
+    return false;
+  }
+  *page = w.page;
+  if (observation_.follows_linear() && observation_.translated(sp.key, linear.page(), w.page)) {
+    spaces_.flush_all();
+    dropped_ = true;
+  }
+  if (ram_.contains(w.page) && access != Access::execute) spaces_.install(sp, view, linear, w, w.writable);
+  return true;
+}
+
+void Engine::note_data_access(Gva linear, unsigned size, bool write) {
+  CpuState& s = ctx_->state;
+  for (unsigned i = 0; i < 4; ++i) {
+    if (!(s.dr7 >> (2 * i) & 3)) continue;
+    const unsigned rw = s.dr7 >> (16 + 4 * i) & 3, len = s.dr7 >> (18 + 4 * i) & 3;
+    if (!(rw == 3 || (rw == 1 && write))) continue;
+    const u64 bytes = len == 2 ? 8 : len + 1u;
+    const u64 from = s.dr[i] & ~(bytes - 1);
+    if (linear.value < from + bytes && from < linear.value + size) s.pending_dbg |= u64{1} << i;
+  }
+}
+
+void Engine::write_ram(Gpa at, const void* data, u64 size, AccessCause cause) {
+  const u8 flags = ram_.flags(at.frame());
+  if (flags & (GuestRam::kPageTable | GuestRam::kUpperTable)) {
+    if (spaces_.table_write(at, data, size)) {
+      dropped_ = true;
+      ++counters_.table_drops;
+    }
+  }
+  std::memcpy(ram_.host(at), data, size);
+  ram_.mark_dirty(at.frame());
+  if (flags & GuestRam::kCode) invalidate_code(at, size);
+  if (flags & GuestRam::kWatched) note_access(at, size, true, cause);
+}
+
+void Engine::note_access(Gpa at, u64 size, bool write, AccessCause cause) {
+  const bool by_cpu = running_ && cause != AccessCause::device && cause != AccessCause::loader;
+  // The run ends after the instruction in progress, whose step that is; devices act between steps.
+  const Step after = clock_.steps + (running_ ? 1 : 0);
+  if (observation_.accessed(at, size, write, cause, by_cpu ? &ctx_->state : nullptr, after))
+    stop_requested_ = true;
+}
+
+AccessCause Engine::implicit_cause(Gva linear, Rights rights) const {
+  const CpuState& s = ctx_->state;
+  const auto within = [&](u64 base, u64 limit) { return linear.value - base <= limit; };
+  if (rights == Rights::supervisor) {
+    if (within(s.gdtr.base, s.gdtr.limit) || within(s.ldtr.base, s.ldtr.limit))
+      return AccessCause::descriptor;
+    if (within(s.tr.base, s.tr.limit)) return AccessCause::task_state;
+  }
+  return delivering_ ? AccessCause::delivery : AccessCause::instruction;
+}
+
+void Engine::tracked_page_written(Gpa at, u64 size) {
+  if (ram_.flags(at.frame()) & (GuestRam::kPageTable | GuestRam::kUpperTable))
+    if (spaces_.table_write(at, nullptr, size)) dropped_ = true;
+  if (ram_.flags(at.frame()) & GuestRam::kCode) invalidate_code(at, size);
+  if (ram_.flags(at.frame()) & GuestRam::kWatched) note_access(at, size, true, device_cause_);
+}
+
+void Engine::walk_marked(Gpa entry) { note_access(entry, 1, true, AccessCause::page_walk); }
+
+void Engine::read_bytes(Gva linear, void* out, unsigned size, Rights rights) {
+  check_canonical(linear, size);
+  const View view = view_for(rights);
+  u8* to = static_cast<u8*>(out);
+  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, false);
+  Gpa pages[2];
+  const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
+  if (size <= in_page) {
+    if (const u8* p = cached(linear, false, view)) {
+      std::memcpy(out, p, size);
+      return;
+    }
+  }
+  DEJA_CHECK(size <= kPageSize);
+  u32 error = 0;
+  u64 at = linear.value;
+  unsigned sizes[2] = {std::min(size, in_page), size > in_page ? size - in_page : 0};
+  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
+    if (!ctx_->state.mode64()) at &= 0xffffffff;
+    if (!translate(Gva(at), Access::read, view, &pages[i], &error)) throw fault_pf(at, error);
+    at = Gva(at).page().value + kPageSize;
+  }
+  Gpa from = pages[0] + linear.offset();
+  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
+    if (i == 1) from = pages[1];
+    if (ram_.contains(from)) {
+      std::memcpy(to, ram_.host(from), sizes[i]);
+      if (ram_.flags(from.frame()) & GuestRam::kReadWatched)
+        note_access(from, sizes[i], false, implicit_cause(linear, rights));
+    } else {
+      for (unsigned k = 0; k < sizes[i];) {
+        const unsigned n = std::min(sizes[i] - k, 8u);
+        const u64 value = gate_.mmio_read(ctx_->state.index, from + k, n);
+        std::memcpy(to + k, &value, n);
+        k += n;
+      }
+    }
+    to += sizes[i];
+  }
+}
+
+void Engine::write_bytes(Gva linear, const void* data, unsigned size, Rights rights) {
+  check_canonical(linear, size);
+  const View view = view_for(rights);
+  const u8* from = static_cast<const u8*>(data);
+  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, true);
+  const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
+  if (size <= in_page) {
+    if (u8* p = cached(linear, true, view)) {
+      std::memcpy(p, data, size);
+      return;
+    }
+  }
+  DEJA_CHECK(size <= kPageSize);
+  u32 error = 0;
+  u64 at = linear.value;
+  Gpa pages[2];
+  unsigned sizes[2] = {std::min(size, in_page), size > in_page ? size - in_page : 0};
+  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
+    if (!ctx_->state.mode64()) at &= 0xffffffff;
+    if (!translate(Gva(at), Access::write, view, &pages[i], &error)) throw fault_pf(at, error);
+    at = Gva(at).page().value + kPageSize;
+  }
+  Gpa to = pages[0] + linear.offset();
+  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
+    if (i == 1) to = pages[1];
+    if (ram_.writable(to)) {
+      write_ram(to, from, sizes[i], implicit_cause(linear, rights));
+    } else {
+      for (unsigned k = 0; k < sizes[i];) {
+        const unsigned n = std::min(sizes[i] - k, 8u);
+        u64 value = 0;
+        std::memcpy(&value, from + k, n);
+        gate_.mmio_write(ctx_->state.index, to + k, value, n);
+        k += n;
+      }
+    }
+    from += sizes[i];
+  }
+}
+
+void Engine::probe(Gva linear, unsigned size, Access access, Rights rights) {
+  if (size == 0) return;
+  check_canonical(linear, size);
+  const View view = view_for(rights);
+  const u64 last = linear.value + size - 1;
+  for (u64 at = linear.value;; at = Gva(at).page().value + kPageSize) {
+    const u64 lin = ctx_->state.mode64() ? at : at & 0xffffffff;
+    Gpa page;
+    u32 error = 0;
+    if (access == Access::execute || !cached(Gva(lin), access == Access::write, view))
+      if (!translate(Gva(lin), access, view, &page, &error)) throw fault_pf(lin, error);
+    if (Gva(at).page() == Gva(last).page()) break;
+  }
+}
+
+unsigned Engine::fetch(Gva address, u8* out, unsigned size) {
+  const View view = view_for(Rights::current);
+  unsigned done = 0;
+  while (done < size) {
+    Gpa page;
+    u32 error = 0;
+    const Gva at = address + done;
+    if (!translate(at, Access::execute, view, &page, &error)) {
+      if (done) return done;
+      throw fault_pf(at.value, error);
+    }
+    if (!ram_.contains(page)) {
+      if (done) return done;
+      throw fault_gp();
+    }
+    const unsigned n = std::min<unsigned>(size - done, static_cast<unsigned>(kPageSize - at.offset()));
+    std::memcpy(out + done, ram_.host(page + at.offset()), n);
+    done += n;
+  }
+  return done;
+}
+
+const u8* Engine::map_read(Gva linear, unsigned size) {
+  check_canonical(linear, size);
+  const View view = view_for(Rights::current);
+  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, false);
+  if (const u8* p = cached(linear, false, view)) return p;
+  Gpa page;
+  u32 error = 0;
+  if (!translate(linear, Access::read, view, &page, &error)) throw fault_pf(linear.value, error);
+  if (!ram_.contains(page)) return nullptr;
+  // A part of it may be all that is used: then each access is noted by itself.
+  if ((ram_.flags(page.frame()) & GuestRam::kReadWatched) &&
+      observation_.overlaps(page + linear.offset(), size))
+    return nullptr;
+  return ram_.host(page + linear.offset());
+}
+
+u8* Engine::map_write(Gva linear, unsigned size) {
+  check_canonical(linear, size);
+  const View view = view_for(Rights::current);
+  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, true);
+  if (u8* p = cached(linear, true, view)) return p;
+  Gpa page;
+  u32 error = 0;
+  if (!translate(linear, Access::write, view, &page, &error)) throw fault_pf(linear.value, error);
+  if (!ram_.writable(page)) return nullptr;
+  const u64 frame = page.frame();
+  if (ram_.flags(frame) & GuestRam::kTracked) {
+    // A page that is about to be filled as a whole is rarely code or a page table any more.
+    if (size < kPageSize / 2) return nullptr;
+    const Gpa at = page + linear.offset();
+    if ((ram_.flags(frame) & GuestRam::kWatched) && observation_.overlaps(at, size)) return nullptr;
+    if (ram_.flags(frame) & (GuestRam::kPageTable | GuestRam::kUpperTable))
+      if (spaces_.table_write(at, nullptr, size)) dropped_ = true;
+    if (ram_.flags(frame) & GuestRam::kCode) invalidate_code(at, size);
+  }
+  ram_.mark_dirty(frame);
+  return ram_.host(page + linear.offset());
+}
+
+}  // namespace deja
