@@ -18,7 +18,14 @@ namespace {
 std::string switch_names() {
   std::string names;
   for (const EngineSwitch& s : kEngineSwitches) names += fmt::format("no-{}, ", s.name);
-  return names + "max-insns=N";
+  return names + "max-insns=N, chaos=SEED";
+}
+
+// All of `digits`, within the bounds.
+template <class Number>
+bool parse_number(std::string_view digits, Number least, Number most, Number* out) {
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), *out);
+  return error == std::errc() && end == digits.data() + digits.size() && *out >= least && *out <= most;
 }
 
 }  // namespace
@@ -31,7 +38,9 @@ void EngineArguments::add_to(CLI::App& app) {
              "disturb everything that must not matter, from this seed: caches, block sizes, optimisations, "
              "scratch registers, undefined flags")
           ->group(group);
-  app.add_option("--engine", engine, fmt::format("list of: {} (1 to 64)", switch_names()))->group(group);
+  app.add_option("--engine", engine,
+                 fmt::format("list of: {} (N: 1 to 64; chaos: as --chaos-engine)", switch_names()))
+      ->group(group);
   app.add_option("--log", log,
                  "show records of these categories on standard error: guest,devices,machine,… or all; "
                  "translate:block=ADDR shows how the code at this linear address is translated")
@@ -53,7 +62,7 @@ void EngineArguments::add_to(CLI::App& app) {
 }
 
 Status parse_engine_list(std::string_view text, EngineOptions* options) {
-  constexpr std::string_view kMaxInsns = "max-insns=";
+  constexpr std::string_view kMaxInsns = "max-insns=", kChaos = "chaos=";
   while (!text.empty()) {
     const auto comma = text.find(',');
     const std::string_view item = text.substr(0, comma);
@@ -64,12 +73,12 @@ Status parse_engine_list(std::string_view text, EngineOptions* options) {
     if (named != std::end(kEngineSwitches)) {
       options->translate.*named->on = false;
     } else if (item.starts_with(kMaxInsns)) {
-      const std::string_view digits = item.substr(kMaxInsns.size());
-      unsigned n = 0;
-      const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), n);
-      if (error != std::errc() || end != digits.data() + digits.size() || n < 1 || n > 64)
+      if (!parse_number(item.substr(kMaxInsns.size()), 1u, 64u, &options->translate.max_insns))
         return make_error("--engine {}: max-insns is 1 to 64", item);
-      options->translate.max_insns = n;
+    } else if (item.starts_with(kChaos)) {
+      options->chaos.enabled = true;
+      if (!parse_number(item.substr(kChaos.size()), u64{0}, ~u64{0}, &options->chaos.seed))
+        return make_error("--engine {}: chaos takes a number, the seed", item);
     } else {
       return make_error("--engine {}: there are {}", item, switch_names());
     }
@@ -82,8 +91,7 @@ Result<EngineOptions> EngineArguments::apply() const {
   DEJA_TRY(parse_engine_list(engine, &options));
   options.perf_map = perf_map;
   if (perf_map) DEJA_TRY(prepare_outside_file(perf_map_path()));
-  options.chaos.enabled = chaos->count() > 0;
-  options.chaos.seed = chaos_seed;
+  if (chaos->count() > 0) options.chaos = {true, chaos_seed};
   std::string categories = log;
   constexpr std::string_view kListBlock = "translate:block=";
   if (const auto at = log.find(kListBlock); at != std::string::npos) {
