@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "decode/insn.h"
-#include "execute/flag_ops.h"
 #include "fuzz/native.h"
 #include "guest/fault.h"
 
@@ -34,25 +33,6 @@ std::string disassembly(const TestCase& test) {
     address += insn.size();
   }
   return out;
-}
-
-bool host_has_canonical_flags() {
-  static const bool same = host_flag_differences() == 0;
-  return same;
-}
-
-Comparability comparability(const TestCase& test, bool canonical_flags) {
-  Comparability c;
-  if (canonical_flags) return c;
-  u64 undefined = 0;
-  for (const Bytes& bytes : test.insns) {
-    Insn insn;
-    if (decode(bytes.data(), bytes.size(), CodeSize::bits64, true, &insn) != DecodeStatus::ok) continue;
-    if (insn.flags_read & undefined) c.comparable = false;
-    undefined = (undefined & ~u64{insn.flags_written}) | insn.flags_undefined;
-  }
-  c.flags &= ~undefined;
-  return c;
 }
 
 namespace {
@@ -145,8 +125,6 @@ std::string differences(const TestCase& test, const RunResult& a, const RunResul
   for (const RunResult* r : {&a, &b})
     if (r->vector == kPF && r->cr2 - kSharedAddress < kSharedSize) return "";
   if (a.end == End::fault && b.end == End::fault && store_may_be_torn(test, a)) return "";
-  const Comparability c = comparability(test, host_has_canonical_flags());
-  if (!c.comparable) return "";
   std::string out;
   const auto differ = [&](const std::string& what, const std::string& x, const std::string& y) {
     if (x != y) out += fmt::format("  {}: {} {}, {} {}\n", what, name_a, x, name_b, y);
@@ -161,7 +139,7 @@ std::string differences(const TestCase& test, const RunResult& a, const RunResul
   number("error code", comparable_error(a), comparable_error(b));
   for (int i = 0; i < 16; i++) number(kGprName[i], a.state.gpr[i], b.state.gpr[i]);
   number("rip", a.state.rip, b.state.rip);
-  number("rflags", a.state.rflags & c.flags, b.state.rflags & c.flags);
+  number("rflags", a.state.rflags & kFlagsCompared, b.state.rflags & kFlagsCompared);
   const FpuState &f = a.state.fpu, &g = b.state.fpu;
   number("fcw", f.fcw, g.fcw);
   number("fsw", f.fsw, g.fsw);

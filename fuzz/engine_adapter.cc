@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "execute/engine.h"
+#include "translate/flag_fixes.h"
 
 namespace deja::fuzz {
 namespace {
@@ -76,6 +77,8 @@ const char* name_of(EngineMode mode) {
       return "checked";
     case EngineMode::soft_flags:
       return "soft-flags";
+    case EngineMode::fixed_flags:
+      return "fixed-flags";
     case EngineMode::chaos:
       return "chaos";
   }
@@ -158,6 +161,8 @@ EngineRunner::EngineRunner(EngineMode mode, u64 seed) : guest_(std::make_unique<
   options.translate.max_insns = mode == EngineMode::single_step ? 1 : options.translate.max_insns;
   if (mode == EngineMode::checked) options.translate.inline_tlb = options.translate.link = false;
   if (mode == EngineMode::soft_flags) options.translate.soft_flags = ~u32{0};
+  if (mode == EngineMode::fixed_flags) options.translate.soft_flags = ~kGroupsForFixes;
+  options.translate.fix_flags = mode != EngineMode::soft_flags;
   options.translate.unroll_after = 1;  // a test seldom makes many turns
   options.chaos = {mode == EngineMode::chaos, seed};
   auto engine = Engine::create(*g.ram, g.platform, g.clock, *find_cpu_model("x86-64-v3"), 1, options);

@@ -14,10 +14,11 @@ enum class EngineMode : u8 {
   plain,        // as a machine runs
   single_step,  // every block one instruction long
   checked,      // every memory access through C++, no direct links
-  soft_flags,   // instructions with undefined flags in C++, as on a host that computes others
+  soft_flags,   // instructions with undefined flags in C++
+  fixed_flags,  // the same carried over and their flags mended, as on a host that computes others
   chaos,        // caches flushed, blocks cut, optimisations off at random
 };
-inline constexpr unsigned kEngineModes = 5;
+inline constexpr unsigned kEngineModes = 6;
 const char* name_of(EngineMode mode);
 
 class EngineRunner {

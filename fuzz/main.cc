@@ -2,15 +2,18 @@
 // alike.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <string_view>
 
 #include "fuzz/compare.h"
 #include "fuzz/engine_adapter.h"
 #include "fuzz/generator.h"
+#include "fuzz/host_differences.h"
 #include "fuzz/native.h"
 
 namespace deja::fuzz {
@@ -22,7 +25,7 @@ constexpr const char* kHelp =
   --seed N        seed (default: from the clock); case i has seed N + i * 2^32
   --count M       number of cases (default 10000)
   --seconds S     stop after so many seconds
-  --engine-mode MODE  plain, single-step, checked, soft-flags, chaos, or all (default): each case in every mode
+  --engine-mode MODE  plain, single-step, checked, soft-flags, fixed-flags, chaos, or all (default)
   --minimize      shorten a sequence that differs before printing it
   --self-check    compare the host CPU with itself: finds what is not deterministic in the generator
   --keep I,J…     with --count 1: only these instructions of the sequence
@@ -49,12 +52,20 @@ struct Other {
   bool endless_counts = false;  // a run without an end, when the host's ended, is a difference
 };
 
-std::string compare(const TestCase& test, const RunResult& native, const Other& other,
-                    const RunResult& actual) {
+// What the others are compared with: the host, or where the host is not Intel's the engine in one mode for
+// what the host does otherwise.
+struct Reference {
+  std::string name;
+  Runner run;
+};
+
+std::string compare(const TestCase& test, const Reference& reference, const RunResult& expected,
+                    const Other& other, const RunResult& actual) {
   const auto ended = [](const RunResult& r) { return r.end == End::sentinel || r.end == End::fault; };
-  if (other.endless_counts && ended(native) && !ended(actual))
+  if (other.endless_counts && ended(expected) && !ended(actual))
     return fmt::format("  {} {}\n", other.name, actual.end == End::timeout ? "did not end" : "shut down");
-  return differences(test, native, actual, "native", other.name.c_str());
+  if (alignment_differs(expected, actual)) return {};
+  return differences(test, expected, actual, reference.name.c_str(), other.name.c_str());
 }
 
 std::string join(const std::vector<unsigned>& xs) {
@@ -64,24 +75,24 @@ std::string join(const std::vector<unsigned>& xs) {
 }
 
 // Drops instructions one at a time while the rest still differs.
-std::vector<unsigned> minimize(const TestCase& test, std::vector<unsigned> kept, const Runner& native,
+std::vector<unsigned> minimize(const TestCase& test, std::vector<unsigned> kept, const Reference& reference,
                                const Other& other) {
   for (std::size_t i = kept.size(); i-- > 0;) {
     if (kept.size() == 1) break;
     std::vector<unsigned> fewer = kept;
     fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(i));
     const TestCase shorter = keep_only(test, fewer);
-    if (!compare(shorter, native(shorter), other, other.run(shorter)).empty()) kept = fewer;
+    if (!compare(shorter, reference, reference.run(shorter), other, other.run(shorter)).empty()) kept = fewer;
   }
   return kept;
 }
 
-void report(const TestCase& test, const RunResult& native, const Other& other, const RunResult& actual,
-            const std::string& reproducer) {
-  fmt::print("seed {}: native and {} differ\n{}{}", test.seed, other.name, disassembly(test),
-             compare(test, native, other, actual));
-  fmt::print("initial state\n{}native\n{}{}\n{}reproduce: {}\n\n", describe(test.initial),
-             describe(native.state), other.name, describe(actual.state), reproducer);
+void report(const TestCase& test, const Reference& reference, const RunResult& expected, const Other& other,
+            const RunResult& actual, const std::string& reproducer) {
+  fmt::print("seed {}: {} and {} differ\n{}{}", test.seed, reference.name, other.name, disassembly(test),
+             compare(test, reference, expected, other, actual));
+  fmt::print("initial state\n{}{}\n{}{}\n{}reproduce: {}\n\n", describe(test.initial), reference.name,
+             describe(expected.state), other.name, describe(actual.state), reproducer);
 }
 
 bool parse(int argc, char** argv, Options* o) {
@@ -140,10 +151,56 @@ std::vector<Other> others(const Options& o, const Runner& native) {
   return all;
 }
 
+// A test, of whose generated instructions some may have been left out.
+struct Part {
+  TestCase test;
+  std::vector<unsigned> kept;
+};
+
+Part part_of(const TestCase& whole, const std::vector<unsigned>& kept) {
+  return {kept.size() == whole.insns.size() ? whole : keep_only(whole, kept), kept};
+}
+
+class Campaign {
+ public:
+  Campaign(const Options& options, std::vector<Other> against)
+      : options_(options), against_(std::move(against)) {}
+
+  // Runs the others and reports the first that differs.
+  void check(const Part& part, const Reference& reference, const RunResult& expected) {
+    for (const Other& other : against_) {
+      const RunResult actual = other.run(part.test);
+      if (compare(part.test, reference, expected, other, actual).empty()) continue;
+      ++differing_;
+      const TestCase whole = generate(part.test.seed);
+      Part shown = part;
+      if (options_.minimize) {
+        const auto kept = minimize(whole, part.kept, reference, other);
+        if (kept.size() < part.kept.size()) shown = part_of(whole, kept);
+      }
+      std::string reproducer =
+          fmt::format("conformance_fuzz --seed {} --count 1{}", whole.seed, other.option);
+      if (shown.kept.size() < whole.insns.size()) reproducer += " --keep " + join(shown.kept);
+      return report(shown.test, reference, reference.run(shown.test), other, other.run(shown.test),
+                    reproducer);
+    }
+  }
+  u64 differing() const { return differing_; }
+
+ private:
+  const Options& options_;
+  std::vector<Other> against_;
+  u64 differing_ = 0;
+};
+
+constexpr u64 kMostDifferences = 20;
+
 int run(const Options& o) {
   NativeRunner runner;
-  const Runner native = [&](const TestCase& t) { return runner.run({&t, 1})[0]; };
-  const std::vector<Other> against = others(o, native);
+  const Reference native{"native", [&](const TestCase& t) { return runner.run({&t, 1})[0]; }};
+  const auto soft = std::make_shared<EngineRunner>(EngineMode::soft_flags, o.seed);
+  const Reference engine{"reference engine", [soft](const TestCase& t) { return soft->run(t); }};
+  const std::vector<Other> against = others(o, native.run);
   if (against.empty()) {
     fmt::print(stderr, "conformance_fuzz: there is no engine mode '{}'\n", o.mode);
     return 2;
@@ -151,14 +208,20 @@ int run(const Options& o) {
   fmt::print("seed {}, {} cases, native against", o.seed, o.count);
   for (const Other& other : against) fmt::print(" {}", other.name);
   fmt::print("\n");
+  Campaign campaign(o, against);
   const auto begin = std::chrono::steady_clock::now();
-  u64 differing = 0, ends[4] = {}, vectors[256] = {}, executed = 0, cases = 0;
+  u64 ends[4] = {}, vectors[256] = {}, executed = 0, cases = 0, other_way = 0;
   while (cases < o.count &&
          std::chrono::steady_clock::now() - begin < std::chrono::duration<double>(o.seconds)) {
+    std::vector<Part> parts;
     std::vector<TestCase> tests;
     for (; cases < o.count && tests.size() < NativeRunner::kBatch; ++cases) {
-      TestCase t = generate(case_seed(o, cases));
-      tests.push_back(o.keep.empty() ? std::move(t) : keep_only(t, o.keep));
+      const TestCase whole = generate(case_seed(o, cases));
+      std::vector<unsigned> alike = done_alike(whole);
+      if (!o.keep.empty())
+        std::erase_if(alike, [&](unsigned k) { return std::ranges::find(o.keep, k) == o.keep.end(); });
+      parts.push_back(part_of(whole, alike));
+      tests.push_back(parts.back().test);
     }
     const std::vector<RunResult> expected = runner.run(tests);
     for (std::size_t i = 0; i < tests.size(); i++) {
@@ -166,32 +229,20 @@ int run(const Options& o) {
       ends[static_cast<int>(e.end)]++;
       executed += tests[i].insns.size();
       if (e.end == End::fault) vectors[e.vector]++;
-      if (e.end == End::timeout || e.end == End::excluded) continue;
-      for (const Other& other : against) {
-        const RunResult actual = other.run(tests[i]);
-        if (compare(tests[i], e, other, actual).empty()) continue;
-        differing++;
-        std::vector<unsigned> kept = o.keep;
-        if (kept.empty())
-          for (unsigned k = 0; k < tests[i].insns.size(); k++) kept.push_back(k);
-        const std::size_t all = kept.size();
-        TestCase shown = tests[i];
-        if (o.minimize) {
-          kept = minimize(generate(tests[i].seed), kept, native, other);
-          if (kept.size() < all) shown = keep_only(generate(tests[i].seed), kept);
-        }
-        std::string reproducer =
-            fmt::format("conformance_fuzz --seed {} --count 1{}", shown.seed, other.option);
-        if (kept.size() < all || !o.keep.empty()) reproducer += " --keep " + join(kept);
-        if (kept.size() < all)
-          report(shown, native(shown), other, other.run(shown), reproducer);
-        else
-          report(shown, e, other, actual, reproducer);
-        if (differing == 20) {
-          fmt::print("20 differences: stopping\n");
-          return 1;
-        }
-        break;
+      if (e.end != End::timeout && e.end != End::excluded) campaign.check(parts[i], native, e);
+      // The whole, with what the host does in its own way.
+      const TestCase whole = generate(tests[i].seed);
+      if (o.keep.empty() && !o.self_check && parts[i].kept.size() < whole.insns.size()) {
+        ++other_way;
+        std::vector<unsigned> all(whole.insns.size());
+        std::iota(all.begin(), all.end(), 0u);
+        const RunResult reference = engine.run(whole);
+        if (reference.end == End::sentinel || reference.end == End::fault)
+          campaign.check({whole, all}, engine, reference);
+      }
+      if (campaign.differing() >= kMostDifferences) {
+        fmt::print("{} differences: stopping\n", campaign.differing());
+        return 1;
       }
     }
   }
@@ -201,8 +252,13 @@ int run(const Options& o) {
     for (int v = 0; v < 256; v++)
       if (vectors[v]) fmt::print("  vector {}: {}\n", v, vectors[v]);
   }
-  fmt::print("{} cases, {} differences\n", cases, differing);
-  return differing ? 1 : 0;
+  if (other_way)
+    fmt::print(
+        "{} cases have instructions that this host's CPU executes otherwise than Intel's: those compared "
+        "without them, and whole with the engine in C++\n",
+        other_way);
+  fmt::print("{} cases, {} differences\n", cases, campaign.differing());
+  return campaign.differing() ? 1 : 0;
 }
 
 }  // namespace

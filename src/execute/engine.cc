@@ -69,11 +69,13 @@ Status Engine::init() {
     return make_error("this host's CPU is below x86-64-v3 (AVX2, BMI2, FMA are needed): see lscpu");
   if (!(getauxval(AT_HWCAP2) & 2))
     return make_error("this host's kernel does not enable FSGSBASE (Linux 5.9 or later does)");
-  static const u32 soft_flags = host_flag_differences();
-  if (soft_flags)
-    log_info("engine", "this CPU's undefined flags differ (groups {:#x}): those instructions run in C++",
-             soft_flags);
-  options_.translate.soft_flags |= soft_flags;
+  static const HostFlagDifferences differences = host_flag_differences();
+  if (differences.groups)
+    log_info("engine",
+             "this CPU's undefined flags differ (groups {:#x}): they are mended (groups {:#x}: in C++)",
+             differences.groups, differences.not_fixed);
+  options_.translate.soft_flags |= differences.groups;
+  options_.translate.cpp_flags |= differences.not_fixed;
   DEJA_TRY(cache_.init());
   DEJA_TRY(install_host_signals());
   ctx_ = cache_.context();

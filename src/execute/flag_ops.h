@@ -39,8 +39,12 @@ std::span<const HostFlagOp> host_flag_ops();
 // cannot fault.
 bool host_agrees(const HostFlagOp& op, u64 a, u64 b, u64 c, u64 status);
 
-// Groups (1 << FlagGroup) for which this host computes other flags than the canonical ones. Tries every
-// instruction on a few operands: takes less than a millisecond.
-u32 host_flag_differences();
+// Sets of groups (1 << FlagGroup).
+struct HostFlagDifferences {
+  u32 groups = 0;     // for which this host computes other flags than the canonical ones
+  u32 not_fixed = 0;  // of these, the ones that translate/flag_fixes.h does not mend
+};
+// Tries every instruction on a few operands: takes less than a millisecond.
+HostFlagDifferences host_flag_differences();
 
 }  // namespace deja

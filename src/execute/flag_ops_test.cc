@@ -25,7 +25,7 @@ TEST(FlagOps, CanonicalFlagsAreThoseOfCurrentIntelCores) {
       ASSERT_TRUE(host_agrees(op, a, b, c, f))
           << op.text << std::hex << " a=" << a << " b=" << b << " c=" << c << " flags=" << f;
     }
-  EXPECT_EQ(host_flag_differences(), 0u);
+  EXPECT_EQ(host_flag_differences().groups, 0u);
 }
 
 // On every host: a host that computes another flag is noticed, and its group named.

@@ -2,6 +2,7 @@
 // host.
 #include "execute/flag_ops.h"
 #include "translate/classify.h"
+#include "translate/flag_fixes.h"
 
 namespace deja {
 namespace {
@@ -137,7 +138,14 @@ constexpr HostFlagOp kOps[] = {
 
 std::span<const HostFlagOp> host_flag_ops() { return kOps; }
 
-bool host_agrees(const HostFlagOp& op, u64 a, u64 b, u64 c, u64 status) {
+namespace {
+
+struct Difference {
+  u64 flags = 0;
+  bool result = false;
+};
+
+Difference difference(const HostFlagOp& op, u64 a, u64 b, u64 c, u64 status) {
   const unsigned bits = op.size * 8;
   const u64 mask = bits == 64 ? ~u64{0} : (u64{1} << bits) - 1;
   const FlagGroup group = flag_group(op.mnemonic);
@@ -153,14 +161,21 @@ bool host_agrees(const HostFlagOp& op, u64 a, u64 b, u64 c, u64 status) {
   FlagOpResult host = op.run(byte_accumulator ? a & mask : a, b, c, status);
   if (byte_accumulator) host.high = host.value >> 8;
   const FlagOpResult canonical = compute_flag_op(op.mnemonic, op.size, a, b, c, status, op.immediate >= 0);
-  if (host.status != canonical.status) return false;
-  if (canonical.writes ? (host.value ^ canonical.value) & mask : host.value != a) return false;
   const bool two_results = divides || group == FlagGroup::multiply;
-  return !two_results || ((host.high ^ canonical.high) & mask) == 0;
+  return {host.status ^ canonical.status,
+          (canonical.writes ? ((host.value ^ canonical.value) & mask) != 0 : host.value != a) ||
+              (two_results && ((host.high ^ canonical.high) & mask) != 0)};
 }
 
-u32 host_flag_differences() {
-  u32 groups = 0;
+}  // namespace
+
+bool host_agrees(const HostFlagOp& op, u64 a, u64 b, u64 c, u64 status) {
+  const Difference d = difference(op, a, b, c, status);
+  return d.flags == 0 && !d.result;
+}
+
+HostFlagDifferences host_flag_differences() {
+  HostFlagDifferences found;
   u64 random = 0x9e3779b97f4a7c15;
   const auto next = [&] {
     random ^= random << 13;
@@ -171,11 +186,19 @@ u32 host_flag_differences() {
   for (const HostFlagOp& op : kOps) {
     for (unsigned i = 0; i < 32; ++i) {
       const u64 a = next(), b = i < std::size(kEdges) ? kEdges[i] : next() >> (next() & 63), c = next();
-      if (!host_agrees(op, a, b, c, next() & flag::kStatus))
-        groups |= 1u << static_cast<unsigned>(flag_group(op.mnemonic));
+      const Difference d = difference(op, a, b, c, next() & flag::kStatus);
+      const FlagGroup group = flag_group(op.mnemonic);
+      const u32 bit = 1u << static_cast<unsigned>(group);
+      const bool result_may_differ = group == FlagGroup::double_shift && op.size == 2;
+      if (d.flags || d.result) found.groups |= bit;
+      if ((d.flags & ~fixed_flags(group)) || d.result) {
+        // Those are done in C++ anyway.
+        if (!result_may_differ) found.not_fixed |= bit;
+      }
     }
   }
-  return groups;
+  if (found.groups & kGroupsForFixes) found.not_fixed = found.groups;
+  return found;
 }
 
 }  // namespace deja

@@ -170,7 +170,7 @@ void Translator::emit_access_op(const BlockInsn& b, unsigned nth) {
   const bool operand_first = i.has_mem && nth == 0;  // of two accesses, or of an indirect jump
   switch (b.way) {
     case Way::carry:
-      return emit_op(i);
+      return emit_carried_op(b);
     case Way::moffs:
       return op_moffs(i);
     case Way::push:
@@ -208,6 +208,7 @@ SpecialCopy Translator::emit_special_copies(u32 site_id, const CodeSpace& space)
   const u8* const bytes = &store_.bytes[block.first_byte + start - block.page_offset()];
   form_insn({block.pc, block.mode, bytes, kMaxInsnBytes}, options_, start,
             store_.page_offset(block, wanted.insn + 1u) - start, &b);
+  if (b.soft) b.way = Way::carry;  // without a fix, where nobody looks at its flags
   mode_ = block.mode;
   region_ = space.region;
   insn_ = &b;

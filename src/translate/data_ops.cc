@@ -6,11 +6,11 @@
 namespace deja {
 
 void Translator::emit_carried(const Insn& i) {
-  if (!i.has_mem || i.mnemonic == ZYDIS_MNEMONIC_NOP) return emit_op(i);
+  if (!i.has_mem || i.mnemonic == ZYDIS_MNEMONIC_NOP) return emit_carried_op(*insn_);
   const Operand* mem = nullptr;
   for (unsigned k = 0; k < i.operand_count; ++k)
     if (i.op[k].kind == OperandKind::mem) mem = &i.op[k];
-  if (!mem || mem->size == 0) return emit_op(i);
+  if (!mem || mem->size == 0) return emit_carried_op(*insn_);
   AccessSpec spec;
   spec.size = mem->size;
   spec.read = mem->read;

@@ -94,9 +94,11 @@ struct alignas(4096) ExecContext {
   u64 branch_target = 0;
   u64 scratch = 0;
   u64 host_fault_pc = 0;
-  u64 host_fault_trap = 0;   // x86 vector of the host exception
-  u64 group_addend[8] = {};  // of the running block's groups of accesses (plan.h)
-  u16 flags_ax = 0;          // AX after LAHF and SETO AL: SF ZF AF PF CF, and OF
+  u64 host_fault_trap = 0;       // x86 vector of the host exception
+  u64 group_addend[8] = {};      // of the running block's groups of accesses (plan.h)
+  u64 old_value = 0;             // scratch of flag_fixes.cc
+  u32 count_mask[2] = {31, 63};  // what shift counts are taken modulo, less one: up to 32 bits, 64
+  u16 flags_ax = 0;              // AX after LAHF and SETO AL: SF ZF AF PF CF, and OF
   // The guest's vector registers are in state.fpu, not in the host's: C++ has run since they were last
   // needed.
   u8 vectors_away = 1;

@@ -4,6 +4,7 @@
 
 #include "decode/templates.h"
 #include "guest/fault.h"
+#include "translate/flag_fixes.h"
 
 namespace deja {
 namespace {
@@ -20,8 +21,10 @@ DecodeStatus decode_from_scratch(const u8* code, std::size_t size, CodeSize code
   return decode_by_zydis(code, size, code_size, stack_big, out);
 }
 
-// The vector that `i` raises instead of being executed, or 0xff; and else its way.
-u8 choose_way(const TranslateOptions& options, BlockMode mode, Insn& i, Way* way) {
+// The vector that `b` raises instead of being executed, or 0xff; and else its way.
+u8 choose_way(const TranslateOptions& options, BlockMode mode, BlockInsn& b) {
+  Insn& i = b.insn;
+  Way* const way = &b.way;
   *way = Way::helper;
   if (const u8 gate = fpu_gate(i, mode); gate != 0xff) return gate;
   if (!options.avx_model &&
@@ -35,8 +38,11 @@ u8 choose_way(const TranslateOptions& options, BlockMode mode, Insn& i, Way* way
     if (!options.avx_model && i.mnemonic == ZYDIS_MNEMONIC_LZCNT) meant.mnemonic = ZYDIS_MNEMONIC_BSR;
     const FlagGroup group = flag_group(meant.mnemonic);
     if (group != FlagGroup::none && (options.soft_flags >> static_cast<unsigned>(group) & 1)) {
+      b.soft = options.fix_flags && !(options.cpp_flags >> static_cast<unsigned>(group) & 1) &&
+               meant.mnemonic == i.mnemonic;
+      b.fix_flags = b.soft && can_fix_flags(i);
+      *way = b.fix_flags ? Way::carry : Way::helper_inline;
       i = meant;
-      *way = Way::helper_inline;
       return 0xff;
     }
   }
@@ -96,9 +102,10 @@ DecodeStatus form_insn(const TranslateInput& input, const TranslateOptions& opti
       how(input.bytes, size, input.mode.code_size(), input.mode.has(BlockMode::kStackBig), &b.insn);
   if (status == DecodeStatus::truncated) return status;
   b.quick = QuickOp::none;
+  b.soft = b.fix_flags = false;
   b.access[0] = b.access[1] = {};
   if (status == DecodeStatus::ok) {
-    b.raise = choose_way(options, input.mode, b.insn, &b.way);
+    b.raise = choose_way(options, input.mode, b);
     const bool in_cpp = b.way == Way::helper || b.way == Way::helper_inline;
     if (in_cpp && b.raise == 0xff && options.quick) b.quick = quick_op(b.insn, input.mode);
   } else {

@@ -23,7 +23,9 @@ struct TranslateOptions {
   bool templates = true;      // off: every instruction is decoded from scratch (decode/templates.h)
   bool unroll = true;         // off: a block has one turn of a loop
   unsigned unroll_after = 8;  // execute/ asks: turns that a small loop makes before it is worth while
-  u32 soft_flags = 0;  // FlagGroups done in C++, as the host computes other flags than the canonical ones
+  u32 soft_flags = 0;         // FlagGroups of which the host computes other flags than the canonical ones
+  u32 cpp_flags = 0;          // of these, the ones that flag_fixes.h does not mend on this host
+  bool fix_flags = true;      // off: all of them are done in C++
   // execute/ asks: address spaces with the same upper half have one TLB and jump cache for supervisor code.
   bool share_kernel = true;
   bool huge_pages = true;  // translated code is moved to huge pages
@@ -44,6 +46,7 @@ inline constexpr EngineSwitch kEngineSwitches[] = {
     {"probes", &TranslateOptions::probes},
     {"templates", &TranslateOptions::templates},
     {"unroll", &TranslateOptions::unroll},
+    {"fix-flags", &TranslateOptions::fix_flags},
     {"share-kernel", &TranslateOptions::share_kernel},
     {"huge-pages", &TranslateOptions::huge_pages},
 };
@@ -72,8 +75,10 @@ struct BlockInsn {
   u8 raise = 0xff;                // way helper: raise this vector instead
   QuickOp quick = QuickOp::none;  // way helper: the quick way that is tried first
   u16 start = 0, end = 0;         // page offsets
-  bool goes_round = false;        // way jcc: when it is taken the next instruction is the block's first again
-  PlannedAccess access[2];        // in the order in which the instruction makes them
+  bool soft = false;       // the host may compute other flags than the canonical ones, which can be mended…
+  bool fix_flags = false;  // …and are: way carry, by Translator::emit_fixed_op
+  bool goes_round = false;  // way jcc: when it is taken the next instruction is the block's first again
+  PlannedAccess access[2];  // in the order in which the instruction makes them
 };
 
 enum class FormStatus : u8 { ok, need_next_page };

@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include "base/check.h"
+#include "translate/flag_fixes.h"
 #include "translate/unroll.h"
 
 namespace deja {
@@ -20,6 +21,7 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
     unroll_loop(&insns_, options_.max_insns);
     small_loop = false;
   }
+  if (options_.soft_flags) plan_flags(insns_);
   if (options_.elide && mode_.code_size() == CodeSize::bits64 && !mode_.limit() &&
       !mode_.has(BlockMode::kPlain) && !access_is_checked(DS) && !ungrouped_.contains(key(input.pc, mode_)))
     plan_groups(insns_);

@@ -153,6 +153,22 @@ class Translator {
   void emit_op(const Insn& insn);
   bool emit_on_slots(const Insn& insn);
 
+  // --- flag_fixes.cc: emit_op(), and what mends the undefined flags
+  void emit_carried_op(const BlockInsn& b) { b.fix_flags ? emit_fixed_op(b.insn) : emit_op(b.insn); }
+  void emit_fixed_op(const Insn& insn);
+  void emit_fixed_shift(const Insn& insn);
+  void emit_fixed_rotate(const Insn& insn);
+  void emit_fixed_multiply(const Insn& insn);
+  void emit_fixed_divide(const Insn& insn);
+  void emit_fixed_scan(const Insn& insn);
+  void emit_fixed_count(const Insn& insn);
+  // The host register with the general register `o`; r9 if that stands in a slot.
+  unsigned result_of(const Operand& o);
+  // A jump for land() that is taken when the count in CL is 0 for operands of `size` bytes.
+  u8* skip_if_count_is_0(unsigned size);
+  void load_mem_zero_extended(unsigned reg, unsigned size);
+  void compare_mem_with_0(unsigned size);
+
   // --- data_ops.cc
   void emit_carried(const Insn& insn);
   void emit_lea(const Insn& insn);

@@ -1,0 +1,84 @@
+#include "fuzz/host_differences.h"
+
+#include <algorithm>
+
+#include "decode/insn.h"
+#include "execute/flag_ops.h"
+#include "translate/classify.h"
+
+namespace deja::fuzz {
+namespace {
+
+bool intel_host() {
+  static const bool intel = __builtin_cpu_is("intel");
+  return intel;
+}
+
+bool writes_memory(const Insn& i) {
+  for (unsigned k = 0; k < i.operand_count; ++k)
+    if (i.op[k].kind == OperandKind::mem && i.op[k].written) return true;
+  return false;
+}
+
+bool repeat_prefix(const Insn& i) {
+  return std::any_of(i.bytes, i.bytes + i.opcode_offset, [](u8 b) { return b == 0xf2 || b == 0xf3; });
+}
+
+// What AMD's CPUs of the Zen family do in their own way.
+bool host_differs(const Insn& i) {
+  static const u32 flags = host_flag_differences().groups;
+  const FlagGroup group = flag_group(i.mnemonic);
+  if (group != FlagGroup::none && (flags >> static_cast<unsigned>(group) & 1)) return true;
+  switch (classify(i)) {
+    case Way::jump:
+    case Way::jcc:
+    case Way::call:
+    case Way::ret:
+    case Way::loop:
+      // 66h makes a near branch one to IP, CALL checks the target before it pushes, and F2h and F3h say which
+      // value of ZF LOOPE and LOOPNE go on with.
+      return i.prefix66 || i.has_mem || (classify(i) == Way::loop && repeat_prefix(i));
+    default:
+      break;
+  }
+  switch (i.mnemonic) {
+    case ZYDIS_MNEMONIC_MOVSXD:  // with 16-bit operands reads four bytes
+      return i.operand_size == 2;
+    case ZYDIS_MNEMONIC_NOP:  // 0F 0D with a register is undefined
+      return i.map == ZYDIS_OPCODE_MAP_0F && i.opcode == 0x0d;
+    case ZYDIS_MNEMONIC_VCVTPS2PH:  // MXCSR, when the store faults
+      return i.has_mem;
+    case ZYDIS_MNEMONIC_MASKMOVDQU:  // CR2, when the store faults
+    case ZYDIS_MNEMONIC_MASKMOVQ:
+      return true;
+    case ZYDIS_MNEMONIC_PAUSE:  // F3 REX.B 90 exchanges r8 and rax
+      return i.rex_b;
+    default:
+      break;
+  }
+  // What it leaves of mask and destination when an element faults.
+  if (i.has_mem && i.mem.vector_index) return true;
+  // A store leaves TOP alone; a stack fault, or an exception that waits, comes after a page fault.
+  if (uses_mmx(i) || (waits_for_fpu(i) && i.has_mem)) return writes_memory(i);
+  // Flags, when a comparison faults; the upper half of RCX, when there is nothing to do.
+  return (i.rep || i.repne) && ((i.flags_written & flag::ZF) || i.address_size == 4);
+}
+
+}  // namespace
+
+std::vector<unsigned> done_alike(const TestCase& test) {
+  std::vector<unsigned> indices;
+  for (unsigned k = 0; k < test.insns.size(); ++k) {
+    Insn i;
+    const Bytes& bytes = test.insns[k];
+    const bool decoded = decode(bytes.data(), bytes.size(), CodeSize::bits64, true, &i) == DecodeStatus::ok;
+    if (intel_host() || !decoded || !host_differs(i)) indices.push_back(k);
+  }
+  return indices;
+}
+
+bool alignment_differs(const RunResult& host, const RunResult& engine) {
+  return !intel_host() && (host.vector == kAC || engine.vector == kAC);
+}
+
+}  // namespace deja::fuzz
