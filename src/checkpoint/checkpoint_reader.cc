@@ -3,13 +3,14 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zstd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <map>
 #include <utility>
+
+#include "checkpoint/page_codec.h"
 
 namespace deja {
 namespace {
@@ -225,11 +226,7 @@ Status CheckpointReader::read_pages(std::span<const u32> numbers,
     for (; i < end; ++i) {
       const Wanted& w = wanted[i];
       const char* stored = bytes.data() + (w.offset - from);
-      if (w.page->size == kPageSize)
-        std::memcpy(content, stored, kPageSize);
-      else if (ZSTD_decompress(content, kPageSize, stored, w.page->size) != kPageSize)
-        return make_error("{}: byte {}: page {} is damaged", path_, w.offset, w.number);
-      if (page_key(content) != w.page->key)
+      if (!unpack_page(stored, w.page->size, content) || page_key(content) != w.page->key)
         return make_error("{}: byte {}: page {} is damaged", path_, w.offset, w.number);
       use(w.number, content);
     }

@@ -2,10 +2,11 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <zstd.h>
 
 #include <algorithm>
 #include <cstring>
+
+#include "checkpoint/page_codec.h"
 
 namespace deja {
 namespace {
@@ -13,7 +14,6 @@ namespace {
 constexpr u64 kMostWaiting = 256_MiB;  // copies in memory; beyond that checkpoints wait
 constexpr std::size_t kSpares = 2;
 constexpr u64 kWholeEvery = 16;  // records
-constexpr int kPageLevel = 1;
 
 }  // namespace
 
@@ -192,11 +192,7 @@ u32 CheckpointWriter::number_of(const u8* page, CheckpointRecord& record, std::s
   const auto [place, fresh] = numbers_.try_emplace(page_key(page), next_number_);
   if (!fresh) return place->second;
   char packed[kPageSize];
-  std::size_t size = ZSTD_compress(packed, sizeof packed, page, kPageSize, kPageLevel);
-  if (ZSTD_isError(size) || size >= kPageSize) {
-    size = kPageSize;
-    std::memcpy(packed, page, kPageSize);
-  }
+  const std::size_t size = pack_page(page, packed);
   record.new_pages.push_back({place->first, static_cast<u16>(size)});
   payload.append(packed, size);
   return next_number_++;
