@@ -1,5 +1,6 @@
 #include "cli/session_report.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "cli/engine_report.h"
@@ -31,6 +32,17 @@ std::string why(const event::End& end) {
   if (end.reason == event::EndReason::debug_exit || end.code) text += fmt::format(" {}", end.code);
   if (!end.detail.empty()) text += ": " + end.detail;
   return text;
+}
+
+// The image is as it was before: what a guest wrote is not where a user may look for it.
+void tell_where_writes_are(const SessionReport& report) {
+  const std::string recording = report.recording.string();
+  const bool can_go_on = report.end.reason == event::EndReason::quit ||
+                         report.end.reason == event::EndReason::signal ||
+                         report.end.reason == event::EndReason::host_error;
+  note(fmt::format(
+      "disk images are as they were; `deja export {} disk FILE` makes one with what was written{}", recording,
+      can_go_on ? fmt::format(", `deja live {}` goes on from here", recording) : ""));
 }
 
 }  // namespace
@@ -80,9 +92,15 @@ int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
   request.engine = *options;
   if (Status status = machine.apply(&request, clock); !status) return fail(status.error());
   request.recording = std::move(recording);
+  const auto& drives = request.setup.spec.drives;
+  const bool may_write =
+      std::any_of(drives.begin(), drives.end(), [](const DriveSpec& d) { return !d.read_only; });
   auto report = run_session(std::move(request), clock);
   if (!report) return fail(report.error());
-  return report_session(*report, engine.stats);
+  const int status = report_session(*report, engine.stats);
+  if (may_write && !report->recording.empty() && !report->recording_error && !report->image_error)
+    tell_where_writes_are(*report);
+  return status;
 }
 
 }  // namespace deja
