@@ -82,8 +82,9 @@ u64 fixed_flags(FlagGroup group) {
       return flag::SF | flag::ZF | flag::AF | flag::PF;
     case FlagGroup::divide:
     case FlagGroup::bit_scan:
-    case FlagGroup::bmi:  // only where nobody looks
       return flag::kStatus;
+    case FlagGroup::bmi:
+      return flag::OF | flag::AF | flag::PF;
     default:
       return 0;
   }
@@ -107,6 +108,7 @@ bool can_fix_flags(const Insn& i) {
       return !named_operand(i).high;
     case FlagGroup::bit_scan:
     case FlagGroup::count:
+    case FlagGroup::bmi:
       return true;
     default:
       return false;
@@ -178,6 +180,8 @@ void Translator::emit_fixed_op(const Insn& i) {
       return emit_fixed_scan(i);
     case FlagGroup::count:
       return emit_fixed_count(i);
+    case FlagGroup::bmi:
+      return emit_fixed_bmi(i);
     default:
       DEJA_UNREACHABLE("flags that cannot be mended");
   }
@@ -322,6 +326,14 @@ void Translator::emit_fixed_count(const Insn& i) {
   e_.mov_imm32(HR9, 0xffffffff);
   e_.b(0x41, 0x0f), e_.b(static_cast<u8>(0x40 | kCarry), 0xc9);  // cmovc ecx, r9d
   e_.b(0xd1, 0xc1);                                              // rol ecx, 1
+}
+
+// OF, AF and PF are 0.
+void Translator::emit_fixed_bmi(const Insn& i) {
+  emit_op(i);
+  e_.mov(HRCX, HRAX);
+  e_.b(0x9f), e_.b(0x80, 0xe4, 0xeb), e_.b(0x9e);  // lahf; and ah, ~(AF | PF); sahf
+  e_.mov(HRAX, HRCX);
 }
 
 void Translator::load_mem_zero_extended(unsigned reg, unsigned size) {

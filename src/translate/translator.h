@@ -162,6 +162,7 @@ class Translator {
   void emit_fixed_divide(const Insn& insn);
   void emit_fixed_scan(const Insn& insn);
   void emit_fixed_count(const Insn& insn);
+  void emit_fixed_bmi(const Insn& insn);
   // The host register with the general register `o`; r9 if that stands in a slot.
   unsigned result_of(const Operand& o);
   // A jump for land() that is taken when the count in CL is 0 for operands of `size` bytes.
