@@ -37,11 +37,12 @@ AddressSpaces::~AddressSpaces() {
     munmap(h->tables, sizeof(AddressSpaceTables));
     close(h->fd);
   }
+  if (far_links_fd_ >= 0) close(far_links_fd_);
   munmap(table_index_, frames_ * 4);
   munmap(writers_, frames_ * sizeof(Writers));
 }
 
-void prepare_view(ViewTables& t) {
+void AddressSpaces::prepare_view(ViewTables& t) {
   reset_slot(t, 0);
   reset_slot(t, kTlbSlots - 1);
   t.jump_tag[0] = invalid_jump_tag(0);
@@ -62,7 +63,7 @@ AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
     auto fresh = std::make_unique<AddressSpace>();
     fresh->tables = map_zeroed<AddressSpaceTables>(sizeof(AddressSpaceTables));
     fresh->index = static_cast<unsigned>(spaces_.size());
-    for (ViewTables& t : fresh->tables->view) prepare_view(t);
+    for (ViewTables& t : fresh->tables->view) prepare_view(t), map_far_links(t);
     oldest = fresh.get();
     spaces_.push_back(std::move(fresh));
   } else {
@@ -178,6 +179,7 @@ void AddressSpaces::install_exec(AddressSpace& user, View view, Gva linear, cons
   AddressSpace& space = owner(user, view);
   auto& v = space.view[vi];
   const unsigned slot = linear.value >> kPageShift & (AddressSpace::PerView::kExecSlots - 1);
+  note_home(space, vi, linear.page().value, walk.page.frame());
   // A page displaced from its slot keeps its record: a change of its mapping still flushes the jump cache.
   if (v.exec_tag[slot] == 0) v.execs.push_back(static_cast<u16>(slot));
   track(walk, user, {0, static_cast<u32>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), true});
@@ -200,6 +202,7 @@ void AddressSpaces::drop(const Record& r) {
   AddressSpace& space = by_index(r.space);
   auto& v = space.view[r.view];
   if (r.exec) {
+    forget_home(v, r.slot);
     v.exec_tag[r.slot] = 0;
     flush_jumps(space, r.view);
   } else {
@@ -332,6 +335,11 @@ void AddressSpaces::drop_all_writable() {
 }
 
 void AddressSpaces::flush_jumps(AddressSpace& space, unsigned vi) {
+  flush_jump_cache(space, vi);
+  flush_far_links(space, vi);
+}
+
+void AddressSpaces::flush_jump_cache(AddressSpace& space, unsigned vi) {
   auto& v = space.view[vi];
   ViewTables& t = space.tables->view[vi];
   for (const u16 slot : v.jumps) t.jump_tag[slot] = invalid_jump_tag(slot);
@@ -343,9 +351,8 @@ void AddressSpaces::flush_view(AddressSpace& space, unsigned vi) {
   for (const u32 slot : v.pages) reset_slot(space.tables->view[vi], slot);
   v.pages.clear();
   v.writes.clear();
-  for (const u16 slot : v.execs) v.exec_tag[slot] = 0;
-  v.execs.clear();
-  flush_jumps(space, vi);
+  v.home_conflicts = 0;
+  forget_fetches(space, vi);
 }
 
 void AddressSpaces::flush(AddressSpace& space) {
@@ -357,12 +364,17 @@ void AddressSpaces::flush_all_jumps() {
   for_each_view([&](AddressSpace& s, unsigned vi) { flush_jumps(s, vi); });
 }
 
-void AddressSpaces::drop_jumps_into(u64 begin, u64 end) {
+void AddressSpaces::drop_jumps_into(u64 begin, u64 end, u32 first, u32 last) {
   for_each_view([&](AddressSpace& s, unsigned vi) {
     ViewTables& t = s.tables->view[vi];
     std::erase_if(s.view[vi].jumps, [&](u16 slot) {
       if (t.jump_code[slot] - begin >= end - begin) return false;
       t.jump_tag[slot] = invalid_jump_tag(slot);
+      return true;
+    });
+    std::erase_if(s.view[vi].far_links, [&](u32 slot) {
+      if (t.far_link[slot] - begin >= end - begin && (slot < first || slot >= last)) return false;
+      t.far_link[slot] = far_link_miss_;
       return true;
     });
   });

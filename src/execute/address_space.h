@@ -7,9 +7,11 @@
 
 #include <array>
 #include <bitset>
+#include <map>
 #include <memory>
 #include <vector>
 
+#include "base/result.h"
 #include "execute/page_walk.h"
 #include "translate/exec_context.h"
 
@@ -34,6 +36,10 @@ struct AddressSpace {
     std::array<u64, kExecSlots> exec_tag{};
     std::array<u64, kExecSlots> exec_page{};
     std::vector<u16> execs;
+    std::vector<u32> far_links;  // slots in use
+    // The linear page that code was fetched from, by the frame of its physical page (far_links.cc).
+    std::map<u64, u64> homes;
+    unsigned home_conflicts = 0;
   } view[kViews];
 };
 
@@ -52,8 +58,6 @@ struct KernelHalf : AddressSpace {
   std::array<u64, 256> value{};  // of those used
 };
 
-void prepare_view(ViewTables& fresh);  // all zero but for this
-
 class AddressSpaces {
  public:
   static constexpr unsigned kSpaces = 16;
@@ -63,6 +67,9 @@ class AddressSpaces {
   explicit AddressSpaces(GuestRam& ram);
   ~AddressSpaces();
 
+  // Far links that are free shall lead to `miss`; those of a view that cannot have any, to `jump` of the
+  // view. To be said before any address space is selected; until then free ones are 0.
+  Status use_far_links(u64 miss, const u64 (&jump)[kViews]);
   // Whether address spaces with the same upper half have one TLB for it; to be said before any is selected.
   void share_kernel(bool on) { share_kernel_ = on; }
 
@@ -86,9 +93,16 @@ class AddressSpaces {
   void set_jump_mode(AddressSpace& space, View view, u32 mode) {
     u32& now = space.tables->view[static_cast<unsigned>(view)].jump_mode;
     if (now == mode) return;
-    flush_jumps(owner(space, view), static_cast<unsigned>(view));
+    flush_jump_cache(owner(space, view), static_cast<unsigned>(view));
     now = mode;
   }
+  // The far link of a block that runs at linear page `page`, in physical page `frame`, leads to `code`.
+  void install_far_link(AddressSpace& space, View view, u32 slot, Gva page, u64 frame, u64 code);
+  void reset_far_link(AddressSpace& space, View view, u32 slot) {
+    space.tables->view[static_cast<unsigned>(view)].far_link[slot] = far_link_miss_;
+  }
+  // As if each view had a physical page at two linear ones.
+  void give_up_far_links();
 
   // [at, at+size) inside one page marked kPageTable or kUpperTable is about to become `data` (nullptr: has
   // changed already, old content unknown). Returns whether anything was dropped.
@@ -97,8 +111,9 @@ class AddressSpaces {
   void drop_writable(u64 frame);
   void drop_all_writable();
   void flush_all_jumps();
-  // No jump cache leads to host addresses in [begin, end) any more.
-  void drop_jumps_into(u64 begin, u64 end);
+  // No jump cache and no far link leads to host addresses in [begin, end) any more, and the far links in
+  // slots [first, last) are free.
+  void drop_jumps_into(u64 begin, u64 end, u32 first, u32 last);
   void flush_all();
 
  private:
@@ -136,6 +151,14 @@ class AddressSpaces {
     for (auto& h : halves_) f(static_cast<AddressSpace&>(*h), static_cast<unsigned>(View::kernel_smap));
   }
 
+  // --- far_links.cc
+  void prepare_view(ViewTables& fresh);  // all zero; for one address space
+  void map_far_links(ViewTables& view);  // makes them free
+  void note_home(AddressSpace& space, unsigned view, u64 page, u64 frame);
+  void forget_home(AddressSpace::PerView& v, unsigned slot);
+  void forget_fetches(AddressSpace& space, unsigned view);
+  void flush_far_links(AddressSpace& space, unsigned view);
+
   // --- kernel_half.cc
   // Joins a kernel half if the space may and one fits.
   void join(AddressSpace& space);
@@ -168,9 +191,13 @@ class AddressSpaces {
     space.keeps_apart = true;
     leave(space);
   }
-  void flush_jumps(AddressSpace& space, unsigned view);
+  void flush_jump_cache(AddressSpace& space, unsigned view);
+  void flush_jumps(AddressSpace& space, unsigned view);  // and far links
 
   GuestRam& ram_;
+  int far_links_fd_ = -1;  // a page of memory of free far links after the other
+  u64 far_link_miss_ = 0;
+  std::array<u64, kViews> far_link_jump_{};
   std::vector<std::unique_ptr<AddressSpace>> spaces_;
   std::vector<std::unique_ptr<KernelHalf>> halves_;
   AddressSpace* current_ = nullptr;  // selected last

@@ -87,10 +87,10 @@ Status CodeCache::init() {
   return {};
 }
 
-void CodeCache::keep(u32 bytes, u64 dispatch) {
+void CodeCache::keep(u32 bytes, u64 removed) {
   makeshift_.begin = makeshift_.end = bytes;
   kept_ = bytes + Translator::kMaxSpecialCode;
-  dispatch_ = dispatch;
+  removed_ = removed;
   reset(0);
 }
 
@@ -131,7 +131,8 @@ void CodeCache::make_huge(u32 from) {
 
 CodeCache::Evicted CodeCache::next_region() {
   current_ = (current_ + 1) % region_count_;
-  Evicted evicted{exec_base() + hot_begin(current_), exec_base() + hot_begin(current_) + hot_bytes_, 0};
+  Evicted evicted{current_, exec_base() + hot_begin(current_), exec_base() + hot_begin(current_) + hot_bytes_,
+                  0};
   const auto& blocks = store_.blocks.in(current_);
   evicted.blocks = static_cast<unsigned>(blocks.size());
   for (std::size_t k = 0; k < blocks.size(); ++k)
@@ -285,13 +286,10 @@ void CodeCache::unlink(u32 link) {
 void CodeCache::remove(BlockId id) {
   Block& b = store_.blocks[id];
   b.valid = false;
-  // Jump caches may still lead to its far entry, where r9 is the linear PC: as the dispatcher wants it.
-  u8* const entry = write_ + b.far_entry;
-  entry[0] = 0xb9;  // mov ecx, kNone
-  patch32(b.far_entry + 1, kNone);
-  entry[5] = 0xe9;  // jmp dispatch
-  patch32(b.far_entry + 6, static_cast<u32>(dispatch_ - (exec_base() + b.far_entry + 10)));
-  static_assert(Translator::kFarEntryBytes >= 10);
+  // Jump caches and far links may still lead to its far entry.
+  write_[b.far_entry] = 0xe9;  // jmp
+  patch32(b.far_entry + 1, static_cast<u32>(removed_ - (exec_base() + b.far_entry + 5)));
+  static_assert(Translator::kFarEntryBytes >= 5);
   while (b.incoming != kNone) unlink(b.incoming);
   erase(id);
   for (const Gpa page : {b.pc.page(), b.second_page}) {

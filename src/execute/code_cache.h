@@ -39,12 +39,13 @@ class CodeCache {
   // The space is too small for a block: goes on to the next region. What was in it is gone, and this says
   // where: no jump cache may lead there any more.
   struct Evicted {
+    unsigned region;
     u64 begin, end;  // host addresses of main code
     unsigned blocks;
   };
   Evicted next_region();
-  // The first `bytes` are the thunks, which stay. Blocks that were removed lead to `dispatch`, one of them.
-  void keep(u32 bytes, u64 dispatch);
+  // The first `bytes` are the thunks, which stay. Blocks that were removed lead to `removed`, one of them.
+  void keep(u32 bytes, u64 removed);
   // What lies below this offset are thunks, and copies that give way to others.
   u32 kept() const { return kept_; }
 
@@ -138,7 +139,7 @@ class CodeCache {
   std::vector<Entry> index_;
   unsigned index_shift_ = 0;  // 64 - log2 of its size
   std::size_t indexed_ = 0;
-  u64 dispatch_ = 0;
+  u64 removed_ = 0;
   SpecialCopy makeshift_{};  // of an instruction whose region has no room for its copies
   std::vector<BlockId> observed_;
   u32* page_index_ = nullptr;  // per frame: index into pages_ plus one

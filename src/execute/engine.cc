@@ -87,7 +87,9 @@ Status Engine::init() {
                           .mem_commit = enter_mem_commit,
                           .helper = enter_helper,
                           .link = enter_link,
+                          .far_link = enter_far_link,
                           .dispatch = enter_dispatch,
+                          .removed = enter_removed,
                           .expired = enter_expired,
                           .host_fault = enter_host_fault,
                           .quick = run_quick,
@@ -103,7 +105,8 @@ Status Engine::init() {
   targets.page_probe = page_probe();
   targets.cache_exec = cache_.exec_base();
   thunks_ = emit_thunks(e, targets, handlers);
-  cache_.keep(static_cast<u32>(e.p - cache_.write_base()), thunks_.targets.dispatch);
+  cache_.keep(static_cast<u32>(e.p - cache_.write_base()), thunks_.targets.removed);
+  DEJA_TRY(spaces_.use_far_links(thunks_.targets.far_link, thunks_.targets.far_jump));
   ctx_->quick.first_copy = cache_.kept();
   translator_ = std::make_unique<Translator>(cache_.store(), thunks_.targets, options_.translate);
   ram_.set_observer(this);
@@ -210,21 +213,24 @@ u64 Engine::enter_link(ExecContext*, u64 site, u64) {
   e.ctx_->arrive();
   return e.depart(e.link(static_cast<u32>(site)));
 }
-u64 Engine::enter_dispatch(ExecContext* ctx, u64 site, u64 r9) {
+u64 Engine::enter_far_link(ExecContext*, u64 site, u64 r9) {
   Engine& e = *g_engine;
   e.ctx_->arrive();
-  if (static_cast<u32>(site) != kNone && sign_extend(r9, 48) != r9) {
-    const BranchSite& branch = e.cache_.store().branch_sites[site];
-    const Block& b = e.cache_.block(branch.block);
-    ctx->set_remaining(ctx->remaining() - branch.rest);
-    e.sync_to(b, branch.insn);
-    e.set_rip(b, branch.insn);
-    ctx->state.gpr[RSP] -= static_cast<u64>(i64{branch.popped});
-    e.raise(fault_gp());
-    return e.depart(e.dispatch(DispatchCause::jump_miss));
-  }
-  ctx->state.rip = r9 - e.code_base();
-  return e.depart(e.dispatch(DispatchCause::jump_miss));
+  return e.depart(e.far_link(static_cast<u32>(site), r9));
+}
+u64 Engine::enter_dispatch(ExecContext*, u64 site, u64 r9) {
+  Engine& e = *g_engine;
+  e.ctx_->arrive();
+  return e.depart(e.jump(r9, static_cast<u32>(site), DispatchCause::jump_miss));
+}
+u64 Engine::enter_removed(ExecContext* ctx, u64 site, u64 r9) {
+  Engine& e = *g_engine;
+  e.ctx_->arrive();
+  // Who came another way has junk there, and a far link that is free for no reason is found again.
+  const u32 link = static_cast<u32>(site);
+  if (e.cache_.store().far_links.has(link))
+    e.spaces_.reset_far_link(e.space(), mode_of(ctx->state).view(), far_link_slot(link));
+  return e.depart(e.jump(r9, kNone, DispatchCause::jump_miss));
 }
 u64 Engine::enter_expired(ExecContext* ctx, u64 id, u64) {
   Engine& e = *g_engine;

@@ -135,7 +135,9 @@ class Engine final : public Mmu, private RamObserver {
   static u64 enter_mem_commit(ExecContext*, u64 site, u64 r9);
   static u64 enter_helper(ExecContext*, u64 site, u64 r9);
   static u64 enter_link(ExecContext*, u64 site, u64 r9);
+  static u64 enter_far_link(ExecContext*, u64 site, u64 r9);
   static u64 enter_dispatch(ExecContext*, u64 site, u64 r9);
+  static u64 enter_removed(ExecContext*, u64 site, u64 r9);
   static u64 enter_expired(ExecContext*, u64 site, u64 r9);
   static u64 enter_host_fault(ExecContext*, u64 site, u64 r9);
   static u64 enter_quick_done(ExecContext*, u64 site, u64 r9);
@@ -154,6 +156,9 @@ class Engine final : public Mmu, private RamObserver {
   u64 run_on_bounce(u32 site);
   u64 run_helper(u32 site);
   u64 link(u32 site);
+  u64 far_link(u32 site, u64 pc);
+  // Translated code jumps to linear `pc`, from a branch site or kNone.
+  u64 jump(u64 pc, u32 branch, DispatchCause cause);
   u64 host_fault(u64 r9);
   // Whether all that the first access of a group looks up is in the TLB.
   bool group_cached(const MemSite& site, Gva linear, View view);

@@ -96,7 +96,8 @@ BlockId Engine::translate_at(u64 pc, Gpa at, BlockMode mode, const u8* bytes, un
         const CodeCache::Evicted evicted = cache_.next_region();
         if (evicted.blocks) ++counters_.cache_evictions;
         counters_.evicted_blocks += evicted.blocks;
-        spaces_.drop_jumps_into(evicted.begin, evicted.end);
+        const u32 first = evicted.region * kFarLinksPerRegion;
+        spaces_.drop_jumps_into(evicted.begin, evicted.end, first, first + kFarLinksPerRegion);
         break;
       }
     }
@@ -130,6 +131,40 @@ u64 Engine::link(u32 site) {
     cache_.remove(id);
   }
   return code;
+}
+
+u64 Engine::far_link(u32 site, u64 pc) {
+  ++counters_.links;
+  // By value: translating moves the tables.
+  const FarLink l = cache_.store().far_links[site];
+  const Block& from = cache_.block(l.block);
+  const u64 frame = from.pc.frame();
+  const BlockMode mode{from.mode.bits & ~BlockMode::kPlain};
+  const Gva page(ctx_->current_page);
+  const u64 evictions = counters_.cache_evictions, flushes = counters_.cache_flushes;
+  const u64 code = jump(pc, l.branch, DispatchCause::link);
+  // As with links inside a page. What any jump to `pc` finds is in the jump cache.
+  if (!code || counters_.cache_evictions != evictions || counters_.cache_flushes != flushes) return code;
+  const ViewTables& t = space().tables->view[static_cast<unsigned>(mode.view())];
+  const u64 slot = jump_slot(pc);
+  if (t.jump_tag[slot] + pc == 0 && t.jump_code[slot] == code && t.jump_mode == mode.bits)
+    spaces_.install_far_link(space(), mode.view(), far_link_slot(site), page, frame, code);
+  return code;
+}
+
+u64 Engine::jump(u64 pc, u32 branch_site, DispatchCause cause) {
+  if (branch_site != kNone && sign_extend(pc, 48) != pc) {
+    const BranchSite& branch = cache_.store().branch_sites[branch_site];
+    const Block& b = cache_.block(branch.block);
+    ctx_->set_remaining(ctx_->remaining() - branch.rest);
+    sync_to(b, branch.insn);
+    set_rip(b, branch.insn);
+    ctx_->state.gpr[RSP] -= static_cast<u64>(i64{branch.popped});
+    raise(fault_gp());
+  } else {
+    ctx_->state.rip = pc - code_base();
+  }
+  return dispatch(cause);
 }
 
 void Engine::invalidate_code(Gpa at, u64 size) {

@@ -24,13 +24,16 @@ void Engine::disturb() {
     flush_caches();
     TranslateOptions& o = translator_->options();
     o.max_insns = 1 + chaos() % 64;
-    for (bool TranslateOptions::*on : {&TranslateOptions::extend, &TranslateOptions::elide,
-                                       &TranslateOptions::probes, &TranslateOptions::unroll})
+    for (bool TranslateOptions::*on :
+         {&TranslateOptions::extend, &TranslateOptions::elide, &TranslateOptions::probes,
+          &TranslateOptions::unroll, &TranslateOptions::far_links})
       o.*on = asked_.*on && chaos() % 4 != 0;
   } else if (r % 64 < 8) {
     spaces_.flush_all();
   } else if (r % 64 < 16) {
     spaces_.flush_all_jumps();
+  } else if (r % 64 == 16) {
+    spaces_.give_up_far_links();
   } else if (r % 64 < 32) {
     // Mark pages dirty that are not.
     for (int i = 0; i < 4; ++i) {

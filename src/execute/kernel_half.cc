@@ -42,6 +42,7 @@ KernelHalf* AddressSpaces::make_half(const PagingKey& key) {
   DEJA_CHECK(mmap(&half->tables->view[kView], sizeof(ViewTables), PROT_READ | PROT_WRITE,
                   MAP_SHARED | MAP_FIXED, half->fd, 0) != MAP_FAILED);
   prepare_view(half->tables->view[kView]);
+  std::fill_n(half->tables->view[kView].far_link, kFarLinks, far_link_miss_);
   half->index = kSpaces + static_cast<unsigned>(halves_.size());
   half->key.bits = key.bits;
   halves_.push_back(std::move(half));
@@ -86,6 +87,7 @@ void AddressSpaces::map_private_view(AddressSpace& space) {
   DEJA_CHECK(mmap(&space.tables->view[kView], sizeof(ViewTables), PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != MAP_FAILED);
   prepare_view(space.tables->view[kView]);
+  map_far_links(space.tables->view[kView]);
   space.mapped = nullptr;
 }
 

@@ -164,7 +164,18 @@ Thunks emit_thunks(Emitter& e, const CodeTargets& targets, const Handlers& h) {
   t.targets.mem_commit = call_quick_first(h.quick_commit, h.mem_commit);
   t.targets.helper = call_out(h.helper);
   t.targets.link = call_out(h.link);
+  t.targets.far_link = call_out(h.far_link);
+  for (unsigned v = 0; v < kViews; ++v) {
+    t.targets.far_jump[v] = e.here();
+    e.mov_store(g.at(offsetof(ExecContext, scratch)), HRCX);
+    u8* const hit = emit_jump_lookup(e, static_cast<View>(v));
+    e.mov_load(HRCX, g.at(offsetof(ExecContext, scratch)));
+    e.jmp(t.targets.far_link);
+    e.land(hit);
+    emit_jump_hit(e, static_cast<View>(v));
+  }
   t.targets.dispatch = call_out(h.dispatch);
+  t.targets.removed = call_out(h.removed);
   t.expired = call_out(h.expired);
   t.host_fault = call_out(h.host_fault);
 

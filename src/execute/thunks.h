@@ -12,7 +12,7 @@ namespace deja {
 using Handler = u64 (*)(ExecContext*, u64 site, u64 r9);
 
 struct Handlers {
-  Handler mem_slow, mem_commit, helper, link, dispatch, expired, host_fault;
+  Handler mem_slow, mem_commit, helper, link, far_link, dispatch, removed, expired, host_fault;
   Handler quick;                       // run_quick: the vector registers are still in the host's
   Handler quick_done;                  // after kQuickDispatch
   Handler quick_access, quick_commit;  // tried before mem_slow and mem_commit in the same way

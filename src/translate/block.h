@@ -31,6 +31,9 @@ class RegionPool {
     part_[region].push_back(value);
     return id;
   }
+  bool has(u32 id) const {
+    return id >> kRegionShift < kMaxRegions && (id & kIndex) < part_[id >> kRegionShift].size();
+  }
   std::vector<T>& in(unsigned region) { return part_[region]; }
   const std::vector<T>& in(unsigned region) const { return part_[region]; }
 
@@ -134,6 +137,17 @@ struct LinkSite {
   u32 previous = kNone, next = kNone;  // among those that lead to the same block
 };
 
+// A direct jump that leaves its page. Where the target is depends on the address space, so that it has a slot
+// in each view of each (ViewTables::far_link), numbered by region.
+struct FarLink {
+  BlockId block;
+  u32 branch = kNone;  // branch site, when the target can lie outside the canonical addresses
+};
+inline constexpr u32 kFarLinksPerRegion = kFarLinks / kMaxRegions;
+constexpr u32 far_link_slot(u32 id) {
+  return (id >> kRegionShift) * kFarLinksPerRegion + (id & ((u32{1} << kRegionShift) - 1));
+}
+
 // The copy of an instruction that works on a bounce buffer: host code apart from its block's.
 struct SpecialCopy {
   u32 begin, end;  // offsets in the code cache
@@ -149,6 +163,7 @@ struct CodeStore {
   RegionPool<HelperSite> helper_sites;
   RegionPool<LinkSite> link_sites;
   RegionPool<BranchSite> branch_sites;
+  RegionPool<FarLink> far_links;
   RegionPool<SpecialCopy> special_copies;
 
   // Where an instruction of the block, or (insn == count) its end, is in the guest's page.
@@ -161,6 +176,7 @@ struct CodeStore {
     helper_sites.in(region).clear();
     link_sites.in(region).clear();
     branch_sites.in(region).clear();
+    far_links.in(region).clear();
     special_copies.in(region).clear();
   }
 };

@@ -46,6 +46,8 @@ unsigned condition_of(ZydisMnemonic m) {
   }
 }
 
+u32 view_offset(View view) { return static_cast<u32>(view) * sizeof(ViewTables); }
+
 }  // namespace
 
 u32 Translator::branch_site(i32 popped) {
@@ -72,9 +74,21 @@ void Translator::exit_to(i32 target, u32 branch) {
     e_.d(0);
     return link_at(patch, target);
   }
+  const bool far_link = has_far_links();
+  const u32 site = far_link ? store_.far_links.add(region_, {id_, branch}) : kNone;
+  if (far_link) e_.mov_imm32(HRCX, site);
   e_.mov_load(HR9, ctx(offsetof(ExecContext, current_page)));
   e_.lea(HR9, HR9, -1, 1, target, mode_.code_size() == CodeSize::bits64);
-  exit_indirect(branch);
+  if (!far_link) return exit_indirect(branch);
+  e_.jmp_gs(view_offset(mode_.view()) + static_cast<u32>(offsetof(ViewTables, far_link)) +
+            8 * far_link_slot(site));
+}
+
+// Blocks with breakpoints' pages in view are reached through C++ only, and limited ones are run once.
+bool Translator::has_far_links() const {
+  return options_.far_links && options_.link && options_.inline_jumps && !mode_.limit() &&
+         mode_.has(BlockMode::kCode64) && !mode_.has(BlockMode::kObserved) &&
+         store_.far_links.in(region_).size() < kFarLinksPerRegion;
 }
 
 void Translator::exit_indirect(u32 branch) {
@@ -83,17 +97,24 @@ void Translator::exit_indirect(u32 branch) {
     e_.mov_imm32(HRCX, branch);
     return e_.jmp(targets_.dispatch);
   }
-  const u32 view = static_cast<u32>(mode_.view()) * sizeof(ViewTables);
-  e_.rorx32(HR10, HR9, kJumpSlotShift);
-  e_.lea(HR10, HR10, HR9, 1, 0);
-  e_.movzx16(HR10, HR10);
-  e_.mov_load_gs(HRCX, HR10, view + static_cast<u32>(offsetof(ViewTables, jump_tag)));
-  e_.lea(HRCX, HRCX, HR9, 1, 0);
-  u8* hit = e_.jrcxz();
+  u8* const hit = emit_jump_lookup(e_, mode_.view());
   e_.mov_imm32(HRCX, branch);
   e_.jmp(targets_.dispatch);
   e_.land(hit);
-  e_.jmp_gs(HR10, view + static_cast<u32>(offsetof(ViewTables, jump_code)));
+  emit_jump_hit(e_, mode_.view());
+}
+
+u8* emit_jump_lookup(Emitter& e, View view) {
+  e.rorx32(HR10, HR9, kJumpSlotShift);
+  e.lea(HR10, HR10, HR9, 1, 0);
+  e.movzx16(HR10, HR10);
+  e.mov_load_gs(HRCX, HR10, view_offset(view) + static_cast<u32>(offsetof(ViewTables, jump_tag)));
+  e.lea(HRCX, HRCX, HR9, 1, 0);
+  return e.jrcxz();
+}
+
+void emit_jump_hit(Emitter& e, View view) {
+  e.jmp_gs(HR10, view_offset(view) + static_cast<u32>(offsetof(ViewTables, jump_code)));
 }
 
 void Translator::jcc_to(unsigned condition, i32 target) {

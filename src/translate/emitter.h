@@ -145,6 +145,7 @@ class Emitter {
     if (index >= 8) b(0x42);
     b(0xff), b(0x24, static_cast<u8>(0xc5 | (index & 7) << 3)), d(disp);
   }
+  void jmp_gs(u32 disp) { b(0x65, 0xff, 0x24, 0x25), d(disp); }  // jmp gs:[disp]
   void jmp(u64 target) { b(0xe9), d(static_cast<u32>(target - (here() + 4))); }
   void jcc(unsigned condition, u64 target) {
     b(0x0f, static_cast<u8>(0x80 | condition)), d(static_cast<u32>(target - (here() + 4)));

@@ -35,14 +35,17 @@ inline constexpr unsigned kViews = 3;
 // touched.
 inline constexpr u64 kTlbSlots = 1 << 20;
 constexpr u64 page_slot(u64 linear) { return linear >> kPageShift & (kTlbSlots - 1); }
+// Direct jumps to other pages have slots of their own, by site (FarLink).
+inline constexpr u64 kFarLinks = 1 << 17;
 // Whole pages: a view can be mapped into several address spaces.
 struct alignas(4096) ViewTables {
   u64 read_tag[kTlbSlots];
   u64 write_tag[kTlbSlots];
   u64 addend[kTlbSlots];  // host address minus guest linear address
   u64 jump_tag[65536];
-  u64 jump_code[65536];  // far entry in the code cache
-  u32 jump_mode;         // BlockMode of the code in the jump cache
+  u64 jump_code[65536];     // far entry in the code cache
+  u64 far_link[kFarLinks];  // likewise, or CodeTargets::far_link
+  u32 jump_mode;            // BlockMode of the code in the jump cache
 };
 struct AddressSpaceTables {
   ViewTables view[kViews];

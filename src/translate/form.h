@@ -16,6 +16,7 @@ struct TranslateOptions {
   bool inline_jumps = true;   // off: every cross-page and indirect jump goes through C++
   bool inline_tlb = true;     // off: every access goes through C++
   bool link = true;           // off: no direct links
+  bool far_links = true;      // off: direct jumps to other pages go through the jump cache
   bool quick = true;          // off: no quick way for system instructions
   bool extend = true;         // off: a block ends at a conditional jump
   bool elide = true;          // off: every access is checked by itself
@@ -40,6 +41,7 @@ inline constexpr EngineSwitch kEngineSwitches[] = {
     {"link", &TranslateOptions::link},
     {"inline-tlb", &TranslateOptions::inline_tlb},
     {"inline-jumps", &TranslateOptions::inline_jumps},
+    {"far-links", &TranslateOptions::far_links},
     {"quick", &TranslateOptions::quick},
     {"extend", &TranslateOptions::extend},
     {"elide", &TranslateOptions::elide},

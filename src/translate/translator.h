@@ -30,7 +30,10 @@ struct CodeTargets {
   u64 quick = 0;         // a helper that has a quick way (translate/quick.h)
   u64 load_vectors = 0;  // rcx = where to go on
   u64 link = 0;
-  u64 dispatch = 0;  // r9 = linear PC, ecx = branch site or kNone
+  u64 far_link = 0;           // r9 = linear PC, ecx = far link
+  u64 far_jump[kViews] = {};  // the same, by way of the jump cache
+  u64 dispatch = 0;           // r9 = linear PC, ecx = branch site or kNone
+  u64 removed = 0;            // r9 = linear PC, ecx = perhaps the far link that leads here
 };
 
 // Where a block goes: the main code at `hot`, what is seldom run at `cold`; offsets in the code cache, whose
@@ -47,6 +50,12 @@ enum class TranslateStatus : u8 {
   need_next_page,  // the first instruction crosses the page end and `bytes` does not
   cache_full,
 };
+
+// Looks for the linear PC in r9 in the view's jump cache. Changes rcx and r10. The short jump to be landed at
+// emit_jump_hit() is taken when it is there.
+u8* emit_jump_lookup(Emitter& e, View view);
+// Goes where the lookup found.
+void emit_jump_hit(Emitter& e, View view);
 
 class Translator {
  public:
@@ -200,6 +209,7 @@ class Translator {
   u32 branch_site(i32 popped = 0);
   void jcc_to(unsigned condition, i32 target);
   bool links_to(i32 target) const;
+  bool has_far_links() const;
   // A link site whose rel32 is at `patch`.
   void link_at(u8* patch, i32 target);
   // How many instructions of the block follow the current one.
