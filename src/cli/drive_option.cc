@@ -41,6 +41,12 @@ Result<DriveOption> parse_drive(std::string_view text, std::size_t index) {
       drive.spec.serial = value;
     } else if (key == "if" && value == "virtio") {
       // the only interface there is
+    } else if (key == "if" && value == "pflash") {
+      return make_error(
+          "--drive {}: firmware is not a drive; write --firmware ovmf, or --firmware FILE with OVMF's code. "
+          "What it keeps "
+          "in variables lasts as long as the run",
+          text);
     } else if (key == "if") {
       return make_error("--drive {}: if={}: there are virtio disks only", text, value);
     } else if (key != "id" && key != "cache" && key != "aio" && key != "media" && key != "index" &&

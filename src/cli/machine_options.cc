@@ -15,7 +15,13 @@ namespace {
 constexpr std::string_view kMachine = "Machine";
 constexpr u64 kMinRam = 32_MiB, kMaxRam = 16_GiB;
 constexpr std::size_t kDefaultSeedBytes = 32;
-constexpr std::string_view kSeabios = "/usr/share/seabios/bios-256k.bin";
+
+// Firmware that has a name: where its Debian package puts it.
+struct KnownFirmware {
+  std::string_view name, path, package;
+};
+constexpr KnownFirmware kSeabios{"seabios", "/usr/share/seabios/bios-256k.bin", "seabios"};
+constexpr KnownFirmware kOvmf{"ovmf", "/usr/share/ovmf/OVMF.fd", "ovmf"};
 
 template <class T>
 std::optional<T> parse_number(std::string_view text) {
@@ -75,10 +81,11 @@ void MachineOptions::add_to(CLI::App& app) {
   app.add_option("IMAGE", image,
                  "disk image to run: the first drive, from which the kernel is taken too; brings --nic user");
   app.add_option("--kernel", kernel, "Linux bzImage or vmlinux, or a Multiboot ELF kernel")->group(group);
-  app.add_option(
-         "--firmware", firmware,
-         "seabios, or the path of a firmware image: start as hardware does, from the boot loader on the "
-         "first disk; none: never [for an IMAGE without a kernel that could be taken out: seabios]")
+  app.add_option("--firmware", firmware,
+                 "seabios (BIOS), ovmf (UEFI), or the path of a firmware image: start as hardware does, from "
+                 "the boot "
+                 "loader on the first disk; none: never [for an IMAGE without a kernel that could be taken "
+                 "out: seabios]")
       ->group(group);
   app.add_option("--initrd", initrd, "initial RAM disk; for Multiboot: the module")->group(group);
   app.add_option("--append", append, "kernel command line, e.g. console=ttyS0")->group(group);
@@ -134,10 +141,9 @@ void MachineOptions::check_guest() const {
 
 Result<BootFiles> MachineOptions::boot_files() const {
   BootFiles files{"", kernel, initrd, ""};
-  const std::string seabios(kSeabios);
   if (firmware == "none") return files;
   if (firmware.empty()) {
-    if (kernel.empty() && initrd.empty() && append.empty()) files.fallback_firmware = seabios;
+    if (kernel.empty() && initrd.empty() && append.empty()) files.fallback_firmware = kSeabios.path;
     return files;
   }
   if (!kernel.empty() || !initrd.empty() || !append.empty())
@@ -145,10 +151,14 @@ Result<BootFiles> MachineOptions::boot_files() const {
         "--firmware {}: firmware starts what is on the disks; it does not go with --kernel, --initrd and "
         "--append",
         firmware);
-  files.firmware = firmware == "seabios" ? seabios : firmware;
-  if (::access(files.firmware.c_str(), R_OK) != 0 && firmware == "seabios")
-    return make_error("--firmware seabios: cannot open {}: {}; it is in Debian's package seabios", seabios,
-                      strerror(errno));
+  files.firmware = firmware;
+  for (const KnownFirmware& known : {kSeabios, kOvmf}) {
+    if (firmware != known.name) continue;
+    files.firmware = known.path;
+    if (::access(files.firmware.c_str(), R_OK) != 0)
+      return make_error("--firmware {}: cannot open {}: {}; it is in Debian's package {}", known.name,
+                        known.path, strerror(errno), known.package);
+  }
   return files;
 }
 

@@ -39,7 +39,8 @@ TEST(Drive, AsInQemu) {
   EXPECT_EQ(full.file.format, "qcow2");
   EXPECT_EQ(full.spec, (DriveSpec{"", true, "disk"}));
   EXPECT_FALSE(parse_drive("file=a,readonly=off", 0).value().spec.read_only);
-  for (const char* text : {"", "a.img", "file=", "file=a,if=ide", "file=a,werror=stop", "format=raw"})
+  for (const char* text :
+       {"", "a.img", "file=", "file=a,if=ide", "file=a,if=pflash", "file=a,werror=stop", "format=raw"})
     EXPECT_THAT(parse_drive(text, 0).error().message, testing::HasSubstr("--drive")) << text;
 }
 

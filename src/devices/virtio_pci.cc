@@ -9,7 +9,10 @@ namespace deja {
 namespace {
 
 constexpr u16 kVendor = 0x1af4, kDeviceBase = 0x1040;
-constexpr u8 kRevision = 1;  // not 0: there is no legacy interface
+// What says that there is no legacy interface (4.1.2.1); some drivers want to see both: not 0, and at least
+// 40h.
+constexpr u8 kRevision = 1;
+constexpr u16 kSubsystem = 0x1100;
 
 constexpr unsigned kMsixBar = 1, kWindowBar = 4;
 // The parts of the window.
@@ -74,7 +77,7 @@ void write_part(u64& field, u64 at, u64 value, unsigned size) {
 
 VirtioPci::VirtioPci(std::string name, Kind kind, VirtioWiring wiring)
     : PciFunction(std::move(name), {kVendor, static_cast<u16>(kDeviceBase + kind.virtio_id), kind.class_code,
-                                    kRevision, kVendor, kind.virtio_id}),
+                                    kRevision, kVendor, kSubsystem}),
       kind_(std::move(kind)),
       offered_(kind_.features | kRingIndirect | kRingEventIndex | kVersion1),
       wiring_(std::move(wiring)),

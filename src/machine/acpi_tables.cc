@@ -203,7 +203,7 @@ Bytes make_mcfg() {
   return t.finish();
 }
 
-Bytes pci_root() {
+Bytes pci_root(u64 mmio_start) {
   using namespace aml;
   // Every slot's four pins go straight to IOAPIC inputs, level-triggered (a source of 0 means a GSI).
   std::vector<Bytes> routes;
@@ -219,7 +219,7 @@ Bytes pci_root() {
                                                  io_window(0, kPciConfigAddressPort - 1),
                                                  io_window(kPciConfigAddressPort + 8, 0xffff),
                                                  memory_window(kVideoStart, 0xbffff),
-                                                 memory_window(kPciMmioStart, kEcamBase - 1),
+                                                 memory_window(mmio_start, kEcamBase - 1),
                                                  memory_window(kEcamEnd, kPciMmioEnd - 1),
                                              })),
                                 name("_PRT", package(routes))}));
@@ -239,7 +239,7 @@ Bytes make_dsdt(const AcpiConfig& config) {
   t.add_bytes(scope(
       "\\_SB_",
       concat({
-          config.pci ? pci_root() : aml::Bytes{},
+          config.pci_start ? pci_root(config.pci_start) : aml::Bytes{},
           // Motherboard resources: what no other driver may take.
           isa_device(
               "MBRD", "PNP0C02",
@@ -281,7 +281,7 @@ AcpiTables make_acpi_tables(const AcpiConfig& config) {
                   {Piece::kTables, fadt + kFadtDsdt, 4, Piece::kTables},
                   {Piece::kTables, fadt + kFadtXDsdt, 8, Piece::kTables}};
   std::vector<u64> listed = {fadt, place(make_madt(config))};
-  if (config.pci) listed.push_back(place(make_mcfg()));
+  if (config.pci_start) listed.push_back(place(make_mcfg()));
   Table xsdt("XSDT", 1);
   for (const u64 table : listed) xsdt.add(table);
   const u64 root = place(xsdt.finish());

@@ -10,7 +10,7 @@ namespace deja {
 
 struct AcpiConfig {
   unsigned vcpu_count = 1;  // 1..kMaxAcpiVcpus, APIC id = index
-  bool pci = false;         // there is a PCI host bridge
+  u64 pci_start = 0;        // the first address for BARs; 0: there is no PCI host bridge
   bool fw_cfg = false;      // there is a firmware configuration device
 };
 

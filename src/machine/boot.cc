@@ -74,7 +74,7 @@ Result<BootLayout> load_guest(GuestRam& ram, CpuState& cpu, const BootConfig& co
     return make_error("{} MiB of RAM (-m) are too few: at least {} MiB are needed", ram.size() >> 20,
                       kMinRam >> 20);
   write_bios_data(ram);
-  write_acpi_tables(ram, {config.vcpu_count, config.pci});
+  write_acpi_tables(ram, {config.vcpu_count, config.pci ? pci_mmio_start(ram) : 0});
 
   const std::span<const u8> file = config.kernel.bytes;
   if (is_bzimage(file)) return load_linux_bzimage(ram, cpu, config);

@@ -37,7 +37,7 @@ void clear_registers(CpuState& cpu, u64 entry) {
 
 }  // namespace
 
-void set_firmware_mtrrs(CpuState& cpu, unsigned physical_bits) {
+void set_firmware_mtrrs(CpuState& cpu, u64 pci_start, unsigned physical_bits) {
   constexpr u64 kWriteBack = 6, kEnable = 1 << 11, kFixedEnable = 1 << 10, kValid = 1 << 11;
   constexpr u64 kAllWriteBack = 0x0606060606060606;
   // Fixed ranges in MSR order: 64 KiB units for 0..7FFFF, 16 KiB units for 80000..9FFFF and A0000..BFFFF,
@@ -45,8 +45,8 @@ void set_firmware_mtrrs(CpuState& cpu, unsigned physical_bits) {
   // uncacheable.
   std::fill(std::begin(cpu.msr.mtrr_fixed), std::end(cpu.msr.mtrr_fixed), kAllWriteBack);
   cpu.msr.mtrr_fixed[2] = 0;
-  cpu.msr.mtrr_phys[0] = kPciMmioStart;  // type 0, uncacheable, for 1 GiB
-  cpu.msr.mtrr_phys[1] = ((u64{1} << physical_bits) - 1_GiB) | kValid;
+  cpu.msr.mtrr_phys[0] = pci_start;  // type 0, uncacheable, up to 4 GiB: a power of two
+  cpu.msr.mtrr_phys[1] = ((u64{1} << physical_bits) - (4_GiB - pci_start)) | kValid;
   cpu.msr.mtrr_def_type = kWriteBack | kEnable | kFixedEnable;
 }
 

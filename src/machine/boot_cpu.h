@@ -7,9 +7,9 @@
 namespace deja {
 
 // Memory types as firmware sets them, the same on every vCPU: write-back by default, uncacheable for video
-// memory and for the window from 3 to 4 GiB. Without it Linux turns PAT off. physical_bits:
+// memory and from pci_start (2 or 3 GiB) to 4 GiB. Without it Linux turns PAT off. physical_bits:
 // CpuModel::physical_bits.
-void set_firmware_mtrrs(CpuState& cpu, unsigned physical_bits);
+void set_firmware_mtrrs(CpuState& cpu, u64 pci_start, unsigned physical_bits);
 
 // Flat 4 GiB segments: code 10h, data 18h (Linux __BOOT_CS and __BOOT_DS), interrupts off.
 // 32-bit protected mode without paging (Multiboot 0.6.96 section 3.2).

@@ -212,7 +212,7 @@ TEST(LoadGuest, EverySetupHeaderByteMayBeAnything) {
 
 TEST(BootCpu, FirmwareMtrrs) {
   CpuState cpu;
-  set_firmware_mtrrs(cpu, 40);
+  set_firmware_mtrrs(cpu, 3_GiB, 40);
   EXPECT_EQ(cpu.msr.mtrr_def_type, 0xc06u);
   EXPECT_EQ(cpu.msr.mtrr_phys[0], 0xc0000000u);
   EXPECT_EQ(cpu.msr.mtrr_phys[1], 0xffc0000800u);

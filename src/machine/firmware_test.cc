@@ -106,7 +106,7 @@ TEST(Firmware, WhatCannotBeFirmwareIsRefused) {
 // kernel finds when it is started directly.
 TEST(Firmware, TheTableLoaderBuildsTheTablesOfADirectStart) {
   const auto ram = test::make_ram(64_MiB);
-  const AcpiConfig config{2, true};
+  const AcpiConfig config{2, pci_mmio_start(*ram)};
   write_acpi_tables(*ram, config);
   const FwCfgItems items = firmware_items(*ram, config, {4});
 

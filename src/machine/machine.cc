@@ -93,14 +93,15 @@ void Machine::build_devices() {
   if (config_.boot.firmware) {
     std::vector<unsigned> boot_slots;
     for (unsigned i = 0; i < drives_.size(); ++i) boot_slots.push_back(kFirstDriveSlot + i);
-    fw_cfg_ =
-        std::make_unique<FwCfg>(firmware_items(*ram_, {config_.vcpus, true, true}, boot_slots), *ram_, time);
+    fw_cfg_ = std::make_unique<FwCfg>(
+        firmware_items(*ram_, {config_.vcpus, pci_mmio_start(*ram_), true}, boot_slots), *ram_, time);
     fw_cfg_->attach(io_, kFwCfgPort);
   }
   for (Device* d : std::initializer_list<Device*>{
            ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(), uart_.get(), acpi_pm_.get(), i8042_.get(),
-           reset_control_.get(), pci_host_.get(), host_bridge_.get(), rng_.get(), console_.get(), nic_.get(),
-           screen_.get(), fw_cfg_.get(), guest_control_.get()})
+           reset_control_.get(), pci_host_.get(), host_bridge_.get(), isa_bridge_.get(),
+           power_management_.get(), rng_.get(), console_.get(), nic_.get(), screen_.get(), fw_cfg_.get(),
+           guest_control_.get()})
     if (d) devices_.add(d);
   for (const auto& d : drives_) devices_.add(d.get());
 }
@@ -108,7 +109,7 @@ void Machine::build_devices() {
 Status Machine::power_on() {
   for (unsigned i = 0; i < cpus_.size(); ++i) {
     reset_cpu(cpus_[i], i);
-    if (!config_.boot.firmware) set_firmware_mtrrs(cpus_[i], model_.physical_bits);
+    if (!config_.boot.firmware) set_firmware_mtrrs(cpus_[i], pci_mmio_start(*ram_), model_.physical_bits);
   }
   std::fill(signals_.begin(), signals_.end(), Signals{});
   devices_.reset();

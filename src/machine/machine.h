@@ -26,6 +26,7 @@
 #include "devices/local_apic.h"
 #include "devices/mc146818.h"
 #include "devices/pci_bus.h"
+#include "devices/piix.h"
 #include "devices/reset_control.h"
 #include "devices/uart16550.h"
 #include "devices/virtio_blk.h"
@@ -39,7 +40,7 @@
 namespace deja {
 
 // Bumped by every change that a guest can see; written to manifests.
-inline constexpr u32 kMachineBehaviour = 6;
+inline constexpr u32 kMachineBehaviour = 7;
 
 struct DriveConfig {
   std::shared_ptr<BlockImage> image;  // what the disk holds at power-on
@@ -249,7 +250,8 @@ class Machine final : public Platform, private TimeSource {
   std::unique_ptr<FwCfg> fw_cfg_;  // with firmware only
   std::unique_ptr<PciHost> pci_host_;
   std::unique_ptr<PciHostBridge> host_bridge_;
-
+  std::unique_ptr<PiixIsaBridge> isa_bridge_;
+  std::unique_ptr<PiixPowerManagement> power_management_;
   std::unique_ptr<BochsDisplay> screen_;
   std::unique_ptr<VirtioRng> rng_;
   std::unique_ptr<VirtioConsole> console_;

@@ -29,9 +29,13 @@ inline constexpr u64 kAcpiTablesSize = 124_KiB;
 inline constexpr u64 kAcpiNvsSize = 4_KiB;
 
 // --- Windows between 3 and 4 GiB.
-inline constexpr u64 kPciMmioStart = kMaxLowRam;  // BARs, but for the window of configuration space
-inline constexpr u64 kPciMmioEnd = 0xfec00000;    // exclusive
-inline constexpr u64 kEcamBase = 0xe0000000;      // PCI Express configuration space of bus 0
+// BARs, but for the window of configuration space. From 2 GiB up where RAM leaves room: firmware does so too.
+inline constexpr u64 kMinPciMmioStart = 2_GiB;
+inline u64 pci_mmio_start(const GuestRam& ram) {
+  return ram.low_size() <= kMinPciMmioStart ? kMinPciMmioStart : kMaxLowRam;
+}
+inline constexpr u64 kPciMmioEnd = 0xfec00000;  // exclusive
+inline constexpr u64 kEcamBase = 0xe0000000;    // PCI Express configuration space of bus 0
 inline constexpr u64 kEcamSize = 1_MiB;
 inline constexpr u64 kEcamEnd = kEcamBase + kEcamSize;
 inline constexpr u64 kIoapicBase = 0xfec00000;
@@ -70,10 +74,12 @@ inline constexpr unsigned kPciGsiBase =
     16;  // INTA..INTD of slot 0; slot s, pin p is on kPciGsiBase + (s + p) % 4
 
 // --- PCI slots.
-inline constexpr unsigned kHostBridgeSlot = 0, kRngSlot = 1, kConsoleSlot = 2, kNicSlot = 3,
+// kIsaSlot is where firmware takes the functions of a PIIX to be.
+inline constexpr unsigned kHostBridgeSlot = 0, kIsaSlot = 1, kConsoleSlot = 2, kNicSlot = 3,
                           kFirstDriveSlot = 4;
+inline constexpr unsigned kIsaBridgeFunction = 0, kPowerManagementFunction = 3;
 inline constexpr unsigned kMaxDrives = 16;
-inline constexpr unsigned kScreenSlot = kFirstDriveSlot + kMaxDrives;
+inline constexpr unsigned kScreenSlot = kFirstDriveSlot + kMaxDrives, kRngSlot = kScreenSlot + 1;
 
 // SLP_TYP value in PM1a_CNT that means S5, soft off.
 inline constexpr u8 kSleepTypeS5 = 5;

@@ -9,12 +9,16 @@ void Machine::build_pci_devices() {
       *reset_control_, [this](unsigned wire, bool level) { bus_.set_gsi(kPciGsiBase + wire, level); });
   pci_host_->attach(io_);
   pci_host_->attach_ecam(io_, kEcamBase);
-  pci_host_->attach_window(io_, kPciMmioStart, kEcamBase - kPciMmioStart);
+  pci_host_->attach_window(io_, pci_mmio_start(*ram_), kEcamBase - pci_mmio_start(*ram_));
   pci_host_->attach_window(io_, kEcamEnd, kPciMmioEnd - kEcamEnd);
   host_bridge_ = std::make_unique<PciHostBridge>([this](u8 byte) {
     if (guest_control_) guest_control_->take_byte(byte);
   });
   pci_host_->add(kHostBridgeSlot, 0, host_bridge_.get());
+  isa_bridge_ = std::make_unique<PiixIsaBridge>();
+  pci_host_->add(kIsaSlot, kIsaBridgeFunction, isa_bridge_.get());
+  power_management_ = std::make_unique<PiixPowerManagement>(kPm1aEventPort);
+  pci_host_->add(kIsaSlot, kPowerManagementFunction, power_management_.get());
 
   const VirtioWiring wiring{*ram_, *this, [this](u64 address, u32 data) { bus_.send_msi(address, data); }};
   rng_ = std::make_unique<VirtioRng>(config_.boot.rng_seed, wiring);
@@ -50,7 +54,7 @@ void Machine::build_pci_devices() {
 void Machine::move_screen_window(u64 start) {
   const u64 end = start + ram_->video_size();
   const bool decoded =
-      (start >= kPciMmioStart && end <= kEcamBase) || (start >= kEcamEnd && end <= kPciMmioEnd);
+      (start >= pci_mmio_start(*ram_) && end <= kEcamBase) || (start >= kEcamEnd && end <= kPciMmioEnd);
   ram_->set_aperture(decoded ? start : GuestRam::kNoAperture);
   if (engine_) engine_->memory_map_changed();
 }
