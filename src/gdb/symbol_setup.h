@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "gdb/elf_symbols.h"
+#include "linux/elf_symbols.h"
 #include "linux/tasks.h"
 #include "timeline/navigator.h"
 

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <random>
 
-#include "gdb/elf_symbols.h"
+#include "linux/elf_symbols.h"
 
 namespace deja {
 namespace {

@@ -1,4 +1,4 @@
-#include "gdb/elf_symbols.h"
+#include "linux/elf_symbols.h"
 
 #include <elf.h>
 #include <gtest/gtest.h>
