@@ -52,13 +52,18 @@ int debug(const Options& o) {
     gdb = std::move(made).value();
   }
   allow_symbols(o.symbols);
-  auto nav = open_recording(o.recording, o.engine);
+  auto engine = o.engine.apply();
+  if (!engine) return fail(engine.error());
+  auto dir = resolve_recording(o.recording);
+  if (!dir) return fail(dir.error());
+  auto nav = Navigator::open(*dir, *engine);
   if (!nav) return fail(nav.error());
   auto at = find_position(**nav, o.at);
   if (!at) return fail(at.error());
   auto symbols = SymbolSetup::make(**nav, o.symbols);
   if (!symbols) return fail(symbols.error());
-  TimeTarget target(**nav);
+  SearchWorkers workers(**nav, *engine);
+  TimeTarget target(**nav, &workers);
   if (Status status = target.seek(*at); !status) return fail(status.error());
   if (o.process_option->count())
     if (auto limited = target.limit_to_process(o.process); !limited) return fail(limited.error());

@@ -80,7 +80,11 @@ int who_wrote_verb(const Options& o) {
   auto range = parse_memory_range(o.where);
   if (!range) return fail(range.error());
   allow_symbols(o.symbols);
-  auto nav = open_recording(o.recording, o.engine);
+  auto engine = o.engine.apply();
+  if (!engine) return fail(engine.error());
+  auto dir = resolve_recording(o.recording);
+  if (!dir) return fail(dir.error());
+  auto nav = Navigator::open(*dir, *engine);
   if (!nav) return fail(nav.error());
   auto symbols = SymbolSetup::make(**nav, o.symbols);
   if (!symbols) return fail(symbols.error());
@@ -88,10 +92,12 @@ int who_wrote_verb(const Options& o) {
   if (!at) return fail(at.error());
   auto pieces = locate(**nav, o.as, *range);
   if (!pieces) return fail(pieces.error());
+  SearchWorkers workers(**nav, *engine);
   WhoWrote request;
   request.pieces = *pieces;
   request.at = *at;
   request.all = o.all;
+  request.workers = &workers;
   auto writes = who_wrote(**nav, request);
   if (!writes) return fail(writes.error());
   for (Write& w : *writes) {

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <mutex>
 
 #include "base/archive.h"
 #include "disk/disk_image.h"
@@ -26,6 +27,7 @@ enum Operation : u8 { kOpen, kRead, kFindBoot, kClose };
 enum Answer : u8 { kOk, kFailed };
 
 std::unique_ptr<HelperProcess> g_process;
+std::mutex g_asking;  // held from a request to its answer
 
 void put_text(StateWriter& w, std::string_view text) { w.vector(std::vector<u8>(text.begin(), text.end())); }
 std::string get_text(StateReader& r) {
@@ -134,6 +136,7 @@ struct Answered {
 };
 
 Result<Answered> ask(const std::string& path, StateWriter& request, int fd = -1) {
+  const std::lock_guard lock(g_asking);
   std::optional<Message> reply;
   if (g_process && send_message(g_process->socket(), message(request), fd))
     reply = receive_message(g_process->socket());

@@ -127,6 +127,7 @@ Result<std::string> TimeTarget::who_wrote_command(std::vector<std::string> words
   const Step here = nav_.position();
   request.at = here;
   request.interrupted = interrupted;
+  request.workers = workers_;
   const unsigned was = current_;
   auto writes = who_wrote(nav_, request);
   DEJA_TRY(seek(here));

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "gdb/agent_expression.h"
 #include "replay/position.h"
 
 namespace deja {
@@ -10,8 +9,6 @@ namespace {
 
 constexpr Step kSlice = 4'000'000;                  // between two looks for Ctrl-C
 constexpr Step kLongestInterruption = 300'000'000;  // an interrupted instruction gets on within this
-
-bool is_kernel_half(u64 address) { return address >> 47; }
 
 // The context that an interruption gives back: where it goes on, on which stack, in which address space.
 bool same_context(const CpuState& a, const CpuState& b) {
@@ -31,9 +28,7 @@ Error lost(Step step) {
 
 }  // namespace
 
-GdbCpu TimeTarget::cpu(unsigned vcpu) {
-  return {machine().cpu(vcpu), machine().cr8_read(vcpu), nav_.position()};
-}
+GdbCpu TimeTarget::cpu(unsigned vcpu) { return gdb_cpu(machine(), vcpu); }
 
 std::string TimeTarget::describe_vcpu(unsigned vcpu) {
   const CpuState& s = machine().cpu(vcpu);
@@ -63,54 +58,26 @@ GdbStop TimeTarget::stop(GdbStop::Why why, unsigned vcpu) {
 }
 
 std::size_t TimeTarget::read_memory(unsigned vcpu, bool physical, u64 address, void* out, std::size_t size) {
-  GuestRam& ram = machine().ram();
-  const PagingKey key = paging_key(machine().cpu(vcpu));
-  u8* to = static_cast<u8*>(out);
-  // A watched address means the same memory as long as it is watched.
-  const auto pinned = [&](u64 linear) -> std::optional<Gpa> {
-    for (const Pin& p : pins_) {
-      u64 offset = linear - p.watchpoint.address;
-      if (p.watchpoint.physical || is_kernel_half(linear) || offset >= p.watchpoint.size) continue;
-      for (const MemoryPiece& piece : p.pieces) {
-        if (offset < piece.size) return piece.at + offset;
-        offset -= piece.size;
-      }
-    }
-    return std::nullopt;
-  };
-  std::size_t done = 0;
-  while (done < size) {
-    const Gva linear(address + done);
-    std::size_t n = static_cast<std::size_t>(std::min<u64>(size - done, kPageSize - linear.offset()));
-    std::optional<Gpa> at = Gpa(linear.value);
-    if (!physical) {
-      at = peek_translation(ram, key, linear);
-      if (!pins_.empty() && !is_kernel_half(linear.value)) {
-        n = 1;  // where a watched range begins and ends is anywhere
-        if (const auto fixed = pinned(linear.value)) at = fixed;
-      }
-    }
-    if (!at || !ram.read(*at, to + done, n)) break;
-    done += n;
-  }
-  return done;
+  return read_guest(machine(), conditions_.pins, vcpu, physical, address, out, size);
 }
 
 // --- what to look for
 
-void TimeTarget::pin(const GdbResume& r) {
-  std::erase_if(pins_, [&](const Pin& p) {
+void TimeTarget::take_conditions(const GdbResume& r) {
+  conditions_.breakpoints = r.breakpoints;
+  std::vector<PinnedWatchpoint>& pins = conditions_.pins;
+  std::erase_if(pins, [&](const PinnedWatchpoint& p) {
     return std::find(r.watchpoints.begin(), r.watchpoints.end(), p.watchpoint) == r.watchpoints.end();
   });
   for (const GdbWatchpoint& w : r.watchpoints) {
     const bool known =
-        std::any_of(pins_.begin(), pins_.end(), [&](const Pin& p) { return p.watchpoint == w; });
+        std::any_of(pins.begin(), pins.end(), [&](const PinnedWatchpoint& p) { return p.watchpoint == w; });
     if (known) continue;
-    Pin p{w, {}, machine().cpu(r.watch_vcpu).cr3};
+    PinnedWatchpoint p{w, {}, machine().cpu(r.watch_vcpu).cr3};
     auto pieces = w.physical ? locate_physical(machine(), w.address, w.size)
                              : locate_linear(machine(), r.watch_vcpu, {}, w.address, w.size);
     if (pieces) p.pieces = std::move(pieces).value();
-    pins_.push_back(std::move(p));
+    pins.push_back(std::move(p));
   }
 }
 
@@ -120,8 +87,8 @@ TimeTarget::Wanted TimeTarget::wanted(const GdbResume& r) const {
     out.spec.breakpoints.push_back({b.pc, is_kernel_half(b.pc) ? std::nullopt : process_, false});
   for (std::size_t i = 0; i < r.watchpoints.size(); ++i) {
     const GdbWatchpoint& w = r.watchpoints[i];
-    const auto pin =
-        std::find_if(pins_.begin(), pins_.end(), [&](const Pin& p) { return p.watchpoint == w; });
+    const auto pin = std::find_if(conditions_.pins.begin(), conditions_.pins.end(),
+                                  [&](const PinnedWatchpoint& p) { return p.watchpoint == w; });
     Watchpoint base;
     base.kinds = w.kind == GdbWatchpoint::Kind::write  ? Watchpoint::kWrite
                  : w.kind == GdbWatchpoint::Kind::read ? Watchpoint::kRead
@@ -143,29 +110,13 @@ TimeTarget::Wanted TimeTarget::wanted(const GdbResume& r) const {
   return out;
 }
 
-bool TimeTarget::condition_holds(const GdbBreakpoint& b, unsigned vcpu) {
-  if (b.conditions.empty()) return true;
-  AgentContext context;
-  context.reg = [&](u64 n, u64* value) { return gdb_register_value(cpu(vcpu), n, value); };
-  context.memory = [&](u64 address, void* out, unsigned size) {
-    return read_memory(vcpu, false, address, out, size) == size;
-  };
-  // What cannot be evaluated is for gdb to look at.
-  return std::any_of(b.conditions.begin(), b.conditions.end(), [&](const std::string& code) {
-    return evaluate_agent_expression(code, context).value_or(1) != 0;
-  });
-}
-
 std::optional<GdbStop> TimeTarget::judge(const Wanted& w, const Hit& hit) {
+  if (!conditions_.hold(machine(), hit)) return std::nullopt;
   if (hit.kind == Hit::Kind::breakpoint) {
-    if (hit.index >= w.request->breakpoints.size()) return std::nullopt;
-    const GdbBreakpoint& b = w.request->breakpoints[hit.index];
-    if (!condition_holds(b, *hit.vcpu)) return std::nullopt;
     GdbStop s = stop(GdbStop::Why::breakpoint, *hit.vcpu);
-    s.hardware = b.hardware;
+    s.hardware = w.request->breakpoints[hit.index].hardware;
     return s;
   }
-  if (hit.kind == Hit::Kind::turn) return std::nullopt;
   GdbStop s = stop(GdbStop::Why::watchpoint, hit.vcpu.value_or(current_));
   s.watchpoint = w.request->watchpoints[w.watch_of[hit.index]];
   return s;
@@ -267,10 +218,9 @@ Result<GdbStop> TimeTarget::go_back(const Wanted& w) {
   search.spec = w.spec;
   search.before = nav_.position();
   search.interrupted = w.request->interrupted;
-  search.accept = [&](const Hit& hit) { return judge(w, hit).has_value(); };
-  const unsigned was = current_;
+  search.workers = workers_;
+  search.accept = [conditions = conditions_](Machine& m, const Hit& hit) { return conditions.hold(m, hit); };
   DEJA_ASSIGN(const BackwardResult result, search_backward(nav_, search));
-  current_ = was;
   switch (result.outcome) {
     case BackwardResult::Outcome::found: {
       DEJA_TRY(seek(result.at));
@@ -315,9 +265,10 @@ Result<std::optional<Step>> TimeTarget::interruption_before(const Wanted& w, uns
   search.before = iret;
   search.floor = std::max(nav_.first(), iret - std::min(iret, kLongestInterruption));
   search.interrupted = w.request->interrupted;
-  search.accept = [&](const Hit& hit) {
+  search.workers = workers_;
+  search.accept = [vcpu, resumed](Machine& m, const Hit& hit) {
     // Right after the delivery, which changes no general register but RSP.
-    CpuState then = machine().cpu(vcpu);
+    CpuState then = m.cpu(vcpu);
     then.gpr[RSP] = hit.rsp;
     return hit.vcpu == vcpu && hit.rip == resumed.rip && hit.cr3 == resumed.cr3 &&
            std::equal(std::begin(then.gpr), std::end(then.gpr), std::begin(resumed.gpr));
@@ -350,7 +301,7 @@ Result<GdbStop> TimeTarget::step_back(const Wanted& w, unsigned vcpu) {
 }
 
 Result<GdbStop> TimeTarget::resume(const GdbResume& r) {
-  pin(r);
+  take_conditions(r);
   const Wanted w = wanted(r);
   if (r.backward) {
     if (nav_.position() == nav_.first()) return stop(GdbStop::Why::history_begins, current_);

@@ -1,6 +1,7 @@
 // A recording as gdb's target: its machine, brought to any step by a Navigator.
 #pragma once
 
+#include "gdb/stop_conditions.h"
 #include "gdb/target.h"
 #include "linux/tasks.h"
 #include "timeline/navigator.h"
@@ -10,7 +11,10 @@ namespace deja {
 
 class TimeTarget final : public DebugTarget {
  public:
-  explicit TimeTarget(Navigator& nav) : nav_(nav) { arrive(); }
+  // Both outlive it. `workers`: for long searches; null: there are none.
+  explicit TimeTarget(Navigator& nav, SearchWorkers* workers = nullptr) : nav_(nav), workers_(workers) {
+    arrive();
+  }
 
   unsigned vcpu_count() override { return machine().vcpu_count(); }
   unsigned current_vcpu() override { return current_; }
@@ -33,22 +37,14 @@ class TimeTarget final : public DebugTarget {
     const GdbResume* request;
     std::vector<std::size_t> watch_of;  // by index in spec.watchpoints: in request->watchpoints
   };
-  // A watchpoint is on the memory that stood behind its address when it was set, in whatever address space
-  // the vCPUs are later.
-  struct Pin {
-    GdbWatchpoint watchpoint;
-    std::vector<MemoryPiece> pieces;  // none: the address was not mapped
-    u64 cr3 = 0;
-  };
   using Judge = std::function<std::optional<GdbStop>(const Hit&)>;
 
   Machine& machine() { return nav_.machine(); }
   void arrive();  // somewhere else than before: whose turn is it?
-  void pin(const GdbResume& request);
+  void take_conditions(const GdbResume& request);
   Wanted wanted(const GdbResume& request) const;
   // The stop that a hit is, if its conditions hold.
   std::optional<GdbStop> judge(const Wanted& w, const Hit& hit);
-  bool condition_holds(const GdbBreakpoint& b, unsigned vcpu);
 
   // Forward to `limit`, nothing, or to the first hit that `judge` makes a stop of.
   Result<std::optional<GdbStop>> run(const Wanted& w, Step limit, const Judge& judge);
@@ -75,8 +71,9 @@ class TimeTarget final : public DebugTarget {
                                         const std::function<bool()>& interrupted);
 
   Navigator& nav_;
+  SearchWorkers* const workers_;
   unsigned current_ = 0;
-  std::vector<Pin> pins_;
+  StopConditions conditions_;  // of the last resume()
   bool hide_interrupts_ = true;
   std::optional<u64> process_;  // CR3: breakpoints in the user half stop in this address space only
   std::vector<Step> bookmarks_;

@@ -1,10 +1,13 @@
 // Finds the last time before a moment that something happened: segment by segment from the nearest
-// checkpoint, each one replayed forward, the last hit in it wins.
+// checkpoint, each one replayed forward, the last hit in it wins. Where a search gets long, workers replay
+// segments further back meanwhile; what they find counts when nothing nearer does, so the answer is the same
+// with any number of them.
 #pragma once
 
 #include <functional>
 
 #include "timeline/navigator.h"
+#include "timeline/search_workers.h"
 
 namespace deja {
 
@@ -14,9 +17,12 @@ struct BackwardSearch {
   // the step before which it had not happened.
   Step before = 0;
   Step floor = 0;  // not below this step
-  // Whether a hit counts; the machine stands where it was observed. Empty: each does.
-  std::function<bool(const Hit&)> accept;
-  std::function<bool()> interrupted;  // looked at every few milliseconds
+  // Whether a hit counts; the machine stands where it was observed. Empty: each does. Several threads call it
+  // with a machine of their own, for a moment even after the search has ended: it owns what it needs, and
+  // changes nothing.
+  std::function<bool(Machine&, const Hit&)> accept;
+  std::function<bool()> interrupted;  // looked at every few milliseconds, by the thread that searches
+  SearchWorkers* workers = nullptr;   // of the same recording; null: there are none
 };
 
 struct BackwardResult {

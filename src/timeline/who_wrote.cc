@@ -176,6 +176,7 @@ Result<std::vector<Write>> who_wrote(Navigator& nav, const WhoWrote& request) {
   search.spec = watch_writes(request.pieces);
   search.before = request.at;
   search.interrupted = request.interrupted;
+  search.workers = request.workers;
   DEJA_ASSIGN(const BackwardResult result, search_backward(nav, search));
   if (result.outcome == BackwardResult::Outcome::interrupted) return make_error("interrupted");
   std::vector<Write> writes;

@@ -51,6 +51,7 @@ struct WhoWrote {
   Step at = 0;  // writes that the state at this step includes
   bool all = false;
   std::function<bool()> interrupted;
+  SearchWorkers* workers = nullptr;  // as in BackwardSearch
 };
 
 // Latest last. Empty: nobody since power-on. Leaves the machine anywhere.

@@ -1,0 +1,37 @@
+// What of gdb's breakpoints and watchpoints can be judged from a machine alone: on whichever machine of a
+// recording it happens, and on any thread.
+#pragma once
+
+#include <vector>
+
+#include "gdb/target.h"
+#include "machine/machine.h"
+#include "timeline/who_wrote.h"
+
+namespace deja {
+
+// A watchpoint is on the memory that stood behind its address when it was set, in whatever address space the
+// vCPUs are later.
+struct PinnedWatchpoint {
+  GdbWatchpoint watchpoint;
+  std::vector<MemoryPiece> pieces;  // none: the address was not mapped
+  u64 cr3 = 0;
+};
+
+bool is_kernel_half(u64 address);
+
+GdbCpu gdb_cpu(Machine& machine, unsigned vcpu);
+
+// DebugTarget::read_memory. A watched address of a program means the same memory as long as it is watched.
+std::size_t read_guest(Machine& machine, const std::vector<PinnedWatchpoint>& pins, unsigned vcpu,
+                       bool physical, u64 address, void* out, std::size_t size);
+
+struct StopConditions {
+  std::vector<GdbBreakpoint> breakpoints;  // as Hit::index numbers them; what has a larger one is not gdb's
+  std::vector<PinnedWatchpoint> pins;
+
+  // Whether the hit, at which `machine` stands, is one that gdb is to be told of.
+  bool hold(Machine& machine, const Hit& hit) const;
+};
+
+}  // namespace deja
