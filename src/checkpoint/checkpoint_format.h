@@ -16,7 +16,6 @@
 
 namespace deja {
 
-inline constexpr std::string_view kCheckpointsFile = "checkpoints.dat";
 inline constexpr u32 kCheckpointVersion = 2;
 inline constexpr std::size_t kCheckpointFileHeaderSize = 32;
 inline constexpr std::size_t kRecordHeaderSize = 40;

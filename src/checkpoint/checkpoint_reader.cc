@@ -168,16 +168,41 @@ bool CheckpointReader::is_unbroken(std::size_t i) const {
   return true;
 }
 
-Status CheckpointReader::copy_records(std::size_t i,
-                                      const std::function<Status(std::string_view)>& to) const {
-  for (u64 at = kCheckpointFileHeaderSize; at < checkpoints_[i].end;) {
-    const u64 size = std::min(kReadAtOnce, checkpoints_[i].end - at);
-    DEJA_ASSIGN(const std::string bytes, read_at(fd_, at, size));
-    if (bytes.size() < size) return make_error("{}: ends before byte {}", path_, at + size);
-    DEJA_TRY(to(bytes));
-    at += size;
+Status CheckpointReader::copy_bytes(u64 from, u64 to,
+                                    const std::function<Status(std::string_view)>& use) const {
+  while (from < to) {
+    const u64 size = std::min(kReadAtOnce, to - from);
+    DEJA_ASSIGN(const std::string bytes, read_at(fd_, from, size));
+    if (bytes.size() < size) return make_error("{}: ends before byte {}", path_, from + size);
+    DEJA_TRY(use(bytes));
+    from += size;
   }
   return {};
+}
+
+Status CheckpointReader::copy_records(std::size_t i,
+                                      const std::function<Status(std::string_view)>& to) const {
+  return copy_bytes(kCheckpointFileHeaderSize, checkpoints_[i].end, to);
+}
+
+Status CheckpointReader::copy_batch(const PageBatch& batch,
+                                    const std::function<Status(std::string_view)>& to) const {
+  u64 end = batch.offset;
+  for (const StoredPage& page : batch.pages) end += page.size;
+  return copy_bytes(batch.offset, end, to);
+}
+
+Status CheckpointReader::copy_pages(std::span<const u32> numbers,
+                                    const std::function<Status(std::string_view)>& to) const {
+  std::string piece;
+  DEJA_TRY(read_stored(numbers, [&](const WantedPage& w, const char* stored) -> Status {
+    piece.append(stored, w.page->size);
+    if (piece.size() < kReadAtOnce) return {};
+    DEJA_TRY(to(piece));
+    piece.clear();
+    return {};
+  }));
+  return to(piece);
 }
 
 bool CheckpointReader::may_have_written(std::size_t i, u32 frame) const {
@@ -190,12 +215,18 @@ bool CheckpointReader::may_have_written(std::size_t i, u32 frame) const {
 
 Status CheckpointReader::read_pages(std::span<const u32> numbers,
                                     const std::function<void(u32, const u8*)>& use) const {
-  struct Wanted {
-    u32 number;
-    u64 offset;
-    const StoredPage* page;
-  };
-  std::vector<Wanted> wanted;
+  u8 content[kPageSize];
+  return read_stored(numbers, [&](const WantedPage& w, const char* stored) -> Status {
+    if (!unpack_page(stored, w.page->size, content) || page_key(content) != w.page->key)
+      return make_error("{}: byte {}: page {} is damaged", path_, w.offset, w.number);
+    use(w.number, content);
+    return {};
+  });
+}
+
+Status CheckpointReader::read_stored(std::span<const u32> numbers,
+                                     const std::function<Status(const WantedPage&, const char*)>& use) const {
+  std::vector<WantedPage> wanted;
   wanted.reserve(numbers.size());
   auto batch = batches_.begin();
   u32 next = 0;    // number of the page at `offset`
@@ -211,7 +242,6 @@ Status CheckpointReader::read_pages(std::span<const u32> numbers,
     for (; next < number; ++next) offset += batch->pages[next - batch->first].size;
     wanted.push_back({number, offset, &batch->pages[number - batch->first]});
   }
-  u8 content[kPageSize];
   for (std::size_t i = 0; i < wanted.size();) {
     const u64 from = wanted[i].offset;
     u64 to = from + wanted[i].page->size;
@@ -223,13 +253,7 @@ Status CheckpointReader::read_pages(std::span<const u32> numbers,
     }
     DEJA_ASSIGN(const std::string bytes, read_at(fd_, from, to - from));
     if (bytes.size() < to - from) return make_error("{}: ends before byte {}", path_, to);
-    for (; i < end; ++i) {
-      const Wanted& w = wanted[i];
-      const char* stored = bytes.data() + (w.offset - from);
-      if (!unpack_page(stored, w.page->size, content) || page_key(content) != w.page->key)
-        return make_error("{}: byte {}: page {} is damaged", path_, w.offset, w.number);
-      use(w.number, content);
-    }
+    for (; i < end; ++i) DEJA_TRY(use(wanted[i], bytes.data() + (wanted[i].offset - from)));
   }
   return {};
 }

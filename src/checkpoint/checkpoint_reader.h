@@ -27,6 +27,8 @@ class CheckpointReader {
   std::size_t size() const { return checkpoints_.size(); }
   // In order of steps.
   const CheckpointPoint& point(std::size_t i) const { return checkpoints_[i].record.point; }
+  // All that stands in the file of it, but for the list of its pages, which is in batches().
+  const CheckpointRecord& record(std::size_t i) const { return checkpoints_[i].record; }
   // The last one at or before `step`, plus one; 0: none.
   std::size_t count_up_to(Step step) const;
   // What is wrong with the file, for people; empty: nothing.
@@ -60,6 +62,9 @@ class CheckpointReader {
   bool is_unbroken(std::size_t i) const;
   // Their bytes, from behind the file header, piece by piece.
   Status copy_records(std::size_t i, const std::function<Status(std::string_view)>& to) const;
+  // The bytes of stored pages as they are in the file: of `numbers` (ascending, none twice), or of a batch.
+  Status copy_pages(std::span<const u32> numbers, const std::function<Status(std::string_view)>& to) const;
+  Status copy_batch(const PageBatch& batch, const std::function<Status(std::string_view)>& to) const;
 
  private:
   struct Checkpoint {
@@ -69,6 +74,16 @@ class CheckpointReader {
     u64 end = 0;  // of its record in the file
   };
   Status load(u64 recording);
+  // Hands bytes of the file on, piece by piece.
+  Status copy_bytes(u64 from, u64 to, const std::function<Status(std::string_view)>& use) const;
+  struct WantedPage {
+    u32 number;
+    u64 offset;  // in the file
+    const StoredPage* page;
+  };
+  // Reads pages as they are stored.
+  Status read_stored(std::span<const u32> numbers,
+                     const std::function<Status(const WantedPage&, const char*)>& use) const;
   // The last whole one at or before `i`; the first is, or stands behind nothing but damage.
   std::size_t whole_before(std::size_t i) const;
 

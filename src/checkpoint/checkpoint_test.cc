@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <random>
+#include <thread>
 
 #include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/checkpoint_writer.h"
@@ -208,6 +209,7 @@ class CheckpointedDiskTest : public CheckpointTest {
     CheckpointPoint p;
     p.step = step;
     p.machine.disks = {disk_.snapshot()};
+    p.events = 10 * step;
     p.serial = "text before " + std::to_string(step);
     content_[step] = ram_bytes();
     disk_digest_[step] = disk_.digest();
@@ -244,7 +246,14 @@ class CheckpointedDiskTest : public CheckpointTest {
       const Step step = reader.point(i).step;
       EXPECT_EQ(read(reader, i), content_[step]) << "RAM at step " << step;
       EXPECT_EQ(disk_digest(reader, i), disk_digest_[step]) << "disk at step " << step;
-      EXPECT_EQ(reader.point(i).serial, "text before " + std::to_string(step));
+      if (step != reader_base_) EXPECT_EQ(reader.point(i).serial, "text before " + std::to_string(step));
+    }
+  }
+  Status move(CheckpointWriter& writer, const std::string& from, std::unique_ptr<AppendFile> to, Step base) {
+    writer.begin_move({std::move(to), temp_.path / from, {kFrames, {disk_.block_count()}}, base, 3});
+    while (true) {
+      if (const std::optional<Status> outcome = writer.move_outcome()) return *outcome;
+      std::this_thread::yield();
     }
   }
   void run(CheckpointWriter& writer, Step from, Step to) {
@@ -259,6 +268,7 @@ class CheckpointedDiskTest : public CheckpointTest {
   NoiseImage image_;
   DiskOverlay disk_{image_};
   std::map<Step, u64> disk_digest_;
+  Step reader_base_ = 0;  // of a file that was moved: what was sent before it is not told
 };
 
 TEST_F(CheckpointedDiskTest, WhatWasWrittenToDisksIsReadBack) {
@@ -307,6 +317,58 @@ TEST_F(CheckpointedDiskTest, AWriterGoesOnWhereAnotherFileWas) {
   const CheckpointReader second = open("b");
   expect_all(second, 40);
   EXPECT_LT(second.file_bytes(), 3 * a_bytes) << "contents that are there already are not stored again";
+}
+
+TEST_F(CheckpointedDiskTest, TheBeginningMovesOnWhileCheckpointsAreTaken) {
+  power_on_ = ram_bytes();
+  auto writer = CheckpointWriter::create(file("a"), kRecording, *ram_);
+  ASSERT_TRUE(writer);
+  write(7, 1);
+  fill(3, 3), fill(4, 0);
+  ASSERT_TRUE((*writer)->take_base(point(1)).ok());
+  for (Step step = 2; step <= 31; ++step) {
+    write_noise(200);  // of which only the last is needed
+    (*writer)->take(point(step));
+  }
+  run(**writer, 32, 50);
+  while (open("a").size() < 50) std::this_thread::yield();
+  ASSERT_TRUE(move(**writer, "a", file("b"), 39).ok());
+  run(**writer, 51, 70);
+  while (open("b").size() < 32) std::this_thread::yield();
+  ASSERT_TRUE(move(**writer, "b", file("c"), 60).ok());
+  run(**writer, 71, 80);
+  ASSERT_TRUE((*writer)->finish().ok());
+  power_on_.assign(1_MiB, 0xee);  // is not needed
+  for (const auto& [name, base] : {std::pair("b", Step{39}), std::pair("c", Step{60})}) {
+    const CheckpointReader reader = open(name);
+    reader_base_ = base;
+    ASSERT_GT(reader.size(), 5u);
+    EXPECT_EQ(reader.point(0).step, base);
+    expect_all(reader, reader.size());
+    EXPECT_EQ(reader.point(0).events, 0u);
+    EXPECT_EQ(reader.point(0).serial, "");
+    EXPECT_EQ(reader.point(5).events, 3 + 50u) << "the opening events, and ten a step";
+  }
+  EXPECT_EQ(open("b").size(), 32u);
+  EXPECT_EQ(open("c").size(), 21u);
+  EXPECT_LT(open("c").file_bytes(), open("a").file_bytes())
+      << "contents that nothing needs any more are gone";
+}
+
+TEST_F(CheckpointedDiskTest, AMoveThatFailsLeavesAllAsItWas) {
+  power_on_ = ram_bytes();
+  auto writer = CheckpointWriter::create(file("a"), kRecording, *ram_);
+  ASSERT_TRUE(writer);
+  ASSERT_TRUE((*writer)->take_base(point(1)).ok());
+  run(**writer, 2, 10);
+  while (open("a").size() < 10) std::this_thread::yield();
+  FakeDisk disk;
+  disk.capacity = 5000;
+  EXPECT_FALSE(move(**writer, "a", std::make_unique<FakeAppendFile>(disk), 5).ok());
+  EXPECT_FALSE(move(**writer, "a", file("b"), 99).ok()) << "there is no such checkpoint";
+  run(**writer, 11, 20);
+  ASSERT_TRUE((*writer)->finish().ok());
+  expect_all(open("a"), 20);
 }
 
 }  // namespace

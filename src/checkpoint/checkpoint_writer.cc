@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
+
+#include "checkpoint/rebase.h"
 
 #include "checkpoint/page_codec.h"
 
@@ -29,6 +32,7 @@ Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::open(std::unique_ptr
   DEJA_TRY(file->append(header));
   std::unique_ptr<CheckpointWriter> writer(new CheckpointWriter(std::move(file), ram));
   writer->bytes_ = header.size();
+  writer->recording_ = recording;
   return writer;
 }
 
@@ -168,10 +172,73 @@ Status CheckpointWriter::finish() {
   return status_;
 }
 
+Status CheckpointWriter::status() const {
+  const std::lock_guard lock(mutex_);
+  return status_;
+}
+
+void CheckpointWriter::begin_move(Move move) {
+  const std::lock_guard lock(mutex_);
+  move_ = std::move(move);
+  changed_.notify_all();
+}
+
+std::optional<Status> CheckpointWriter::move_outcome() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(move_outcome_, std::nullopt);
+}
+
+Status CheckpointWriter::follow(Move& move) {
+  DEJA_TRY(status());
+  const CheckpointReader from = CheckpointReader::open(move.path, recording_, move.shape);
+  const std::size_t upto = from.count_up_to(move.base);
+  if (!from.problem().empty()) return make_error("{}", from.problem());
+  if (!upto || from.point(upto - 1).step != move.base)
+    return make_error("{}: the checkpoint at step {} is not there", move.path.string(), move.base);
+  const std::string header = make_checkpoint_file_header(recording_);
+  DEJA_TRY(move.file->append(header));
+  u64 written = header.size();
+  DEJA_ASSIGN(const RebaseReport copy, rebase_checkpoints(from, {upto - 1, move.opening_events},
+                                                          [&](std::string_view bytes) -> Status {
+                                                            {
+                                                              const std::lock_guard lock(mutex_);
+                                                              if (stop_)
+                                                                return make_error("the session has ended");
+                                                            }
+                                                            written += bytes.size();
+                                                            return move.file->append(bytes);
+                                                          }));
+  DEJA_TRY(move.file->sync());
+  file_ = std::move(move.file);
+  events_before_ += from.point(upto - 1).events - move.opening_events;
+  records_ = copy.records;
+  next_number_ = copy.next_number;
+  const auto renumber = [&](u32& number) {
+    if (number >= kFirstStoredPage) number = copy.new_numbers[number];
+  };
+  for (u32& number : image_) renumber(number);
+  for (PageImage& blocks : blocks_)
+    for (auto& [block, number] : blocks) renumber(number);
+  for (auto& [key, number] : numbers_) renumber(number);
+  std::erase_if(numbers_, [](const auto& entry) { return entry.second == 0; });
+  const std::lock_guard lock(mutex_);
+  bytes_ = written;
+  return {};
+}
+
 void CheckpointWriter::work() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return stop_ || !jobs_.empty(); });
+    changed_.wait(lock, [&] { return stop_ || !jobs_.empty() || move_; });
+    if (move_ && !stop_) {
+      Move move = std::move(*move_);
+      move_.reset();
+      lock.unlock();
+      Status outcome = follow(move);
+      lock.lock();
+      move_outcome_ = std::move(outcome);
+      continue;
+    }
     if (jobs_.empty()) return;
     std::unique_ptr<Job> job = std::move(jobs_.front());
     jobs_.pop_front();
@@ -201,6 +268,7 @@ u32 CheckpointWriter::number_of(const u8* page, CheckpointRecord& record, std::s
 Status CheckpointWriter::write(Job& job, const std::function<const u8*(std::size_t)>& frame_page) {
   CheckpointRecord record;
   record.point = std::move(job.point);
+  record.point.events -= events_before_;
   record.first_new = next_number_;
   record.whole = records_ % kWholeEvery == 0;
   std::string payload;

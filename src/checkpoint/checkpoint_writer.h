@@ -5,6 +5,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -40,6 +41,20 @@ class CheckpointWriter {
   // stands by itself, and written before this returns.
   Status take_base(CheckpointPoint point);
 
+  // For a recording whose beginning moves on. From then on checkpoints go to `file`; it becomes a copy of
+  // what `path`, the file in use until then, holds from the checkpoint at `base` on, which must have been
+  // taken. The thread does that; checkpoints wait meanwhile. The first one taken was a base.
+  struct Move {
+    std::unique_ptr<AppendFile> file;
+    std::filesystem::path path;
+    MachineShape shape;
+    Step base = 0;
+    u64 opening_events = 0;  // as in RebaseRequest
+  };
+  void begin_move(Move move);
+  // How that went, once; absent: it is not done. After an error all is as it was.
+  std::optional<Status> move_outcome();
+
   // Whether the thread keeps up. If not, the next one should be taken later: the copies wait in memory.
   bool ready() const;
   void wait_until_ready();
@@ -47,8 +62,10 @@ class CheckpointWriter {
   // it does nothing.
   void take(CheckpointPoint point);
   // Waits until all is written. An error: what went wrong with the file; it ends with the last whole
-  // checkpoint.
+  // checkpoint. A move that is not done is given up.
   Status finish();
+  // What went wrong so far.
+  Status status() const;
 
   u64 taken() const { return taken_; }
   u64 bytes() const;  // written so far
@@ -67,6 +84,7 @@ class CheckpointWriter {
   static Result<std::unique_ptr<CheckpointWriter>> open(std::unique_ptr<AppendFile> file, u64 recording,
                                                         GuestRam& ram);
   void start();
+  Status follow(Move& move);
   Status copy_from(const Continuation& from);
   // Takes the disks out of the point.
   void add_disks(Job& job);
@@ -90,9 +108,13 @@ class CheckpointWriter {
   bool stop_ = false;
   Status status_;
   u64 bytes_ = 0;
+  std::optional<Move> move_;
+  std::optional<Status> move_outcome_;
 
   // --- the writer's thread
   std::unique_ptr<AppendFile> file_;
+  u64 recording_ = 0;
+  u64 events_before_ = 0;  // that points count and the log in use does not have; may wrap around
   struct KeyHash {
     std::size_t operator()(const PageKey& k) const { return k.low; }
   };

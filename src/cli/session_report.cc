@@ -71,7 +71,10 @@ int report_session(const SessionReport& report, bool stats) {
       }
       note(fmt::format("recorded in {}: log of {}, {} digests", report.recording.string(),
                        bytes(report.log_bytes), report.digests));
-      if (report.checkpoints)
+      if (report.kept_ns)
+        note(fmt::format("it holds the last {} (--keep), with checkpoints of {}", seconds(report.kept_ns),
+                         bytes(report.checkpoint_bytes)));
+      else if (report.checkpoints)
         note(fmt::format("{} checkpoints of {}", report.checkpoints, bytes(report.checkpoint_bytes)));
       if (report.checkpoint_error)
         note(

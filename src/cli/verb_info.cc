@@ -33,6 +33,7 @@ void print_json(const std::string& path, const Info& info) {
   j["end_detail"] = end ? end->end.detail : "";
   j["exit_code"] = end ? end->end.code : 0;
   j["first_step"] = first_step(info.manifest);
+  if (info.manifest.window) j["keep_ns"] = info.manifest.window->keep_ns;
   j["steps"] = end ? end->final_step : info.survey.last_step;
   // Without an end only a replay could tell these.
   j["instructions"] = end ? nlohmann::ordered_json(end->instructions) : nlohmann::ordered_json(nullptr);
@@ -74,6 +75,7 @@ void print_text(const std::string& path, const Info& info) {
     row("begins at",
         fmt::format("step {}, {} after power-on{}", format_count(m.base->step), seconds(m.base->virtual_ns),
                     m.base->origin.empty() ? "" : ": cut from " + m.base->origin));
+  if (m.window) row("keeps", fmt::format("the last {} of the host's time", seconds(m.window->keep_ns)));
   row(m.base ? "last step" : "steps", format_count(m.end ? m.end->final_step : info.survey.last_step));
   if (m.end) {
     row("instructions", format_count(m.end->instructions));

@@ -1,4 +1,5 @@
 #include "cli/checkpoint_interval.h"
+#include "cli/keep_option.h"
 #include "cli/messages.h"
 #include "cli/session_report.h"
 #include "cli/verbs.h"
@@ -11,6 +12,7 @@ void add_record(CLI::App& app, Action* action) {
     EngineArguments engine;
     std::string name;
     std::string checkpoint_every;
+    std::string keep;
     bool no_copy = false;
   };
   auto o = std::make_shared<Options>();
@@ -22,6 +24,7 @@ void add_record(CLI::App& app, Action* action) {
       "  deja record -o crash -kernel bzImage -append \"console=ttyS0 panic=-1\" -nographic -no-reboot\n"
       "  deja record --kernel vmlinuz --initrd initrd.img --append \"console=ttyS0 root=/dev/vda\" \\\n"
       "    --drive file=debian.qcow2 --nic user,hostfwd=tcp::2222-:22\n"
+      "  deja record --keep 10m debian.qcow2      a flight recorder: only the last ten minutes stay\n"
       "Ctrl-A x ends the recording, Ctrl-A c opens the monitor, Ctrl-A h lists the keys.\n"
       "Then: deja replay latest");
   verb->add_option(
@@ -32,6 +35,10 @@ void add_record(CLI::App& app, Action* action) {
   verb->add_option("--checkpoint-every", o->checkpoint_every,
                    "steps between checkpoints, such as 50M, or `off` [200M]: the smaller, the faster can be "
                    "gone to any moment");
+  verb->add_option(
+      "--keep", o->keep,
+      "keep only the last so much of the host's time, such as 30s, 10m or 2h, and at most half as "
+      "much again; what is older falls away while the recording goes on");
   o->machine.add_to(*verb);
   o->engine.add_to(*verb);
   verb->final_callback([o, action] {
@@ -42,6 +49,13 @@ void add_record(CLI::App& app, Action* action) {
         auto interval = parse_checkpoint_interval("--checkpoint-every", o->checkpoint_every);
         if (!interval) return fail(interval.error());
         recording.checkpoint_interval = *interval;
+      }
+      if (!o->keep.empty()) {
+        auto keep = parse_keep(o->keep);
+        if (!keep) return fail(keep.error());
+        recording.keep_ns = *keep;
+        if (!recording.checkpoint_interval)
+          return fail(make_error("--keep needs checkpoints: it does not go with --checkpoint-every off"));
       }
       return run_and_report(o->machine, o->engine, recording);
     };

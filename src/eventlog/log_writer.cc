@@ -62,9 +62,13 @@ Status LogWriter::flush() {
   return {};
 }
 
-Status LogWriter::close() {
+Status LogWriter::sync() {
   DEJA_TRY(flush());
-  DEJA_TRY(file_->sync());
+  return file_->sync();
+}
+
+Status LogWriter::close() {
+  DEJA_TRY(sync());
   closed_ = true;
   return {};
 }

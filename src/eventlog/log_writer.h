@@ -34,7 +34,9 @@ class LogWriter {
   // To be called about every millisecond: flushes what has waited long enough.
   Status tick();
   Status flush();
-  // flush(), then sync to the disk. Nothing may be appended afterwards.
+  // flush(), and on to the disk.
+  Status sync();
+  // The same. Nothing may be appended afterwards.
   Status close();
 
   u64 bytes_written() const { return offset_; }  // size of the file

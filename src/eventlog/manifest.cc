@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <charconv>
 #include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -15,6 +16,8 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxSeedBytes = 4096;
+constexpr std::string_view kEvents = "events", kEventsSuffix = ".log";
+constexpr std::string_view kCheckpoints = "checkpoints", kCheckpointsSuffix = ".dat";
 // The file ends with this, the 16 hexadecimal digits of XXH3-64 of all bytes before it, and kChecksumEnd.
 constexpr std::string_view kChecksumStart = ",\n  \"checksum\": \"";
 constexpr std::string_view kChecksumEnd = "\"\n}\n";
@@ -37,6 +40,23 @@ std::optional<std::string> unhex(std::string_view text) {
     out += static_cast<char>(high << 4 | low);
   }
   return out;
+}
+
+// "events", 3, ".log": "events-3.log"; without the number when that is 0.
+std::string numbered(std::string_view stem, u32 number, std::string_view suffix) {
+  return number ? fmt::format("{}-{}{}", stem, number, suffix) : fmt::format("{}{}", stem, suffix);
+}
+
+bool is_numbered(std::string_view name, std::string_view stem, std::string_view suffix) {
+  if (name.size() < stem.size() + suffix.size() || !name.starts_with(stem) || !name.ends_with(suffix))
+    return false;
+  name.remove_prefix(stem.size());
+  name.remove_suffix(suffix.size());
+  if (name.empty()) return true;
+  u32 number = 0;
+  const auto [end, error] = std::from_chars(name.data() + 1, name.data() + name.size(), number);
+  return name[0] == '-' && error == std::errc() && end == name.data() + name.size() &&
+         numbered(stem, number, suffix) == fmt::format("{}{}{}", stem, name, suffix);
 }
 
 bool is_sha256(std::string_view text) { return text.size() == 64 && unhex(text); }
@@ -187,6 +207,17 @@ Status check_checksum(std::string_view text, const std::string& where) {
 
 }  // namespace
 
+std::string events_file(const RecordingManifest& m) {
+  return numbered(kEvents, m.window ? m.window->number : 0, kEventsSuffix);
+}
+std::string checkpoints_file(const RecordingManifest& m) {
+  return numbered(kCheckpoints, m.window ? m.window->number : 0, kCheckpointsSuffix);
+}
+bool is_events_file(std::string_view name) { return is_numbered(name, kEvents, kEventsSuffix); }
+bool is_checkpoints_file(std::string_view name) {
+  return is_numbered(name, kCheckpoints, kCheckpointsSuffix);
+}
+
 HostInfo this_host() {
   HostInfo h;
   std::ifstream cpuinfo("/proc/cpuinfo");
@@ -267,6 +298,7 @@ std::string to_json(const RecordingManifest& m) {
                  {"instructions", m.base->instructions},
                  {"origin", text_json(m.base->origin)},
                  {"origin_created_unix_ns", m.base->origin_created_unix_ns}};
+  if (m.window) j["window"] = {{"keep_ns", m.window->keep_ns}, {"number", m.window->number}};
   if (m.end) j["end"] = end_json(*m.end);
 
   std::string text = j.dump(2, ' ', false, Json::error_handler_t::replace);
@@ -364,6 +396,13 @@ Result<RecordingManifest> parse_manifest(std::string_view text, const std::strin
     m.base->origin = base.text("origin");
     m.base->origin_created_unix_ns = base.signed_number("origin_created_unix_ns");
     base.refuse_others();
+  }
+  if (m.format_version > 4 && top.member("window", false)) {
+    Fields window(object(top.member("window")), "window", error, where);
+    m.window.emplace();
+    m.window->keep_ns = window.number("keep_ns");
+    m.window->number = window.number32("number");
+    window.refuse_others();
   }
 
   if (const Json* inputs = top.member("inputs")) {

@@ -12,7 +12,7 @@
 
 namespace deja {
 
-inline constexpr u32 kRecordingFormatVersion = 4;
+inline constexpr u32 kRecordingFormatVersion = 5;
 
 // A file that the machine was built from.
 struct RecordedFile {
@@ -67,8 +67,8 @@ struct EndInfo {
   u64 instructions = 0;
   u64 virtual_ns = 0;
   u64 host_ns = 0;  // host time that the recording took, pauses included
-  u64 digests = 0;
-  u64 log_bytes = 0;  // filled in by RecordingWriter::finish, as the next two
+  u64 digests = 0;  // filled in by RecordingWriter::finish, as all that follow
+  u64 log_bytes = 0;
   u64 log_frames = 0;
   u64 log_checksum = 0;  // of the last frame
   bool operator==(const EndInfo&) const = default;
@@ -93,6 +93,14 @@ struct BaseInfo {
   bool operator==(const BaseInfo&) const = default;
 };
 
+// A recording that is bounded to its last stretch (`deja record --keep`): its beginning, a base, moves on
+// while it is made. Each time the log and the checkpoints get new files, named by a number.
+struct WindowInfo {
+  u64 keep_ns = 0;  // host time that it holds at least
+  u32 number = 0;   // of its files; 0: still the first ones, without a number
+  bool operator==(const WindowInfo&) const = default;
+};
+
 struct RecordingManifest {
   u32 format_version = kRecordingFormatVersion;
   u32 machine_version = 0;  // version of the guest-visible behaviour (docs/determinism.md, rule 7)
@@ -106,9 +114,17 @@ struct RecordingManifest {
   std::string rng_seed;              // raw bytes, at most 4096; hexadecimal in the file
   std::optional<ParentInfo> parent;  // absent: it did not go on from another recording
   std::optional<BaseInfo> base;      // absent: the recording begins at power-on
+  std::optional<WindowInfo> window;  // absent: the recording holds all since it began
   std::optional<EndInfo> end;        // absent: still running, or its recorder was killed
   bool operator==(const RecordingManifest&) const = default;
 };
+
+// Where in its directory a recording has its log and its checkpoints.
+std::string events_file(const RecordingManifest& manifest);
+std::string checkpoints_file(const RecordingManifest& manifest);
+// Is `name` what one of the two may say, of some recording?
+bool is_events_file(std::string_view name);
+bool is_checkpoints_file(std::string_view name);
 
 // The first step that a recording has: 0, or that of its base.
 inline Step first_step(const RecordingManifest& manifest) { return manifest.base ? manifest.base->step : 0; }

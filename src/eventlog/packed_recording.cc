@@ -30,13 +30,12 @@ constexpr int kLevel = 3;
 constexpr std::size_t kBlock = 512;  // of tar
 constexpr std::size_t kPiece = 1 << 20;
 constexpr u64 kMostBytes = u64{1} << 40;  // of one file
-constexpr std::string_view kCheckpoints = "checkpoints.dat";
 constexpr std::string_view kUnpackedDir = "unpacked";
 constexpr std::string_view kStoredPrefix = "inputs/sha256-";
 
 // The only names that are written or taken.
 bool is_ours(std::string_view name) {
-  if (name == kManifestFile || name == kEventsFile || name == kCheckpoints) return true;
+  if (name == kManifestFile || is_events_file(name) || is_checkpoints_file(name)) return true;
   if (!name.starts_with(kStoredPrefix)) return false;
   name.remove_prefix(kStoredPrefix.size());
   return name.size() == 64 && name.find_first_not_of("0123456789abcdef") == name.npos;
@@ -250,7 +249,7 @@ Result<u64> pack_recording(const fs::path& recording, const fs::path& file, Pack
   DEJA_ASSIGN(const Recording opened, Recording::open(recording));
   if (opened.state == RecordingState::writing)
     return make_error("{}: is still being written; wait for its end", recording.string());
-  std::vector<std::string> names{std::string(kManifestFile), std::string(kEventsFile)};
+  std::vector<std::string> names{std::string(kManifestFile), events_file(opened.manifest)};
   std::map<std::string, fs::path> outside;  // where those of the names are that are not in the recording
   for (const RecordedFile& input : opened.manifest.inputs) {
     if (!input.identity.empty()) {
@@ -270,7 +269,8 @@ Result<u64> pack_recording(const fs::path& recording, const fs::path& file, Pack
     if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
   }
   std::error_code ec;
-  if (fs::exists(recording / kCheckpoints, ec)) names.emplace_back(kCheckpoints);
+  const std::string checkpoints = checkpoints_file(opened.manifest);
+  if (fs::exists(recording / checkpoints, ec)) names.push_back(checkpoints);
   u64 all = 0, done = 0;
   const auto path_of = [&](const std::string& name) {
     const auto it = outside.find(name);

@@ -3,6 +3,9 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <system_error>
+#include <utility>
+
 #include "base/log.h"
 #include "eventlog/small_file.h"
 
@@ -20,7 +23,7 @@ Result<std::unique_ptr<RecordingWriter>> RecordingWriter::create(fs::path dir, R
   w->manifest_.recorder_pid = static_cast<u32>(::getpid());
   w->manifest_.end.reset();
   // The log, with its lock, comes first: who sees a manifest can tell whether its recorder lives.
-  DEJA_ASSIGN(auto file, create_append_file((w->dir_ / kEventsFile).string()));
+  DEJA_ASSIGN(auto file, create_append_file((w->dir_ / events_file(w->manifest_)).string()));
   DEJA_ASSIGN(w->log_, LogWriter::create(std::move(file), clock));
   DEJA_TRY(w->write_manifest());
   // A link that cannot be made is no reason not to record.
@@ -31,6 +34,33 @@ Result<std::unique_ptr<RecordingWriter>> RecordingWriter::create(fs::path dir, R
 RecordingWriter::~RecordingWriter() {
   if (!log_ || manifest_.end) return;
   if (Status s = log_->flush(); !s) log_warn("recording", "{}", s.error().message);
+}
+
+Status RecordingWriter::append(const LogEvent& event) {
+  digests_ += std::holds_alternative<event::Digest>(event.body);
+  return log_->append(event);
+}
+
+RecordingManifest RecordingWriter::next_manifest() const {
+  RecordingManifest next = manifest_;
+  ++next.window->number;
+  return next;
+}
+
+Status RecordingWriter::move_to(BaseInfo base, std::unique_ptr<LogWriter> log, u64 digests) {
+  DEJA_TRY(log->sync());
+  RecordingManifest old = std::exchange(manifest_, next_manifest());
+  manifest_.base = std::move(base);
+  if (Status s = write_manifest(); !s) {
+    manifest_ = std::move(old);
+    return s;
+  }
+  log_ = std::move(log);
+  digests_ = digests;
+  std::error_code ec;  // what cannot be removed is of no use, and does no harm
+  fs::remove(dir_ / events_file(old), ec);
+  fs::remove(dir_ / checkpoints_file(old), ec);
+  return {};
 }
 
 Status RecordingWriter::write_manifest() { return replace_file(dir_ / kManifestFile, to_json(manifest_)); }
@@ -47,6 +77,7 @@ Status RecordingWriter::finish(EndInfo info) {
     DEJA_TRY(log_->append({info.final_step, info.end}));
   }
   DEJA_TRY(log_->close());
+  info.digests = digests_;
   info.log_bytes = log_->bytes_written();
   info.log_frames = log_->frames_written();
   info.log_checksum = log_->checksum();
@@ -58,7 +89,11 @@ Status RecordingWriter::finish(EndInfo info) {
   return {};
 }
 
-Result<Recording> Recording::open(const fs::path& dir) {
+namespace {
+
+constexpr int kOpenAttempts = 5;
+
+Result<Recording> open_patiently(const fs::path& dir, int attempts) {
   const fs::path path = dir / kManifestFile;
   // In this order: a recording that ends between the two looks is seen as one that is being written.
   const bool writing = being_written(dir);
@@ -70,17 +105,33 @@ Result<Recording> Recording::open(const fs::path& dir) {
                                 "killed while starting)");
   }
   DEJA_ASSIGN(auto manifest, parse_manifest(text.value(), path.string()));
-  DEJA_ASSIGN(auto log, LogReader::open((dir / kEventsFile).string()));
+  const fs::path log_path = dir / events_file(manifest);
+  auto log = LogReader::open(log_path.string());
+  // The log of a window that moves on goes away as soon as the manifest names another.
+  if (!log && writing && manifest.window && !fs::exists(log_path) && attempts > 1)
+    return open_patiently(dir, attempts - 1);
+  if (!log) return log.error();
   const RecordingState state = manifest.end ? RecordingState::ended
                                : writing    ? RecordingState::writing
                                             : RecordingState::killed;
-  return Recording{dir, std::move(manifest), state, std::move(log)};
+  return Recording{dir, std::move(manifest), state, std::move(log).value()};
+}
+
+}  // namespace
+
+Result<Recording> Recording::open(const fs::path& dir) { return open_patiently(dir, kOpenAttempts); }
+
+Result<Recording> Recording::reopen(const fs::path& dir, const RecordingManifest& manifest) {
+  DEJA_ASSIGN(Recording recording, open(dir));
+  if (recording.manifest.base == manifest.base) return recording;
+  return make_error("{}: the window has moved on meanwhile; try again, or end the recording first",
+                    dir.string());
 }
 
 Status Recording::check_end() const {
   if (!manifest.end) return {};
   const EndInfo& e = *manifest.end;
-  const std::string path = (dir / kEventsFile).string();
+  const std::string path = (dir / events_file(manifest)).string();
   if (log.tail() != LogReader::Tail::ended || log.offset() != e.log_bytes) {
     return make_error(
         "{}: ends after byte {} ({} whole frames), but the recording was ended in order with {} bytes; "

@@ -31,12 +31,19 @@ class RecordingWriter {
   ~RecordingWriter();
 
   // See LogWriter.
-  Status append(const LogEvent& event) { return log_->append(event); }
+  Status append(const LogEvent& event);
   Status tick() { return log_->tick(); }
   Status flush() { return log_->flush(); }
 
   // Writes the manifest anew with the hash of an input that was not known when the recording began.
   Status set_input_hash(std::string_view role, const std::string& sha256);
+
+  // For a recording with a window: lets it begin at `base`, later than before, with `log`, which holds what
+  // it is to hold from there on and goes on as the log. The file of the checkpoints that goes with it is
+  // complete. On an error nothing has changed. The files that were in use until then are removed.
+  Status move_to(BaseInfo base, std::unique_ptr<LogWriter> log, u64 digests);
+  // The manifest that move_to() will write, as far as the names of files go.
+  RecordingManifest next_manifest() const;
 
   // Appends the End event, closes the log and replaces the manifest by the final one. On an error (disk full)
   // may be called again.
@@ -45,6 +52,7 @@ class RecordingWriter {
   const std::filesystem::path& dir() const { return dir_; }
   const RecordingManifest& manifest() const { return manifest_; }
   u64 log_bytes() const { return log_->bytes_written(); }
+  u64 digests() const { return digests_; }  // in the log
   // Where the monitor of this recording listens.
   std::string monitor_socket() const { return (dir_ / kMonitorSocket).string(); }
 
@@ -55,6 +63,7 @@ class RecordingWriter {
   std::filesystem::path dir_;
   RecordingManifest manifest_;
   std::unique_ptr<LogWriter> log_;
+  u64 digests_ = 0;
   bool end_appended_ = false;
 };
 
@@ -66,6 +75,8 @@ struct Recording {
 
   // Checks manifest and log header. `dir` as from resolve_recording.
   static Result<Recording> open(const std::filesystem::path& dir);
+  // The one that `manifest` was read from, once more. An error: its beginning has moved on since.
+  static Result<Recording> reopen(const std::filesystem::path& dir, const RecordingManifest& manifest);
 
   // When log.next() has returned nullopt: does the log end where the manifest says? An error when the end is
   // missing although the recording was ended in order.

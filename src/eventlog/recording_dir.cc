@@ -52,10 +52,13 @@ bool dir_exists(const fs::path& p) {
 // starting).
 bool looks_like_recording(const fs::path& dir) {
   if (!dir_exists(dir) || dir.extension() != kRecordingSuffix) return false;
-  if (path_exists(dir / kManifestFile) || path_exists(dir / kEventsFile)) return true;
+  if (path_exists(dir / kManifestFile)) return true;
   std::error_code ec;
-  for (const auto& entry : fs::directory_iterator(dir, ec))
-    if (entry.path().filename() != kInputsDir) return false;
+  for (const auto& entry : fs::directory_iterator(dir, ec)) {
+    const std::string name = entry.path().filename();
+    if (is_events_file(name)) return true;
+    if (name != kInputsDir) return false;
+  }
   return !ec;
 }
 
@@ -201,11 +204,16 @@ std::string_view to_string(RecordingState state) {
 }
 
 bool being_written(const fs::path& recording) {
-  const int fd = ::open((recording / kEventsFile).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return false;
-  const bool locked = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-  ::close(fd);
-  return locked;
+  std::error_code ec;
+  for (const auto& entry : fs::directory_iterator(recording, ec)) {
+    if (!is_events_file(entry.path().filename().string())) continue;
+    const int fd = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) continue;
+    const bool locked = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    ::close(fd);
+    if (locked) return true;
+  }
+  return false;
 }
 
 Result<std::vector<RecordingSummary>> list_recordings(std::optional<fs::path> dir) {

@@ -18,7 +18,6 @@ namespace deja {
 
 inline constexpr std::string_view kRecordingSuffix = ".deja";
 inline constexpr std::string_view kManifestFile = "manifest.json";
-inline constexpr std::string_view kEventsFile = "events.log";
 inline constexpr std::string_view kInputsDir = "inputs";
 inline constexpr std::string_view kMonitorSocket = "monitor.sock";
 

@@ -149,7 +149,7 @@ TEST_F(RecordingDir, WriteOpenRead) {
   auto r = std::move(Recording::open(dir)).value();
   EXPECT_EQ(r.state, RecordingState::ended);
   EXPECT_EQ(r.manifest.end->instructions, 900u);
-  EXPECT_EQ(r.manifest.end->log_bytes, fs::file_size(dir / kEventsFile));
+  EXPECT_EQ(r.manifest.end->log_bytes, fs::file_size(dir / "events.log"));
   std::size_t events = 0;
   while (r.log.next().value()) ++events;
   EXPECT_EQ(events, 6u);

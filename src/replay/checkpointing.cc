@@ -1,6 +1,7 @@
 #include "replay/checkpointing.h"
 
 #include "checkpoint/restore.h"
+#include "eventlog/recording_dir.h"
 
 namespace deja {
 
@@ -21,13 +22,16 @@ u64 checkpoint_owner(const RecordingManifest& manifest) { return static_cast<u64
 Result<CheckpointReader> open_checkpoints(const std::filesystem::path& dir, const RecordingManifest& manifest,
                                           Machine& machine) {
   CheckpointReader reader =
-      CheckpointReader::open(dir / kCheckpointsFile, checkpoint_owner(manifest), shape_of(machine));
+      CheckpointReader::open(dir / checkpoints_file(manifest), checkpoint_owner(manifest), shape_of(machine));
   if (!manifest.base) return reader;
   if (reader.size() && reader.point(0).step == manifest.base->step && reader.is_unbroken(0)) return reader;
+  if (manifest.window && being_written(dir))
+    return make_error("{}: the window has moved on while it was opened; try again", dir.string());
   return make_error(
       "{}: begins at step {}, and the checkpoint that it begins with is missing or damaged{}; without it the "
-      "recording cannot be replayed: restore checkpoints.dat from a copy",
-      dir.string(), manifest.base->step, reader.problem().empty() ? "" : " (" + reader.problem() + ")");
+      "recording cannot be replayed: restore {} from a copy",
+      dir.string(), manifest.base->step, reader.problem().empty() ? "" : " (" + reader.problem() + ")",
+      checkpoints_file(manifest));
 }
 
 }  // namespace deja

@@ -54,7 +54,10 @@ event::End LiveSession::run() {
     next_progress_ns_ = clock_.monotonic_ns() + kProgressNs;
     next_digest_ = next_multiple(options_.digest_interval);
   }
-  if (options_.checkpoint) next_checkpoint_ = next_multiple(options_.checkpoint_interval);
+  if (options_.checkpoint) {
+    next_checkpoint_ = next_multiple(options_.checkpoint_interval);
+    if (options_.checkpoint_interval_ns) next_checkpoint_ns_ = clock_.monotonic_ns();
+  }
   const i64 wall = clock_.wall_unix_ns();
   wall_minus_monotonic_ = wall - static_cast<i64>(started_ns_);
   log(event::WallClock{wall});
@@ -275,7 +278,7 @@ void LiveSession::stop_recording() {
   sink_ = nullptr;
   options_.checkpoint = {};
   next_digest_ = next_checkpoint_ = kNeverStep;
-  next_progress_ns_ = kNeverNs;
+  next_progress_ns_ = next_checkpoint_ns_ = kNeverNs;
   notify_("the guest has ended the recording; the machine goes on");
 }
 
@@ -300,6 +303,8 @@ void LiveSession::housekeeping() {
   if (!sink_ || end_) return;
   if (Status status = sink_->tick(); !status) trouble(status.error());
   const u64 now = clock_.monotonic_ns();
+  if (now >= next_checkpoint_ns_ && !standing_still() && machine_.clock().steps > last_checkpoint_)
+    take_checkpoint();
   if (now < next_progress_ns_) return;
   next_progress_ns_ = now + kProgressNs;
   const i64 wall_minus_monotonic = clock_.wall_unix_ns() - static_cast<i64>(now);
@@ -315,17 +320,26 @@ void LiveSession::take_digest() {
   const MachineDigest d = machine_.digest();
   ++digests_;
   log(event::Digest{d.cpu, d.ram, d.devices});
+  last_digest_ = machine_.clock().steps;
+  events_at_digest_ = events_;
 }
 
 void LiveSession::take_checkpoint() {
   bring_to_rest(machine_);
+  const bool digested = last_digest_ == machine_.clock().steps && events_at_digest_ == events_;
+  if (options_.checkpoint_interval_ns && !digested) take_digest();
   const SessionCounts counts{events_, warps_,
                              options_.before.deliveries + machine_.engine().counters().faults};
   const bool taken = options_.checkpoint(counts, sent_);
-  if (taken) sent_.clear();
+  if (taken) {
+    sent_.clear();
+    last_checkpoint_ = machine_.clock().steps;
+  }
   // Where digests are taken as well, so that the bookkeeping of writes is done once for both.
   const Step interval = options_.checkpoint_interval;
   next_checkpoint_ = taken ? next_multiple(interval) : machine_.clock().steps + interval / 8 + 1;
+  if (const u64 ns = options_.checkpoint_interval_ns)
+    next_checkpoint_ns_ = clock_.monotonic_ns() + (taken ? ns : ns / 8);
 }
 
 u64 LiveSession::instructions() const {

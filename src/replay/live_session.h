@@ -66,6 +66,8 @@ struct LiveOptions {
   // Called with the machine at rest, about every so many steps, and what it has sent on COM1 since a
   // checkpoint was taken last. Must not change the machine. False: not now, ask again soon. Empty: never.
   Step checkpoint_interval = 0;
+  // Not 0: also when so much host time has passed, in ns; and each comes right behind a digest.
+  u64 checkpoint_interval_ns = 0;
   std::function<bool(const SessionCounts&, const std::string& serial)> checkpoint;
 };
 
@@ -140,6 +142,10 @@ class LiveSession {
   Step slice_ = 1000;  // steps that take about a millisecond; finds its size soon
   Step next_digest_ = kNeverStep;
   Step next_checkpoint_ = kNeverStep;
+  u64 next_checkpoint_ns_ = kNeverNs;  // host time
+  Step last_checkpoint_ = 0;
+  Step last_digest_ = kNeverStep;
+  u64 events_at_digest_ = 0;  // in the log when it was taken, itself included
   u64 events_ = 0;
   std::array<std::string, 2> text_;  // from the guest, by port, not yet handed on
   std::string sent_;                 // on COM1 since the last checkpoint

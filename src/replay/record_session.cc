@@ -6,14 +6,19 @@
 #include <system_error>
 
 #include "base/log.h"
+#include "checkpoint/restore.h"
 #include "disk/image_hash.h"
 #include "inputs/host_inputs.h"
 #include "replay/build_info.h"
 #include "replay/checkpointing.h"
+#include "replay/flight_recorder.h"
 #include "sandbox/sandbox.h"
 
 namespace deja {
 namespace {
+
+// Checkpoints in the stretch that --keep keeps, at least.
+constexpr u64 kCheckpointsKept = 8;
 
 class RecordingSink final : public EventSink {
  public:
@@ -21,13 +26,23 @@ class RecordingSink final : public EventSink {
   Status append(const LogEvent& event) override { return writer_.append(event); }
   Status tick() override {
     DEJA_TRY(writer_.tick());
+    if (flight_) DEJA_TRY(flight_->tick(host_ns_()));
     for (Hash& h : hashes_)
       if (h.running && h.running->done()) DEJA_TRY(take(h));
     return {};
   }
-  Status flush() override { return writer_.flush(); }
+  Status flush() override {
+    DEJA_TRY(writer_.flush());
+    return flight_ ? flight_->tick(host_ns_()) : Status();
+  }
   std::string describe() const override {
     return fmt::format("{}, log of {} bytes", writer_.dir().string(), writer_.log_bytes());
+  }
+
+  // `host_ns`: since the session began.
+  void bound(FlightRecorder& flight, std::function<u64()> host_ns) {
+    flight_ = &flight;
+    host_ns_ = std::move(host_ns);
   }
 
   // Starts to hash the images whose content is not known yet.
@@ -56,6 +71,8 @@ class RecordingSink final : public EventSink {
   }
 
   RecordingWriter& writer_;
+  FlightRecorder* flight_ = nullptr;
+  std::function<u64()> host_ns_;
   std::vector<Hash> hashes_;
   Status image_status_;
 };
@@ -84,6 +101,7 @@ Result<std::unique_ptr<RecordingWriter>> start_recording(const std::filesystem::
   manifest.rtc_base_unix_seconds = request.setup.rtc_unix_seconds;
   manifest.rng_seed = request.setup.rng_seed;
   for (const SerialConfig& s : request.serial) manifest.machine.serial.push_back(to_string(s));
+  if (const u64 keep_ns = request.recording->keep_ns) manifest.window = WindowInfo{keep_ns, 0};
   const InputStorage storage = request.recording->storage;
   const auto add = [&](const char* role, const LoadedFile& file) -> Status {
     DEJA_ASSIGN(RecordedFile input, add_input(dir, role, file.path, file.bytes, storage));
@@ -107,6 +125,7 @@ Result<std::unique_ptr<RecordingWriter>> start_branch(const std::filesystem::pat
   RecordingManifest manifest = branch.parent;
   manifest.build = build_version();
   manifest.host = this_host();
+  manifest.window.reset();
   manifest.parent = {branch.parent_dir.stem().string(), branch.parent.created_unix_ns,
                      branch.machine->clock().steps};
   DEJA_TRY(share_inputs(branch.parent_dir, dir, manifest.inputs));
@@ -200,12 +219,23 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   cleanup.started();
   if (request.recording && request.recording->checkpoint_interval &&
       (!request.branch || request.branch->checkpoints)) {
-    DEJA_ASSIGN(std::unique_ptr<AppendFile> file, create_append_file((dir / kCheckpointsFile).string()));
+    DEJA_ASSIGN(std::unique_ptr<AppendFile> file,
+                create_append_file((dir / checkpoints_file(writer->manifest())).string()));
     const u64 owner = checkpoint_owner(writer->manifest());
     DEJA_ASSIGN(checkpoints, request.branch
                                  ? CheckpointWriter::resume(std::move(file), owner, machine->ram(),
                                                             *request.branch->checkpoints)
                                  : CheckpointWriter::create(std::move(file), owner, machine->ram()));
+  }
+
+  LiveSession* live = nullptr;
+  std::optional<FlightRecorder> flight;
+  if (request.recording && request.recording->keep_ns) {
+    // What the machine was loaded with has to be in the file when its beginning moves on.
+    DEJA_TRY(checkpoints->take_base(checkpoint_point(*machine, {}, {})));
+    flight.emplace(*writer, *checkpoints, shape_of(*machine), clock,
+                   [&](std::string_view line) { inputs->notify(line); });
+    sink->bound(*flight, [&] { return live->host_ns(); });
   }
 
   const bool stdio = std::any_of(request.serial.begin(), request.serial.end(),
@@ -223,23 +253,22 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   }
   if (checkpoints) {
     options.checkpoint_interval = request.recording->checkpoint_interval;
+    options.checkpoint_interval_ns = request.recording->keep_ns / kCheckpointsKept;
     options.checkpoint = [&](const SessionCounts& counts, const std::string& serial) {
       if (!checkpoints->ready()) return false;
       checkpoints->take(checkpoint_point(*machine, counts, serial));
+      if (flight)
+        flight->add({{machine->clock().steps, machine->now(), live->instructions(), {}, 0},
+                     counts.events,
+                     live->host_ns(),
+                     clock.wall_unix_ns()});
       return true;
     };
   }
   const auto notify = [&](std::string_view line) { inputs->notify(line); };
   SessionReport report;
-  LiveSession* live = nullptr;
   // Closes the recording at the machine's present step.
   const auto close_recording = [&](const event::End& end) {
-    u64 digests = live->digests();
-    if (request.branch)
-      digests += static_cast<u64>(
-          std::count_if(request.branch->log.begin(), request.branch->log.end(),
-                        [](const LogEvent& e) { return std::holds_alternative<event::Digest>(e.body); }));
-    report.digests = digests;
     const Status hashed = sink->finish_hashes();
     Status images = check_unchanged(files.drives);
     if (images) images = hashed;
@@ -250,14 +279,17 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
     info.instructions = live->instructions();
     info.virtual_ns = machine->clock().now();
     info.host_ns = live->host_ns();
-    info.digests = digests;
-    if (Status status = writer->finish(info); !status) report.recording_error = status.error();
-    report.log_bytes = writer->log_bytes();
     if (checkpoints) {
       if (Status status = checkpoints->finish(); !status) report.checkpoint_error = status.error();
       report.checkpoints = checkpoints->taken();
       report.checkpoint_bytes = checkpoints->bytes();
     }
+    if (flight) flight->finish();
+    if (Status status = writer->finish(info); !status) report.recording_error = status.error();
+    report.log_bytes = writer->log_bytes();
+    report.digests = writer->digests();
+    if (flight && flight->began_ns()) report.kept_ns = info.host_ns - flight->began_ns();
+    flight.reset();
     writer.reset();
   };
   options.recording_stopped = close_recording;

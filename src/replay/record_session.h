@@ -26,6 +26,7 @@ struct RecordingRequest {
   std::string name;  // as for create_recording_dir
   InputStorage storage = InputStorage::copy;
   Step checkpoint_interval = kCheckpointInterval;  // 0: no checkpoints
+  u64 keep_ns = 0;  // host time that is kept at least, and not much more; 0: all. Needs checkpoints
 };
 
 // A moment of another recording, from which a session goes on.
@@ -85,6 +86,7 @@ struct SessionReport {
   u64 checkpoints = 0, checkpoint_bytes = 0;
   EngineCounters counters;
   std::filesystem::path recording;  // empty: none
+  u64 kept_ns = 0;                  // host time that it holds, when its beginning has moved on; else 0
   // The session ended, but the recording could not be closed: it is as complete as its last flush.
   std::optional<Error> recording_error;
   // A disk image was changed while it was in use: the recording cannot be replayed.

@@ -228,7 +228,7 @@ TEST_F(SessionTest, ADamagedLogIsRefusedUnlessTheDamageIsNotReached) {
   type(900, "x");
   quit(5000);
   const auto dir = record();
-  const auto log = dir / kEventsFile;
+  const auto log = dir / "events.log";
   std::string bytes = slurp(log);
   bytes[bytes.size() - 3] ^= 1;
   spew(log, bytes);

@@ -33,7 +33,7 @@ Result<BranchPoint> branch_here(Navigator& nav) {
   // Without a base the checkpoints are not needed.
   if (Status status = add_checkpoints(nav, &branch); !status && nav.manifest().base) return status.error();
   branch.counts = nav.replayer().counts();
-  DEJA_ASSIGN(Recording recording, Recording::open(nav.dir()));
+  DEJA_ASSIGN(Recording recording, Recording::reopen(nav.dir(), nav.manifest()));
   while (branch.log.size() < branch.counts.events) {
     DEJA_ASSIGN(const std::optional<LogEvent> event, recording.log.next());
     DEJA_CHECK(event, "the log has become shorter");

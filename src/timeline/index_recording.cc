@@ -49,7 +49,8 @@ Result<IndexReport> index_recording(const IndexRequest& request) {
   }
   DEJA_ASSIGN(const std::unique_ptr<Replayer> replayer, Replayer::open(request.dir, request.engine));
   Machine& machine = replayer->machine();
-  Unfinished unfinished(request.dir / fmt::format("{}.new.{}", kCheckpointsFile, ::getpid()));
+  const std::filesystem::path path = request.dir / checkpoints_file(replayer->manifest());
+  Unfinished unfinished(path.string() + fmt::format(".new.{}", ::getpid()));
   DEJA_ASSIGN(std::unique_ptr<AppendFile> file, create_append_file(unfinished.path().string()));
   // The base that the recording begins with, if it has one, is kept.
   DEJA_ASSIGN(const CheckpointReader old, open_checkpoints(request.dir, replayer->manifest(), machine));
@@ -61,7 +62,7 @@ Result<IndexReport> index_recording(const IndexRequest& request) {
       CheckpointWriter::resume(std::move(file), checkpoint_owner(replayer->manifest()), machine.ram(), from));
   DEJA_TRY(run_with_checkpoints(*replayer, *writer, {last, request.interval, 0, request.progress}));
   DEJA_TRY(writer->finish());
-  DEJA_TRY(unfinished.move_to(request.dir / kCheckpointsFile));
+  DEJA_TRY(unfinished.move_to(path));
   return IndexReport{replayer->step(), writer->taken(), writer->bytes()};
 }
 

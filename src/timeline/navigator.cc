@@ -30,11 +30,9 @@ Result<std::unique_ptr<Navigator>> Navigator::open(const std::filesystem::path& 
 }
 
 Status Navigator::init(const EngineOptions& engine) {
-  {
-    DEJA_ASSIGN(Recording recording, Recording::open(dir_));
-    survey_ = survey_log(recording);
-  }
   DEJA_ASSIGN(replayer_, Replayer::open_at_power_on(dir_, engine));
+  DEJA_ASSIGN(Recording recording, Recording::reopen(dir_, manifest()));
+  survey_ = survey_log(recording);
   DEJA_ASSIGN(checkpoints_, open_checkpoints(dir_, manifest(), machine()));
   if (!checkpoints_.problem().empty()) log_warn("timeline", "{}", checkpoints_.problem());
   damaged_.resize(checkpoints_.size());

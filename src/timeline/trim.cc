@@ -54,8 +54,8 @@ HostTime host_time_at(const std::vector<LogEvent>& log, Step step) {
   return {ns, start + static_cast<i64>(ns)};
 }
 
-Result<std::vector<LogEvent>> read_events(const fs::path& dir, u64 count) {
-  DEJA_ASSIGN(Recording recording, Recording::open(dir));
+Result<std::vector<LogEvent>> read_events(const Navigator& nav, u64 count) {
+  DEJA_ASSIGN(Recording recording, Recording::reopen(nav.dir(), nav.manifest()));
   std::vector<LogEvent> log;
   while (log.size() < count) {
     DEJA_ASSIGN(const std::optional<LogEvent> event, recording.log.next());
@@ -91,6 +91,7 @@ Result<TrimReport> trim_recording(Navigator& nav, const TrimRequest& request, Ho
   manifest.build = build_version();
   manifest.base = BaseInfo{from, machine.now(), replayer.instructions(), nav.dir().stem().string(),
                            nav.manifest().created_unix_ns};
+  manifest.window.reset();
   if (manifest.parent && manifest.parent->step <= from) manifest.parent.reset();
 
   DEJA_ASSIGN(const fs::path dir, create_recording_dir(request.name, clock.wall_unix_ns()));
@@ -98,7 +99,8 @@ Result<TrimReport> trim_recording(Navigator& nav, const TrimRequest& request, Ho
   DEJA_TRY(share_inputs(nav.dir(), dir, manifest.inputs));
   DEJA_ASSIGN(const std::unique_ptr<RecordingWriter> recording,
               RecordingWriter::create(dir, std::move(manifest), clock));
-  DEJA_ASSIGN(std::unique_ptr<AppendFile> file, create_append_file((dir / kCheckpointsFile).string()));
+  DEJA_ASSIGN(std::unique_ptr<AppendFile> file,
+              create_append_file((dir / checkpoints_file(recording->manifest())).string()));
   DEJA_ASSIGN(
       const std::unique_ptr<CheckpointWriter> checkpoints,
       CheckpointWriter::create(std::move(file), checkpoint_owner(recording->manifest()), machine.ram()));
@@ -112,7 +114,7 @@ Result<TrimReport> trim_recording(Navigator& nav, const TrimRequest& request, Ho
   DEJA_TRY(run_with_checkpoints(replayer, *checkpoints, {to, request.interval, offset, request.progress}));
   DEJA_TRY(checkpoints->finish());
 
-  DEJA_ASSIGN(const std::vector<LogEvent> log, read_events(nav.dir(), replayer.counts().events));
+  DEJA_ASSIGN(const std::vector<LogEvent> log, read_events(nav, replayer.counts().events));
   const HostTime began = host_time_at(log, from);
   DEJA_TRY(recording->append({from, event::Progress{began.since_start_ns}}));
   DEJA_TRY(recording->append({from, event::WallClock{began.unix_ns}}));
@@ -120,7 +122,6 @@ Result<TrimReport> trim_recording(Navigator& nav, const TrimRequest& request, Ho
   EndInfo info;
   info.end = {event::EndReason::quit, 0, fmt::format("cut at step {}", to)};
   info.host_ns = began.since_start_ns;
-  info.digests = 1;
   bool digest_at_end = false;
   for (u64 i = skipped; i < log.size(); ++i) {
     if (const auto* end = std::get_if<event::End>(&log[i].body)) {
@@ -129,14 +130,10 @@ Result<TrimReport> trim_recording(Navigator& nav, const TrimRequest& request, Ho
     }
     DEJA_TRY(recording->append(log[i]));
     const bool is_digest = std::holds_alternative<event::Digest>(log[i].body);
-    info.digests += is_digest;
     digest_at_end = is_digest && log[i].step == to;
     if (const auto* progress = std::get_if<event::Progress>(&log[i].body)) info.host_ns = progress->host_ns;
   }
-  if (!digest_at_end) {
-    DEJA_TRY(recording->append({to, digest_event(machine)}));
-    ++info.digests;
-  }
+  if (!digest_at_end) DEJA_TRY(recording->append({to, digest_event(machine)}));
   info.final_step = to;
   info.instructions = replayer.instructions();
   info.virtual_ns = machine.now();
