@@ -37,7 +37,8 @@ bool host_differs(const Insn& i) {
     case Way::loop:
       // 66h makes a near branch one to IP, CALL checks the target before it pushes, and F2h and F3h say which
       // value of ZF LOOPE and LOOPNE go on with.
-      return i.prefix66 || i.has_mem || (classify(i) == Way::loop && repeat_prefix(i));
+      return i.prefix66 || i.has_mem || (classify(i) == Way::call && !i.is_relative) ||
+             (classify(i) == Way::loop && repeat_prefix(i));
     default:
       break;
   }

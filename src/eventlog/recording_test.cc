@@ -95,9 +95,9 @@ TEST(Manifest, ErrorsNameTheMember) {
   const auto error = [&](const std::string& from, const std::string& to) {
     return parse_manifest(with_checksum(replaced(good, from, to)), "/r/manifest.json").error().message;
   };
-  EXPECT_THAT(error("\"format_version\": 4", "\"format_version\": 5"),
-              HasSubstr("/r/manifest.json: format_version: the recording has format 5, and this program "
-                        "knows formats up to 4"));
+  EXPECT_THAT(error("\"format_version\": 5", "\"format_version\": 6"),
+              HasSubstr("/r/manifest.json: format_version: the recording has format 6, and this program "
+                        "knows formats up to 5"));
   EXPECT_THAT(error("\"ram_bytes\": 536870912", "\"ram_bytes\": \"x\""),
               HasSubstr("machine.ram_bytes: must be an integer"));
   EXPECT_THAT(error("\"ram_bytes\": 536870912", "\"ram_bytes\": 1.5"),
