@@ -17,7 +17,12 @@ constexpr u64 kKeepNs = 2 * kSecond;
 
 class FlightRecorderTest : public SessionTest, public EventSink {
  protected:
-  Status append(const LogEvent& event) override { return writer_->append(event); }
+  Status append(const LogEvent& event) override {
+    // The copied log begins with the moment's time, and goes on with this.
+    if (const auto* progress = std::get_if<event::Progress>(&event.body))
+      EXPECT_GE(progress->host_ns, moment_ns_);
+    return writer_->append(event);
+  }
   Status tick() override {
     if (at_tick_) at_tick_();
     return flight_->tick(live_->host_ns());
@@ -49,6 +54,7 @@ class FlightRecorderTest : public SessionTest, public EventSink {
     options.checkpoint_interval_ns = kKeepNs / 8;
     options.checkpoint = [&](const SessionCounts& counts, const std::string& serial) {
       checkpoints_->take(checkpoint_point(*machine_, counts, serial));
+      moment_ns_ = live_->host_ns();
       flight_->add({{machine_->clock().steps, machine_->now(), live_->instructions(), {}, 0},
                     counts.events,
                     live_->host_ns(),
@@ -84,6 +90,7 @@ class FlightRecorderTest : public SessionTest, public EventSink {
   std::unique_ptr<CheckpointWriter> checkpoints_;
   std::unique_ptr<FlightRecorder> flight_;
   LiveSession* live_ = nullptr;
+  u64 moment_ns_ = 0;  // of the last checkpoint
   std::function<void()> at_tick_;
 };
 

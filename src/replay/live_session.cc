@@ -302,9 +302,11 @@ void LiveSession::watch_for_silence(bool idle_for_good) {
 void LiveSession::housekeeping() {
   if (!sink_ || end_) return;
   if (Status status = sink_->tick(); !status) trouble(status.error());
-  const u64 now = clock_.monotonic_ns();
-  if (now >= next_checkpoint_ns_ && !standing_still() && machine_.clock().steps > last_checkpoint_)
+  if (clock_.monotonic_ns() >= next_checkpoint_ns_ && !standing_still() &&
+      machine_.clock().steps > last_checkpoint_)
     take_checkpoint();
+  // After it: the log must not say less than the flight recorder's moments.
+  const u64 now = clock_.monotonic_ns();
   if (now < next_progress_ns_) return;
   next_progress_ns_ = now + kProgressNs;
   const i64 wall_minus_monotonic = clock_.wall_unix_ns() - static_cast<i64>(now);
