@@ -49,6 +49,7 @@ static int auditor(void *unused)
 
 static int planner(void *unused)
 {
+	msleep(500);	/* so that the kernel complains when the shell has said all that it says */
 	while (!kthread_should_stop()) {
 		struct job *job = kzalloc(sizeof(*job), GFP_KERNEL);
 
