@@ -57,6 +57,8 @@ bool host_differs(const Insn& i) {
     default:
       break;
   }
+  // Which of its operands CMPS reports a page fault of, when both have one (seen on Zen 5).
+  if (i.map == ZYDIS_OPCODE_MAP_DEFAULT && (i.opcode == 0xa6 || i.opcode == 0xa7)) return true;
   // What it leaves of mask and destination when an element faults.
   if (i.has_mem && i.mem.vector_index) return true;
   // A store leaves TOP alone; a stack fault, or an exception that waits, comes after a page fault.

@@ -327,66 +327,122 @@ DEJA_INLINE u64 cmpxchg16b(const Quick& q) {
   return resume(q);
 }
 
-// A string instruction that is one piece (execute/string_ops.cc), upwards, inside a page of each operand.
-struct Piece {
-  u64 elements, bytes;
-  unsigned size;
-};
-DEJA_INLINE bool whole_piece(const Quick& q, Piece* p) {
-  const Insn& i = q.site.decoded;
-  if ((q.s.rflags & flag::DF) || !plain_data(q)) return false;
-  p->size = i.opcode & 1 ? i.operand_size : 1;
-  p->elements = i.rep || i.repne ? q.s.gpr[RCX] : 1;
-  p->bytes = p->elements * p->size;
-  return p->elements <= kPageSize && p->bytes <= kPageSize;
-}
-DEJA_INLINE void count_off(const Quick& q, const Piece& p) {
-  q.s.gpr[RDI] += p.bytes;
-  if (q.site.decoded.rep || q.site.decoded.repne) q.s.gpr[RCX] = 0;
-}
+// --- MOVS and STOS, upwards: piece by piece, as execute/string_ops.cc cuts them
 
-DEJA_INLINE u64 stos(const Quick& q) {
-  CpuState& s = q.s;
-  Piece p;
-  if (!whole_piece(q, &p)) return kQuickDeclined;
-  if (p.elements == 0) return resume(q);
-  u8* to = writable(q, q.block.mode.view(), s.gpr[RDI], static_cast<unsigned>(p.bytes));
-  if (!to) return kQuickDeclined;
-  u64 count = p.elements;
-  if (p.size == 8)
-    asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(s.gpr[RAX]) : "memory");
-  else if (p.size == 4)
-    asm volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(s.gpr[RAX]) : "memory");
-  else if (p.size == 2)
-    asm volatile("rep stosw" : "+D"(to), "+c"(count) : "a"(s.gpr[RAX]) : "memory");
-  else
-    asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(s.gpr[RAX]) : "memory");
-  count_off(q, p);
-  return resume(q);
-}
-
-DEJA_INLINE u64 movs(const Quick& q) {
-  CpuState& s = q.s;
-  Piece p;
-  if (!whole_piece(q, &p)) return kQuickDeclined;
-  if (p.elements == 0) return resume(q);
-  const View view = q.block.mode.view();
-  const u8* from = readable(q, view, s.gpr[RSI], static_cast<unsigned>(p.bytes));
-  u8* to = writable(q, view, s.gpr[RDI], static_cast<unsigned>(p.bytes));
-  if (!from || !to) return kQuickDeclined;
+template <bool kMoves>
+DEJA_INLINE void copy_or_fill(u8* to, const u8* from, u64 value, u64 count, unsigned size) {
   // The host's own, element by element where the operands overlap.
-  u64 count = p.elements;
-  if (p.size == 8)
-    asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count)::"memory");
-  else if (p.size == 4)
-    asm volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(count)::"memory");
-  else if (p.size == 2)
-    asm volatile("rep movsw" : "+D"(to), "+S"(from), "+c"(count)::"memory");
-  else
-    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count)::"memory");
-  s.gpr[RSI] += p.bytes;
-  count_off(q, p);
-  return resume(q);
+  if constexpr (kMoves) {
+    if (size == 8)
+      asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count)::"memory");
+    else if (size == 4)
+      asm volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(count)::"memory");
+    else if (size == 2)
+      asm volatile("rep movsw" : "+D"(to), "+S"(from), "+c"(count)::"memory");
+    else
+      asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count)::"memory");
+  } else {
+    if (size == 8)
+      asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+    else if (size == 4)
+      asm volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+    else if (size == 2)
+      asm volatile("rep stosw" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+    else
+      asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+  }
+}
+
+// The bytes of an element, which may lie in two pages; nullptr where the TLB does not have them.
+struct ElementParts {
+  u8* at[2];
+  unsigned bytes[2];
+};
+DEJA_INLINE bool find_element(const Quick& q, bool write, u64 linear, unsigned size, ElementParts* parts) {
+  const View view = q.block.mode.view();
+  const unsigned in_page = static_cast<unsigned>(kPageSize - linear % kPageSize);
+  const unsigned first = size < in_page ? size : in_page;
+  parts->bytes[0] = first;
+  parts->bytes[1] = size - first;
+  parts->at[0] = cached(q.context, view, write, linear, first);
+  parts->at[1] = parts->at[0];
+  if (first < size) {
+    if (linear + first == 0) return false;  // past the last address
+    parts->at[1] = cached(q.context, view, write, linear + first, size - first);
+  }
+  return parts->at[0] && parts->at[1];
+}
+
+// At most an operand's bytes. Not a loop that the compiler would make a call of memcpy.
+DEJA_INLINE void copy(u8* to, const u8* from, unsigned count) {
+  for (; count >= 8; to += 8, from += 8, count -= 8) {
+    store64(to, load64(from));
+    asm volatile("" ::: "memory");
+  }
+  for (; count; ++to, ++from, --count) {
+    *to = *from;
+    asm volatile("" ::: "memory");
+  }
+}
+
+// How many elements are wholly in the page of the first.
+DEJA_INLINE u64 elements_in_page(u64 linear, unsigned size) {
+  const u64 bytes = kPageSize - linear % kPageSize;
+  return size == 8 ? bytes >> 3 : size == 4 ? bytes >> 2 : size == 2 ? bytes >> 1 : bytes;
+}
+
+template <bool kMoves>
+DEJA_INLINE u64 string(const Quick& q) {
+  CpuState& s = q.s;
+  const Insn& i = q.site.decoded;
+  if ((s.rflags & flag::DF) || (s.dr7 & 0xff) || !plain_data(q)) return kQuickDeclined;
+  const unsigned size = i.opcode & 1 ? i.operand_size : 1;
+  const View view = q.block.mode.view();
+  const bool repeated = i.rep || i.repne;
+  u64 left = repeated ? s.gpr[RCX] : 1;
+  // The block's head has counted one step for the instruction; each piece after the first is one more, and
+  // begins where the dispatcher would take what waits.
+  const bool waits = s.nmi_pending || ((s.rflags & flag::IF) && q.context.quick.interrupt_pending);
+  const i64 steps_left = waits ? 0 : q.context.remaining();
+  i64 further = -1;
+  while (left > 0 && further < steps_left) {
+    const u64 to = s.gpr[RDI], from = s.gpr[RSI];
+    u64 count = elements_in_page(to, size);
+    if (kMoves && elements_in_page(from, size) < count) count = elements_in_page(from, size);
+    if (count > left) count = left;
+    if (count == 0) {
+      ElementParts target, source;
+      if (!find_element(q, true, to, size, &target)) break;
+      u64 value = s.gpr[RAX];
+      if constexpr (kMoves) {
+        if (!find_element(q, false, from, size, &source)) break;
+        copy(reinterpret_cast<u8*>(&value), source.at[0], source.bytes[0]);
+        copy(reinterpret_cast<u8*>(&value) + source.bytes[0], source.at[1], source.bytes[1]);
+      }
+      copy(target.at[0], reinterpret_cast<const u8*>(&value), target.bytes[0]);
+      copy(target.at[1], reinterpret_cast<const u8*>(&value) + target.bytes[0], target.bytes[1]);
+      count = 1;
+    } else {
+      const unsigned bytes = static_cast<unsigned>(count) * size;
+      u8* const target = writable(q, view, to, bytes);
+      const u8* const source = kMoves ? readable(q, view, from, bytes) : nullptr;
+      if (!target || (kMoves && !source)) break;
+      copy_or_fill<kMoves>(target, source, s.gpr[RAX], count, size);
+    }
+    s.gpr[RDI] += count * size;
+    if constexpr (kMoves) s.gpr[RSI] += count * size;
+    if (repeated) s.gpr[RCX] -= count;
+    left -= count;
+    ++further;
+  }
+  if (left > 0 && further < 0) return kQuickDeclined;
+  if (further > 0) q.context.set_remaining(steps_left - further);
+  if (left == 0) return resume(q);
+  // What is left begins anew, as after every piece.
+  q.context.set_remaining(q.context.remaining() + uncounted(q) - 1);
+  s.rip = next_rip(q) - i.length;
+  s.rflags |= flag::RF;
+  return kQuickDispatch;
 }
 
 DEJA_INLINE u64 run(const Quick& q) {
@@ -440,26 +496,14 @@ DEJA_INLINE u64 run(const Quick& q) {
     case QuickOp::cmpxchg16b:
       return cmpxchg16b(q);
     case QuickOp::stos:
-      return stos(q);
+      return string<false>(q);
     case QuickOp::movs:
-      return movs(q);
+      return string<true>(q);
   }
   return kQuickDeclined;
 }
 
 // --- operands that cross the end of a page
-
-// At most an operand's bytes. Not a loop that the compiler would make a call of memcpy.
-DEJA_INLINE void copy(u8* to, const u8* from, unsigned count) {
-  for (; count >= 8; to += 8, from += 8, count -= 8) {
-    store64(to, load64(from));
-    asm volatile("" ::: "memory");
-  }
-  for (; count; ++to, ++from, --count) {
-    *to = *from;
-    asm volatile("" ::: "memory");
-  }
-}
 
 DEJA_INLINE u64 on_bounce_buffer(ExecContext& context, u32 offset) {
   context.r9 = reinterpret_cast<u64>(context.bounce);

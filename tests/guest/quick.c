@@ -29,6 +29,8 @@ CODE(exchange, "lock cmpxchg16b (%rsi); setz %r8b");
 CODE(move, "rep movsb");
 CODE(move_words, "rep movsq");
 CODE(fill, "rep stosl");
+CODE(move_timed, "rdtsc; mov %eax, %ebx; rep movsq; rdtsc; sub %ebx, %eax");
+CODE(move_interrupted, "mov %eax, (%rdx); sti; .globl interrupted_move; interrupted_move: rep movsq; cli");
 CODE(vectors, "movq %rdi, %xmm7; cli; mov %cr3, %rax; mov %rax, %cr3; cpuid; movq %xmm7, %rax");
 CODE(control_registers, "mov %cr0, %rax; mov %cr3, %rbx; mov %cr4, %r8");
 CODE(clock_twice, "rdtsc; mov %eax, %ebx; rdtscp; sub %ebx, %eax");
@@ -38,7 +40,7 @@ CODE(user_stac, "stac");
 CODE(user_swapgs, "swapgs");
 CODE(user_cr, "mov %cr3, %rax");
 CODE(user_iret, "push $0x23; push %rsp; pushfq; push $0x2b; lea 1f(%rip), %rax; push %rax; iretq; 1: mov $7, %ebx");
-extern char shadow_next[], shadow_after[], sti_ud2[], popf_next[], popf_trapped[], iret_target[];
+extern char interrupted_move[], shadow_next[], shadow_after[], sti_ud2[], popf_next[], popf_trapped[], iret_target[];
 
 static int kernel(void* code, u64 di, u64 si) {
   c = kernel_context(code);
@@ -130,6 +132,24 @@ static void strings(void) {
   EXPECT_EQ(run(&c), BP);
   EXPECT_EQ(*(u64*)((u8*)words + 4096 + 4), third);
   EXPECT_EQ(c.si, (u64)&words[3]);
+  // To the page's end, the word that crosses it, the rest: a step each.
+  c = kernel_context(move_timed);
+  c.si = (u64)words, c.di = (u64)words + 4096 - 12, c.cx = 300;
+  EXPECT_EQ(run(&c), BP);
+  EXPECT_HW_EQ(c.ax, 5);
+  EXPECT_EQ(*(u64*)((u8*)words + 4096 + 4), third);
+  EXPECT_EQ(c.si, (u64)&words[300]);
+  EXPECT_EQ(c.cx, 0);
+  // Between two of them is where an interrupt is taken that waits for the end of STI's shadow.
+  c = kernel_context(move_interrupted);
+  c.si = (u64)words, c.di = (u64)words + 4096 - 12, c.cx = 300;
+  c.ax = ICR_SELF | IPI, c.dx = (u64)&LAPIC(LAPIC_ICR);
+  seen = 0;
+  EXPECT_EQ(run(&c), BP);
+  EXPECT_EQ(seen, 1);
+  EXPECT_EQ(seen_ip, (word)interrupted_move);
+  EXPECT_HW_EQ(seen_flags & FL_RF, FL_RF);
+  EXPECT_EQ(c.cx, 0);
   c = kernel_context(fill);
   c.di = (u64)words, c.ax = 0x11223344, c.cx = 1024;
   EXPECT_EQ(run(&c), BP);
