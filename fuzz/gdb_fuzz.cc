@@ -44,6 +44,10 @@ class Target final : public DebugTarget {
     stop.why = static_cast<GdbStop::Why>(random_.below(6));
     return stop;
   }
+  Status restart() override {
+    if (random_.one_in(8)) return make_error("diverged");
+    return {};
+  }
   Result<std::string> command(const std::string& text, unsigned, const std::function<bool()>&) override {
     return text;
   }
@@ -100,6 +104,10 @@ std::string some_packet(Random& random) {
                                 "C05;" + a,
                                 "qSupported:swbreak+",
                                 "qXfer:features:read:target.xml:" + a + "," + b,
+                                "!",
+                                "vRun;" + a,
+                                "R" + a,
+                                "k",
                                 "qXfer:threads:read::" + a + "," + b,
                                 "qfThreadInfo",
                                 "qThreadExtraInfo," + a,

@@ -24,7 +24,7 @@ struct Options {
 };
 
 int serve(TimeTarget& target, TcpListener& listener) {
-  note(fmt::format("waiting for gdb: target remote localhost:{}", listener.port()));
+  note(fmt::format("waiting for gdb: target extended-remote localhost:{}", listener.port()));
   auto fd = listener.accept();
   if (!fd) return fail(fd.error());
   FdConnection connection(*fd);
@@ -87,7 +87,7 @@ void add_debug(CLI::App& app, Action* action) {
       "  deja debug --at end crash\n"
       "  deja debug crash -- -batch -x SCRIPT    what follows -- is for gdb\n"
       "  deja debug --at end -p 214 crash        breakpoints in programs are for process 214\n"
-      "  deja debug -s 1234 crash                for a gdb of your own: target remote localhost:1234\n"
+      "  deja debug -s 1234 crash                for a gdb of your own: target extended-remote localhost:1234\n"
       "In gdb: when, seek, checkpoint, restart, who-wrote, insn. docs/debugging.md goes through a session.");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`");
   verb->add_option("--at", o->at, "where to begin: docs/time-travel.md has all forms")->capture_default_str();

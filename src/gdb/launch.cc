@@ -126,7 +126,7 @@ Result<int> GdbProcess::run(DebugTarget& target, const GdbLaunch& launch) {
     setup += fmt::format("symbol-file {} -o {:#x}\n", kernel, launch.kernel_slide);
   }
   for (const std::string& line : launch.setup) setup += line + "\n";
-  setup += "source " + (directory_ / "deja.py").string() + "\ntarget remote " +
+  setup += "source " + (directory_ / "deja.py").string() + "\ntarget extended-remote " +
            (directory_ / "gdb").string() + "\nset breakpoint condition-evaluation target\nset confirm on\n";
   DEJA_TRY(write_file(directory_ / "setup.gdb", setup));
 

@@ -96,11 +96,11 @@ void GdbServer::handle(const std::string& packet) {
   if (packet.empty()) return reply("");
   GdbFields f(std::string_view(packet).substr(1));
   switch (packet[0]) {
-    case '?': {
-      GdbStop stop;
-      stop.vcpu = general_ = target_.current_vcpu();
-      return reply(stop_reply(stop));
-    }
+    case '!':
+      extended_ = true;
+      return reply("OK");
+    case '?':
+      return reply(present());
     case 'H':
       return select_thread(f);
     case 'T': {
@@ -151,9 +151,10 @@ void GdbServer::handle(const std::string& packet) {
       if (f.literal("Cont;")) return verbose_resume(f);
       if (f.literal("Kill;")) {
         reply("OK");
-        open_ = false;
-        return;
+        return let_go();
       }
+      // Which program, and what it is given, was decided when it was recorded.
+      if (f.literal("Run;")) return reply(start_again() ? present() : std::string(kError));
       return reply("");
     case 'q':
       return query(f);
@@ -161,14 +162,39 @@ void GdbServer::handle(const std::string& packet) {
       return set(f);
     case 'D':
       reply("OK");
-      open_ = false;
-      return;
+      return let_go();
     case 'k':
-      open_ = false;
+      return let_go();
+    case 'R':  // has no answer
+      if (!start_again()) let_go();
       return;
     default:
       return reply("");
   }
+}
+
+std::string GdbServer::present() {
+  if (let_go_) return "W00";
+  GdbStop stop;
+  stop.vcpu = general_ = target_.current_vcpu();
+  return stop_reply(stop);
+}
+
+void GdbServer::let_go() {
+  let_go_ = true;
+  if (!extended_) open_ = false;
+}
+
+// gdb sets its breakpoints anew.
+Status GdbServer::start_again() {
+  breakpoints_.clear();
+  watchpoints_.clear();
+  if (Status status = target_.restart(); !status) {
+    explain_(status.error().message);
+    return status;
+  }
+  let_go_ = false;
+  return {};
 }
 
 void GdbServer::select_thread(GdbFields f) {
@@ -364,7 +390,7 @@ void GdbServer::monitor(GdbFields f) {
 
 std::string GdbServer::threads_xml() {
   std::string xml = "<?xml version=\"1.0\"?>\n<threads>\n";
-  for (unsigned i = 0; i < target_.vcpu_count(); ++i)
+  for (unsigned i = 0; i < threads(); ++i)
     xml += fmt::format("<thread id=\"{:x}\" core=\"{}\" name=\"vCPU {}\">{}</thread>\n", i + 1, i, i,
                        target_.describe_vcpu(i));
   return xml + "</threads>\n";
@@ -405,8 +431,9 @@ void GdbServer::query(GdbFields f) {
   if (f.literal("Search:memory:")) return search_memory(f);
   if (f.literal("CRC:")) return checksum(f);
   if (f.literal("fThreadInfo")) {
+    if (let_go_) return reply("l");
     std::string ids = "m";
-    for (unsigned i = 1; i <= target_.vcpu_count(); ++i) ids += fmt::format("{}{:x}", i > 1 ? "," : "", i);
+    for (unsigned i = 1; i <= threads(); ++i) ids += fmt::format("{}{:x}", i > 1 ? "," : "", i);
     return reply(ids);
   }
   if (f.literal("sThreadInfo")) return reply("l");

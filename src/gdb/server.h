@@ -25,7 +25,8 @@ class GdbServer {
   // `explain` is told what gdb has no way to show.
   GdbServer(DebugTarget& target, GdbConnection& connection, std::function<void(std::string_view)> explain);
 
-  // Serves until gdb detaches, kills its inferior, or is gone.
+  // Serves until gdb is gone; if it does not speak the extended protocol, until it detaches or kills its
+  // inferior.
   void serve();
 
  private:
@@ -46,18 +47,24 @@ class GdbServer {
   void checksum(GdbFields f);
   void point(bool insert, GdbFields f);
   void verbose_resume(GdbFields f);
+  std::string present();  // where it stands
+  void let_go();
+  Status start_again();
   void resume(GdbResume request);
   void monitor(GdbFields f);
   void refuse_write();
   std::string stop_reply(const GdbStop& stop) const;
   std::string threads_xml();
-  bool valid_thread(i64 id) { return id > 0 && static_cast<u64>(id) <= target_.vcpu_count(); }
+  unsigned threads() { return let_go_ ? 0 : target_.vcpu_count(); }
+  bool valid_thread(i64 id) { return id > 0 && static_cast<u64>(id) <= threads(); }
 
   DebugTarget& target_;
   GdbConnection& connection_;
   std::function<void(std::string_view)> explain_;
   GdbPacketReader reader_;
   bool open_ = true, acknowledge_ = true, explained_ = false;
+  bool extended_ = false;  // !: gdb stays when it has killed what it debugs, and may run it again
+  bool let_go_ = false;    // it has
   std::string last_;       // as sent, for when it has to be sent again
   unsigned general_ = 0;   // vCPU that registers and memory are read of
   i64 continue_ = -1;      // Hc: a thread id, or any

@@ -41,6 +41,11 @@ class FakeTarget final : public DebugTarget {
     }
     return next;
   }
+  Status restart() override {
+    ++restarts;
+    if (fails) return make_error("diverged");
+    return {};
+  }
   Result<std::string> command(const std::string& text, unsigned, const std::function<bool()>&) override {
     if (text == "bad") return make_error("no such command");
     return "you said " + text + "\n";
@@ -51,6 +56,7 @@ class FakeTarget final : public DebugTarget {
   GdbResume last;
   GdbStop next;
   bool fails = false, until_interrupted = false;
+  int restarts = 0;
 };
 
 class FakeConnection final : public GdbConnection {
@@ -246,6 +252,31 @@ TEST_F(GdbServerTest, MonitorCommandsAnswerOnTheConsole) {
   EXPECT_EQ(ask("qRcmd,zz"), "E01");
 }
 
+TEST_F(GdbServerTest, RunsAgainFromTheBeginning) {
+  // Breakpoints from before are gdb's to set again.
+  EXPECT_EQ(ask({"!", "Z0,1000,1", "Z2,3000,8", "vKill;1", "?", "qfThreadInfo", "T1", "vRun;", "Z0,2000,1",
+                 "vCont;c"}),
+            "T05thread:1;");
+  const std::vector<std::string> after_kill(replies_.end() - 7, replies_.end() - 1);
+  EXPECT_EQ(after_kill, (std::vector<std::string>{"OK", "W00", "l", "E01", "T05thread:2;", "OK"}));
+  EXPECT_EQ(target_.restarts, 1);
+  ASSERT_EQ(target_.last.breakpoints.size(), 1u);
+  EXPECT_EQ(target_.last.breakpoints[0].pc, 0x2000u);
+  EXPECT_TRUE(target_.last.watchpoints.empty());
+  EXPECT_EQ(ask({"!", "R00", "?"}), "T05thread:2;");
+  EXPECT_EQ(target_.restarts, 2);
+  target_.fails = true;
+  EXPECT_EQ(ask({"!", "vRun;"}), "E01");
+  EXPECT_EQ(explained_, "diverged");
+}
+
+TEST_F(GdbServerTest, EndsWithItsInferiorUnlessExtended) {
+  for (const char* end : {"k", "D", "vKill;1"}) {
+    EXPECT_NE(ask({end, "qC"}), "QC2") << end;
+    EXPECT_EQ(ask({"!", end, "qC"}), "QC2") << end;
+  }
+}
+
 TEST_F(GdbServerTest, AcknowledgesUntilToldNotTo) {
   FakeConnection connection;
   connection.incoming = {gdb_packet("qC"), "-", "$qC#00", "+" + gdb_packet("QStartNoAckMode"),
@@ -271,7 +302,10 @@ TEST_F(GdbServerTest, AnyPacketIsSafe) {
                                         "X",
                                         "T",
                                         "bs",
-                                        "b"};
+                                        "b",
+                                        "vRun;",
+                                        "R",
+                                        "qXfer:osdata:read:"};
   constexpr std::string_view kAlphabet = "0123456789abcdef,;:-XscrZ\x80";
   for (int round = 0; round < 3000; ++round) {
     std::string packet = starts[random() % starts.size()];

@@ -66,6 +66,8 @@ class DebugTarget {
   // How many of the bytes from `address` on, as that vCPU sees them, can be read; these are in `out`.
   virtual std::size_t read_memory(unsigned vcpu, bool physical, u64 address, void* out, std::size_t size) = 0;
   virtual Result<GdbStop> resume(const GdbResume& request) = 0;
+  // Back to where the recording begins.
+  virtual Status restart() = 0;
   // gdb's `monitor TEXT`; gives what to show.
   virtual Result<std::string> command(const std::string& text, unsigned vcpu,
                                       const std::function<bool()>& interrupted) = 0;

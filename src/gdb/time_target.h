@@ -22,6 +22,7 @@ class TimeTarget final : public DebugTarget {
   std::string describe_vcpu(unsigned vcpu) override;
   std::size_t read_memory(unsigned vcpu, bool physical, u64 address, void* out, std::size_t size) override;
   Result<GdbStop> resume(const GdbResume& request) override;
+  Status restart() override { return seek(nav_.first()); }
   Result<std::string> command(const std::string& text, unsigned vcpu,
                               const std::function<bool()>& interrupted) override;
 

@@ -24,6 +24,35 @@ class BareMetal(TravelTest):
         self.assert_shown(output, r"Breakpoint 1, complain", r"^rbx .*\b60$", r"Watchpoint 2: \$rbx", r"Old value = 60$",
                           r"add +\$3, %rbx", r"Old value = 57$", r"lea +7\(%rax\), %ebx +// the bug")
 
+    def test_gdb_begins_again_and_goes_back_to_places(self):
+        self.record("clobbered_register")
+        output = self.gdb(f"""
+            file {GUESTS}/clobbered_register.elf
+            break complain
+            continue
+            print $step
+            checkpoint
+            reverse-stepi
+            checkpoint
+            info checkpoints
+            starti
+            print $step
+            restart 1
+            print $step
+            delete
+            restart 2
+            print $step
+            break complain
+            kill
+            info threads
+            run
+            print $step
+            """)
+        self.assert_shown(output, r"Breakpoint 1, complain", r"^1: step", r"^2: step", r"Program stopped", r"\$2 = 0$", r"killed",
+                          r"No threads", r"Breakpoint 2, complain")
+        first, start, one, two, again = (int(n) for n in re.findall(r"\$\d = (\d+)", output))
+        self.assertEqual((start, one, two, again), (0, first, first - 1, first))
+
     def test_race_between_two_vcpus(self):
         self.assertIn("the letter is gone", self.record("race", "--smp", 2))
         output = self.gdb(f"""
