@@ -44,6 +44,10 @@ class Target final : public DebugTarget {
     stop.why = static_cast<GdbStop::Why>(random_.below(6));
     return stop;
   }
+  Result<GdbOsTable> os_table(std::string_view kind) override {
+    if (random_.one_in(8)) return make_error("no {}", kind);
+    return GdbOsTable{{"pid", "command"}, {{"1", std::string(kind)}}};
+  }
   Status restart() override {
     if (random_.one_in(8)) return make_error("diverged");
     return {};
@@ -109,6 +113,7 @@ std::string some_packet(Random& random) {
                                 "R" + a,
                                 "k",
                                 "qXfer:threads:read::" + a + "," + b,
+                                "qXfer:osdata:read:" + a + ":" + b + "," + a,
                                 "qfThreadInfo",
                                 "qThreadExtraInfo," + a,
                                 "qSearch:memory:" + a + ";" + b + ";" + random.bytes(random.below(9)),

@@ -113,6 +113,30 @@ class Insn(Command):
         gdb.write(monitor("insn " + argument))
 
 
+class InfoProcesses(Command):
+    """The processes and threads of a Linux guest: PID, name, page table. gdb's `info os processes` has their users."""
+    name, help = "info processes", __doc__
+
+    def run(self, argument):
+        gdb.write(monitor("processes"))
+
+
+class Dmesg(Command):
+    """What the kernel of a Linux guest has said up to here: its ring buffer of messages."""
+    name, help = "dmesg", __doc__
+
+    def run(self, argument):
+        gdb.write(monitor("dmesg"))
+
+
+class Lsmod(Command):
+    """The modules that the kernel of a Linux guest has loaded, and where they are."""
+    name, help = "lsmod", __doc__
+
+    def run(self, argument):
+        gdb.write(monitor("modules"))
+
+
 class Symbols(Command):
     """Load the symbols of programs and libraries that are mapped here, from the files that `deja debug --symbols` found.
 They are recognised by their build-id."""
@@ -130,5 +154,5 @@ They are recognised by their build-id."""
                 gdb.execute('add-symbol-file "%s" -o %#x' % (path, int(base, 16) - int(lowest, 16)), to_string=True)
 
 
-for command in (When, Seek, Checkpoint, InfoCheckpoints, Restart, WhoWrote, Insn, Symbols):
+for command in (When, Seek, Checkpoint, InfoCheckpoints, Restart, WhoWrote, Insn, InfoProcesses, Dmesg, Lsmod, Symbols):
     command()

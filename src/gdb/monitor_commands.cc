@@ -3,6 +3,8 @@
 
 #include "gdb/symbol_setup.h"
 #include "gdb/time_target.h"
+#include "linux/kernel_log.h"
+#include "linux/modules.h"
 #include "replay/position.h"
 #include "timeline/position_finder.h"
 
@@ -20,6 +22,8 @@ constexpr std::string_view kHelp =
     "insn [N]                      the next N instructions, in the mode that the vCPU is in\n"
     "images                        programs and libraries mapped here: address, where linked, build-id\n"
     "processes                     the processes and threads of a Linux guest\n"
+    "modules                       the modules of its kernel\n"
+    "dmesg                         what its kernel has said\n"
     "process here|PID|any          where breakpoints in programs stop: in the present address space, in that "
     "of "
     "PID,\n"
@@ -73,6 +77,52 @@ Result<std::string> TimeTarget::list_processes() {
     text += fmt::format("{:>8} {:>8} {:<16} {}\n", t.pid, t.process, t.name,
                         t.cr3 ? fmt::format("{:#x}", *t.cr3) : "-");
   return text;
+}
+
+Result<std::string> TimeTarget::list_modules() {
+  DEJA_ASSIGN(const TaskList* tasks, task_list());
+  DEJA_ASSIGN(const std::vector<GuestModule> all, read_modules(tasks->kernel(), machine()));
+  std::string text =
+      fmt::format("{:<18} {:<24} {:>8} {:>5} {}\n", "ADDRESS", "NAME", "SIZE", "USERS", "USED BY");
+  for (const GuestModule& m : all)
+    text += fmt::format("{:#018x} {:<24} {:>8} {:>5} {}\n", m.base, m.name, m.size, m.users,
+                        fmt::join(m.used_by, ","));
+  return text;
+}
+
+Result<std::string> TimeTarget::kernel_log() {
+  DEJA_ASSIGN(const TaskList* tasks, task_list());
+  DEJA_ASSIGN(const std::vector<KernelMessage> all, read_kernel_log(tasks->kernel(), machine()));
+  return as_dmesg(all);
+}
+
+Result<GdbOsTable> TimeTarget::os_table(std::string_view kind) {
+  DEJA_ASSIGN(const TaskList* tasks, task_list());
+  GdbOsTable table;
+  if (kind == "modules") {
+    DEJA_ASSIGN(const std::vector<GuestModule> all, read_modules(tasks->kernel(), machine()));
+    table.columns = {"name", "size", "num uses", "dependencies", "status", "address"};
+    for (const GuestModule& m : all)
+      table.rows.push_back({m.name, std::to_string(m.size), std::to_string(m.users),
+                            m.used_by.empty() ? "-" : fmt::format("{}", fmt::join(m.used_by, ",")), m.state,
+                            fmt::format("{:#x}", m.base)});
+    return table;
+  }
+  const bool threads = kind == "threads";
+  if (!threads && kind != "processes")
+    return make_error("info os {}: there are processes, threads and modules", kind);
+  DEJA_ASSIGN(const std::vector<GuestTask> all, tasks->read(machine()));
+  table.columns = threads ? std::vector<std::string>{"pid", "command", "tid", "core"}
+                          : std::vector<std::string>{"pid", "user", "command", "cores", "page table"};
+  for (const GuestTask& t : all) {
+    const std::string cpu = t.cpu ? std::to_string(*t.cpu) : "-";
+    if (threads)
+      table.rows.push_back({std::to_string(t.process), t.name, std::to_string(t.pid), cpu});
+    else if (t.pid == t.process)
+      table.rows.push_back({std::to_string(t.pid), std::to_string(t.user), t.name, cpu,
+                            t.cr3 ? fmt::format("{:#x}", *t.cr3) : "-"});
+  }
+  return table;
 }
 
 std::string TimeTarget::when() {
@@ -183,6 +233,8 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
   }
   if (verb == "insn") return instructions(vcpu, argument);
   if (verb == "processes") return list_processes();
+  if (verb == "modules") return list_modules();
+  if (verb == "dmesg") return kernel_log();
   if (u32 pid = 0; verb == "process" && parse_decimal(argument, &pid)) return limit_to_process(pid);
   if (verb == "process" && (argument == "here" || argument == "any")) {
     process_.reset();

@@ -34,6 +34,24 @@ bool parse_conditions(GdbFields f, std::vector<std::string>* conditions) {
   return true;
 }
 
+// Text within XML. The guest may have chosen it, and may not have meant it as text.
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '&')
+      out += "&amp;";
+    else if (c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else if (c == '"')
+      out += "&quot;";
+    else
+      out += c >= ' ' && c <= '~' ? c : '?';
+  }
+  return out;
+}
+
 }  // namespace
 
 GdbServer::GdbServer(DebugTarget& target, GdbConnection& connection,
@@ -396,12 +414,41 @@ std::string GdbServer::threads_xml() {
   return xml + "</threads>\n";
 }
 
+std::optional<std::string> GdbServer::os_xml(std::string_view kind) {
+  GdbOsTable table{{"Type", "Description", "Title"}, {}};
+  if (kind.empty()) {
+    table.rows = {{"processes", "Listing of all processes", "Processes"},
+                  {"threads", "Listing of all threads", "Threads"},
+                  {"modules", "Listing of all loaded kernel modules", "Kernel modules"}};
+  } else if (auto known = target_.os_table(kind)) {
+    table = std::move(known).value();
+  } else {
+    explain_(known.error().message);
+    return std::nullopt;
+  }
+  std::string xml = "<?xml version=\"1.0\"?>\n<!DOCTYPE target SYSTEM \"osdata.dtd\">\n<osdata type=\"" +
+                    escaped(kind.empty() ? "types" : kind) + "\">\n";
+  for (const std::vector<std::string>& row : table.rows) {
+    xml += "<item>";
+    for (std::size_t i = 0; i < table.columns.size(); ++i)
+      xml += "<column name=\"" + table.columns[i] + "\">" + escaped(row[i]) + "</column>";
+    xml += "</item>\n";
+  }
+  return xml + "</osdata>\n";
+}
+
 void GdbServer::transfer(GdbFields f) {
   std::string document;
   if (f.literal("features:read:target.xml:")) {
     document = gdb_target_xml();
   } else if (f.literal("threads:read::")) {
     document = threads_xml();
+  } else if (f.literal("osdata:read:")) {
+    const std::string kind(f.rest().substr(0, f.rest().find(':')));
+    if (!f.literal(kind) || !f.literal(':')) return reply("E00");
+    std::optional<std::string> xml = os_xml(kind);
+    if (!xml) return reply("E00");
+    document = std::move(*xml);
   } else if (f.literal("memory-map:read::")) {
     // Linear addresses: anything may be mapped. To gdb all of it is memory that keeps breakpoints.
     document =
@@ -424,7 +471,8 @@ void GdbServer::query(GdbFields f) {
   if (f.literal("Supported"))
     return reply(fmt::format(
         "PacketSize={:x};QStartNoAckMode+;qXfer:features:read+;qXfer:threads:read+;qXfer:memory-map:read+;"
-        "ReverseStep+;ReverseContinue+;vContSupported+;ConditionalBreakpoints+;swbreak+;hwbreak+",
+        "ReverseStep+;ReverseContinue+;vContSupported+;ConditionalBreakpoints+;swbreak+;hwbreak+;qXfer:"
+        "osdata:read+",
         GdbPacketReader::kMaxPayload));
   if (f.literal("Xfer:")) return transfer(f);
   if (f.literal("Rcmd,")) return monitor(f);

@@ -41,6 +41,10 @@ class FakeTarget final : public DebugTarget {
     }
     return next;
   }
+  Result<GdbOsTable> os_table(std::string_view kind) override {
+    if (kind != "processes") return make_error("no Linux");
+    return GdbOsTable{{"pid", "command"}, {{"1", "init"}, {"2", "<a&\"b\x01\xff>"}}};
+  }
   Status restart() override {
     ++restarts;
     if (fails) return make_error("diverged");
@@ -140,6 +144,21 @@ TEST_F(GdbServerTest, TheDescriptionComesInPieces) {
   EXPECT_EQ(xml, gdb_target_xml());
   EXPECT_EQ(ask("qXfer:features:read:other.xml:0,100"), "E00");
   EXPECT_EQ(ask("qXfer:features:read:target.xml:ffffffffffff,1"), "l");
+}
+
+TEST_F(GdbServerTest, TablesOfTheGuestsSystem) {
+  EXPECT_NE(ask("qXfer:osdata:read::0,1000").find("<column name=\"Type\">threads</column>"),
+            std::string::npos);
+  const std::string xml = ask("qXfer:osdata:read:processes:0,1000");
+  EXPECT_EQ(xml[0], 'l');
+  EXPECT_NE(xml.find("<osdata type=\"processes\">"), std::string::npos);
+  EXPECT_NE(xml.find("<column name=\"pid\">1</column><column name=\"command\">init</column>"),
+            std::string::npos);
+  EXPECT_NE(xml.find("&lt;a&amp;&quot;b??&gt;"), std::string::npos);  // a name is no markup
+  EXPECT_EQ(ask("qXfer:osdata:read:processes:4,3"), "m" + xml.substr(5, 3));
+  EXPECT_EQ(ask("qXfer:osdata:read:files:0,1000"), "E00");
+  EXPECT_EQ(explained_, "no Linux");
+  EXPECT_EQ(ask("qXfer:osdata:read:processes"), "E00");
 }
 
 TEST_F(GdbServerTest, MemoryEndsWhereItEnds) {

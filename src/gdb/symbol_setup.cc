@@ -179,14 +179,19 @@ void allow_symbols(const std::vector<std::string>& where) {
   sandbox::allow_read(kDebugFiles);
 }
 
-Result<TaskList> make_task_list(Navigator& nav) {
+Result<GuestKernel> find_guest_kernel(Navigator& nav) {
   DEJA_ASSIGN(const std::vector<u8> kernel, recorded_kernel(nav));
-  const std::vector<KernelSymbol> symbols = read_kallsyms(kernel);
+  std::vector<KernelSymbol> symbols = read_kallsyms(kernel);
   std::vector<std::pair<u64, std::string>> entry;
   for (const KernelSymbol& s : symbols)
     if (s.name == kEntryPoint) entry.emplace_back(s.address, s.name);
   DEJA_ASSIGN(const u64 slide, find_kernel_slide(nav, ElfSymbols::of(entry)));
-  return TaskList::make(kernel, symbols, slide);
+  return GuestKernel::make(kernel, std::move(symbols), slide);
+}
+
+Result<TaskList> make_task_list(Navigator& nav) {
+  DEJA_ASSIGN(GuestKernel kernel, find_guest_kernel(nav));
+  return TaskList::make(std::move(kernel));
 }
 
 Result<SymbolSetup> SymbolSetup::make(Navigator& nav, const std::vector<std::string>& where) {

@@ -25,8 +25,9 @@ std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu);
 // What make() below will read, for the sandbox: to be called before a guest runs.
 void allow_symbols(const std::vector<std::string>& where);
 
-// The processes of the Linux that was recorded. May go elsewhere in the recording and back. An error says
+// What the Linux that was recorded says of itself. May go elsewhere in the recording and back. An error says
 // what its kernel lacks.
+Result<GuestKernel> find_guest_kernel(Navigator& nav);
 Result<TaskList> make_task_list(Navigator& nav);
 
 class SymbolSetup {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -55,6 +56,12 @@ struct GdbStop {
   GdbWatchpoint watchpoint;
 };
 
+// What gdb's `info os KIND` shows. Columns named as those of gdb's own are understood by front ends.
+struct GdbOsTable {
+  std::vector<std::string> columns;
+  std::vector<std::vector<std::string>> rows;
+};
+
 class DebugTarget {
  public:
   virtual ~DebugTarget() = default;
@@ -68,6 +75,8 @@ class DebugTarget {
   virtual Result<GdbStop> resume(const GdbResume& request) = 0;
   // Back to where the recording begins.
   virtual Status restart() = 0;
+  // Of the operating system that runs in the machine; an error says why that is not known.
+  virtual Result<GdbOsTable> os_table(std::string_view kind) = 0;
   // gdb's `monitor TEXT`; gives what to show.
   virtual Result<std::string> command(const std::string& text, unsigned vcpu,
                                       const std::function<bool()>& interrupted) = 0;

@@ -22,6 +22,7 @@ class TimeTarget final : public DebugTarget {
   std::string describe_vcpu(unsigned vcpu) override;
   std::size_t read_memory(unsigned vcpu, bool physical, u64 address, void* out, std::size_t size) override;
   Result<GdbStop> resume(const GdbResume& request) override;
+  Result<GdbOsTable> os_table(std::string_view kind) override;
   Status restart() override { return seek(nav_.first()); }
   Result<std::string> command(const std::string& text, unsigned vcpu,
                               const std::function<bool()>& interrupted) override;
@@ -67,6 +68,8 @@ class TimeTarget final : public DebugTarget {
   std::string when();
   Result<const TaskList*> task_list();
   Result<std::string> list_processes();
+  Result<std::string> list_modules();
+  Result<std::string> kernel_log();
   Result<std::string> instructions(unsigned vcpu, std::string_view count);
   Result<std::string> who_wrote_command(std::vector<std::string> words, unsigned vcpu,
                                         const std::function<bool()>& interrupted);

@@ -103,4 +103,10 @@ Result<u32> Btf::offset_of(std::string_view structure, std::string_view member) 
   return make_error("the kernel's description of its types (BTF) has no {}.{}", structure, member);
 }
 
+Result<u32> Btf::size_of(std::string_view structure) const {
+  for (const Type& t : list_)
+    if (t.kind() == kKindStruct && name_at(t.name) == structure) return t.size_or_type;
+  return make_error("the kernel's description of its types (BTF) has no struct {}", structure);
+}
+
 }  // namespace deja

@@ -22,6 +22,8 @@ class Btf {
   // Where a member stands in a structure, in bytes from its start; also one of an anonymous structure or
   // union in it. An error: there is no such member, or it is a bit field.
   Result<u32> offset_of(std::string_view structure, std::string_view member) const;
+  // In bytes. An error: there is no such structure.
+  Result<u32> size_of(std::string_view structure) const;
 
  private:
   struct Type {

@@ -54,6 +54,8 @@ TEST(Btf, MembersAreFoundAlsoInAnonymousStructuresAndUnions) {
   EXPECT_EQ(btf->offset_of("task", "pid").value(), 0u);
   EXPECT_EQ(btf->offset_of("task", "a").value(), 4u);
   EXPECT_EQ(btf->offset_of("task", "b").value(), 8u);
+  EXPECT_EQ(btf->size_of("task").value(), 16u);
+  EXPECT_FALSE(btf->size_of("tusk"));
 }
 
 TEST(Btf, WhatIsNotThereIsAnErrorThatNamesIt) {

@@ -2,29 +2,27 @@
 #pragma once
 
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "linux/btf.h"
-#include "linux/kallsyms.h"
-#include "machine/machine.h"
+#include "linux/guest_kernel.h"
 
 namespace deja {
 
 struct GuestTask {
-  u32 pid = 0;      // the thread's own
-  u32 process = 0;  // that of its process: the thread group's
+  u32 pid = 0;             // the thread's own
+  u32 process = 0;         // that of its process: the thread group's
+  u32 user = 0;            // the one that it acts for
+  std::optional<u32> cpu;  // where it runs, or ran last
   std::string name;
   std::optional<u64> cr3;  // of its address space; kernel threads have none
 };
 
 class TaskList {
  public:
-  // `vmlinux`, unpacked, and the symbols in it; `slide`: how far from where it was linked it runs. An error
-  // says what is missing: symbols, or the description of types that CONFIG_DEBUG_INFO_BTF adds.
-  static Result<TaskList> make(std::span<const u8> vmlinux, const std::vector<KernelSymbol>& symbols,
-                               u64 slide);
+  // An error says what the kernel lacks.
+  static Result<TaskList> make(GuestKernel kernel);
+  const GuestKernel& kernel() const { return kernel_; }
 
   // Now; changes nothing. A list that is being changed at this very moment may come back short. An error: the
   // kernel has not set it up yet, or the vCPUs do not map the kernel.
@@ -34,12 +32,15 @@ class TaskList {
   Result<u64> address_space_of(Machine& machine, u32 pid) const;
 
  private:
+  GuestKernel kernel_;
   u64 init_task_ = 0;  // linear
   struct {
-    u32 tasks, pid, tgid, comm, mm, signal, thread_node;  // of task_struct
-    u32 thread_head;                                      // of signal_struct
-    u32 pgd;                                              // of mm_struct
+    u32 tasks, pid, tgid, comm, mm, signal, thread_node, cred;  // of task_struct
+    u32 uid;                                                    // of cred
+    u32 thread_head;                                            // of signal_struct
+    u32 pgd;                                                    // of mm_struct
   } at_{};
+  std::optional<u32> cpu_at_;  // of task_struct; kernels for one CPU have none
 };
 
 }  // namespace deja

@@ -86,6 +86,12 @@ class Linux(TravelTest):
         self.assertRegex(output, r"(?m)^ +1 +1 \w+ +0x\w+$")
         self.assertRegex(output, r"(?m)^ +2 +2 kthreadd +-$")
 
+        # gdb has tables of its own for them.
+        output = self.gdb("info os processes\ninfo os threads\ninfo processes\n", "--at", step)
+        self.assertRegex(output, rf"(?m)^{pids[0]} +0 +shared_pool +0 +0x\w+ *$")
+        self.assertRegex(output, rf"(?m)^{pids[0]} +shared_pool +{pids[0]} +0 *$")
+        self.assertRegex(output, r"(?m)^2 +0 +kthreadd +0 +- *$")
+
         def who_wrote(*options):
             done = deja("who-wrote", "--json", "--at", step, *options, self.recording, at + "/4")
             return json.loads(done.stdout) if done.returncode == 0 else done.stderr
@@ -108,7 +114,7 @@ class Linux(TravelTest):
     def test_kernel_thread_that_scribbles_on_a_list(self):
         module = build_module(Path(__file__).parent / "list_scribbler.c", KERNEL, self.folder)
         console = self.record_programs(
-            "busybox insmod /list_scribbler.ko; cd /sys/module/list_scribbler/sections;"
+            "busybox insmod /list_scribbler.ko; cat /proc/modules; cd /sys/module/list_scribbler/sections;"
             " for s in .text .bss .data; do echo section $s $(cat $s); done; sleep 30",
             {"list_scribbler.ko": module.read_bytes()}, "--no-reboot", append="console=ttyS0 oops=panic panic=-1")
         corruption = re.search(r"list_add corruption. prev->next should be next .*\(prev=(\w+)\)", console)
@@ -128,6 +134,17 @@ class Linux(TravelTest):
                           r"report->stamp = 0xbad0bad0bad0bad0 \+ jiffies;", r"^#1 .* auditor \(",
                           r"next = 0x\w+ <jobs>.*number = 16",
                           r"^step [\d,]+: vCPU 0 kernel .* mov .*-> 0xffffffffc0\w+$", r"planner \+")
+        # What the guest said of itself, as seen from outside: its modules, and the messages of its kernel.
+        said = re.search(r"^list_scribbler (\d+) (\d+) .*Live (0x\w+)", console, re.M)
+        log = re.search(r"^(\[ +0\.000000\] Linux version.*?)^(?!\[)", console.replace("\r", ""), re.M | re.S)[1].splitlines()
+        output = self.gdb("seek end\nlsmod\ninfo os modules\ndmesg\n")
+        self.assertRegex(output, rf"(?m)^{said[3]} list_scribbler +{said[1]} +{said[2]} *$")
+        self.assertRegex(output, rf"(?m)^list_scribbler +{said[1]} +{said[2]} +- +Live +{said[3]} *$")
+        self.assertGreater(len(log), 100)
+        lines = iter(output.splitlines())
+        for line in log:
+            self.assertIn(line, lines)  # in this order
+        self.assertIn("list_add corruption", output)
         # The kernel's functions are known by the names it knows itself.
         writes = json.loads(deja("who-wrote", "--json", "--all", self.recording, corruption.group(1) + "/8").stdout)
         self.assertRegex(writes[0]["symbol"], r"^(clear_page|memset|memcpy)\w*(\+0x\w+)?$")
