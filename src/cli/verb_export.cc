@@ -2,6 +2,8 @@
 #include "cli/moment.h"
 #include "cli/verbs.h"
 #include "eventlog/recording_dir.h"
+#include "gdb/symbol_setup.h"
+#include "linux/tasks.h"
 #include "replay/export.h"
 #include "replay/position.h"
 #include "sandbox/outside_file.h"
@@ -44,7 +46,11 @@ int export_moment(const Options& o) {
                bytes(machine.drive(o.drive).size()));
     return kExitOk;
   }
-  auto report = o.what == "vmcore" ? write_vmcore(machine, o.file) : write_raw_memory(machine, o.file);
+  std::vector<u32> running;
+  if (o.what == "vmcore")
+    if (auto kernel = find_guest_kernel(**nav)) running = running_threads(*kernel, machine);
+  auto report =
+      o.what == "vmcore" ? write_vmcore(machine, running, o.file) : write_raw_memory(machine, o.file);
   if (!report) return fail(report.error());
   fmt::print("{}: {} at step {}, {}\n", o.file, o.what, format_count(*step), bytes(report->bytes));
   if (o.what == "vmcore") {

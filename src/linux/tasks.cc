@@ -80,4 +80,20 @@ Result<u64> TaskList::address_space_of(Machine& machine, u32 pid) const {
                     tasks.size());
 }
 
+std::vector<u32> running_threads(const GuestKernel& kernel, Machine& machine) {
+  std::vector<u32> pids(machine.vcpu_count());
+  const auto areas = kernel.address_of("__per_cpu_offset");
+  const auto current = kernel.per_cpu_offset_of("current_task");
+  const auto pid = kernel.types().offset_of("task_struct", "pid");
+  const auto key = kernel.address_space(machine);
+  if (!areas || !current || !pid || !key) return pids;
+  const GuestReader guest(machine, key.value());
+  for (unsigned i = 0; i < pids.size(); ++i) {
+    u64 area = 0, task = 0;
+    if (guest.value(areas.value() + i * sizeof area, &area) && guest.value(area + current.value(), &task))
+      guest.value(task + pid.value(), &pids[i]);
+  }
+  return pids;
+}
+
 }  // namespace deja

@@ -43,4 +43,7 @@ class TaskList {
   std::optional<u32> cpu_at_;  // of task_struct; kernels for one CPU have none
 };
 
+// The PID of the thread that each vCPU runs now; 0: none but the idle one, or it is not known.
+std::vector<u32> running_threads(const GuestKernel& kernel, Machine& machine);
+
 }  // namespace deja

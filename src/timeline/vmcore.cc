@@ -235,12 +235,14 @@ std::string find_vmcoreinfo(const GuestRam& ram) {
   return fallback;
 }
 
-Result<VmcoreReport> write_vmcore(Machine& machine, const std::filesystem::path& path) {
+Result<VmcoreReport> write_vmcore(Machine& machine, const std::vector<u32>& running,
+                                  const std::filesystem::path& path) {
   const GuestRam& ram = machine.ram();
   const std::string info = find_vmcoreinfo(ram);
   std::string notes;
   for (unsigned i = 0; i < machine.vcpu_count(); ++i) {
-    const PrStatus status = prstatus_of(machine.cpu(i));
+    PrStatus status = prstatus_of(machine.cpu(i));
+    if (i < running.size()) status.pid = static_cast<i32>(running[i]);
     put_note(notes, "CORE", NT_PRSTATUS, {reinterpret_cast<const char*>(&status), sizeof status});
   }
   if (!info.empty()) put_note(notes, "VMCOREINFO", 0, info);

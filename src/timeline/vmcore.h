@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 
@@ -17,8 +18,10 @@ struct VmcoreReport {
       osrelease;  // of the Linux that runs there; empty: none was found, so there is no VMCOREINFO note
 };
 
-// `file` must not exist. On an error nothing is left of it.
-Result<VmcoreReport> write_vmcore(Machine& machine, const std::filesystem::path& file);
+// `file` must not exist. On an error nothing is left of it. `running`: the PID of the thread that each vCPU
+// runs, as far as that is known; tools take a vCPU's registers for those of that thread.
+Result<VmcoreReport> write_vmcore(Machine& machine, const std::vector<u32>& running,
+                                  const std::filesystem::path& file);
 
 // RAM by physical address, the hole below 4 GiB included.
 Result<VmcoreReport> write_raw_memory(Machine& machine, const std::filesystem::path& file);

@@ -86,6 +86,12 @@ class Linux(TravelTest):
         self.assertRegex(output, r"(?m)^ +1 +1 \w+ +0x\w+$")
         self.assertRegex(output, r"(?m)^ +2 +2 kthreadd +-$")
 
+        # A core says which thread each CPU runs, so that tools take the CPU's registers for its.
+        core = self.folder / "core"
+        self.assertEqual(deja("export", "--at", step, self.recording, "vmcore", core).returncode, 0)
+        data = core.read_bytes()[:4096]
+        status = data.index(b"CORE\0\0\0\0") + 8
+        self.assertEqual(str(int.from_bytes(data[status + 32:status + 36], "little")), pids[0])
         # gdb has tables of its own for them.
         output = self.gdb("info os processes\ninfo os threads\ninfo processes\n", "--at", step)
         self.assertRegex(output, rf"(?m)^{pids[0]} +0 +shared_pool +0 +0x\w+ *$")
