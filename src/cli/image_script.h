@@ -42,9 +42,10 @@ fi
 cat >"$root/usr/local/bin/deja-mark" <<'MARK'
 #!/bin/sh
 # deja-mark TEXT: notes this moment in the recording; it is then the position mark:TEXT.
-# --exit [N] switches the machine off with that status, --stop ends the recording. For root.
+# --exit [N] switches the machine off with that status; --start [NAME] begins a recording, --stop ends it. For root.
 case ${1-} in
   --exit) line="exit ${2:-0}" ;;
+  --start) line="record start ${2-}" ;;
   --stop) line="record stop" ;;
   *) line="mark $*" ;;
 esac

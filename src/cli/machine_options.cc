@@ -126,9 +126,10 @@ void MachineOptions::add_to(CLI::App& app) {
       ->group(group);
   app.add_option(
          "--guest-control", guest_control,
-         "what programs in the guest may do: on, marks (set marks only), off (and not even see it) [on]")
+         "what programs in the guest may do: on (set marks, end the recording, end the run), record (also "
+         "begin recordings), marks (set marks only), off (and not even see it) [on]")
       ->group(group)
-      ->check(CLI::IsMember({"on", "marks", "off"}));
+      ->check(CLI::IsMember({"on", "record", "marks", "off"}));
   app.add_option("--quantum", quantum, "steps that a vCPU runs before the next one's turn [200000]")
       ->group(group)
       ->check(CLI::Range(u64{1000}, u64{1'000'000'000}));
@@ -175,7 +176,9 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
   if (boot != "vmlinux" && boot != "bzimage")
     return make_error("--boot {}: there are vmlinux and bzimage", boot);
   if (chaos) spec.options[std::string(kChaosOption)] = std::to_string(*chaos);
-  if (guest_control != "on") spec.options[std::string(kGuestControlOption)] = guest_control;
+  request->guest_may_record = guest_control == "record";  // nothing of the machine's
+  if (guest_control == "marks" || guest_control == "off")
+    spec.options[std::string(kGuestControlOption)] = guest_control;
   for (const std::string& text : until) {
     DEJA_ASSIGN(EndCondition condition, parse_end_condition(text));
     request->until.push_back(std::move(condition));

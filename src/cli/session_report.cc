@@ -36,7 +36,7 @@ std::string why(const event::End& end) {
 
 // The image is as it was before: what a guest wrote is not where a user may look for it.
 void tell_where_writes_are(const SessionReport& report) {
-  const std::string recording = report.recording.string();
+  const std::string recording = report.recordings.back().dir.string();
   const bool can_go_on = report.end.reason == event::EndReason::quit ||
                          report.end.reason == event::EndReason::signal ||
                          report.end.reason == event::EndReason::host_error;
@@ -45,12 +45,34 @@ void tell_where_writes_are(const SessionReport& report) {
       can_go_on ? fmt::format(", `deja live {}` goes on from here", recording) : ""));
 }
 
+// False: it is not what it should be.
+bool tell_of(const RecordingReport& r) {
+  if (r.error) {
+    note(r.error->message);
+    note(fmt::format("the recording is not complete; it replays up to what was written: {}", r.dir.string()));
+    return false;
+  }
+  if (r.image_error) note(fmt::format("{}: this recording cannot be replayed", r.image_error->message));
+  note(fmt::format("recorded in {}: log of {}, {} digests", r.dir.string(), bytes(r.log_bytes), r.digests));
+  if (r.kept_ns)
+    note(fmt::format("it holds the last {} (--keep), with checkpoints of {}", seconds(r.kept_ns),
+                     bytes(r.checkpoint_bytes)));
+  else if (r.checkpoints)
+    note(fmt::format("{} checkpoints of {}", r.checkpoints, bytes(r.checkpoint_bytes)));
+  if (r.checkpoint_error)
+    note(
+        fmt::format("{}; the recording is complete, but has no more checkpoints from there on: "
+                    "`deja index` makes them",
+                    r.checkpoint_error->message));
+  return !r.image_error;
+}
+
 }  // namespace
 
 int report_session(const SessionReport& report, bool stats) {
   if (stats) std::fputs(engine_text({report.counters, report.instructions, report.host_ns}).c_str(), stderr);
   int status = status_of(report);
-  const bool recorded = !report.recording.empty();
+  const bool recorded = !report.recordings.empty();
   const bool quiet_end = report.end.reason == event::EndReason::power_off ||
                          report.end.reason == event::EndReason::debug_exit ||
                          report.end.reason == event::EndReason::quit;
@@ -58,51 +80,27 @@ int report_session(const SessionReport& report, bool stats) {
     note(fmt::format("ended by {}, after {} instructions in {} ({} of the guest's time)", why(report.end),
                      format_count(report.instructions), seconds(report.host_ns), seconds(report.virtual_ns)));
   }
-  if (recorded) {
-    if (report.recording_error) {
-      note(report.recording_error->message);
-      note(fmt::format("the recording is not complete; it replays up to what was written: {}",
-                       report.recording.string()));
-      status = kExitError;
-    } else {
-      if (report.image_error) {
-        note(fmt::format("{}: this recording cannot be replayed", report.image_error->message));
-        status = kExitError;
-      }
-      note(fmt::format("recorded in {}: log of {}, {} digests", report.recording.string(),
-                       bytes(report.log_bytes), report.digests));
-      if (report.kept_ns)
-        note(fmt::format("it holds the last {} (--keep), with checkpoints of {}", seconds(report.kept_ns),
-                         bytes(report.checkpoint_bytes)));
-      else if (report.checkpoints)
-        note(fmt::format("{} checkpoints of {}", report.checkpoints, bytes(report.checkpoint_bytes)));
-      if (report.checkpoint_error)
-        note(
-            fmt::format("{}; the recording is complete, but has no more checkpoints from there on: "
-                        "`deja index` makes them",
-                        report.checkpoint_error->message));
-    }
-  }
+  for (const RecordingReport& recording : report.recordings)
+    if (!tell_of(recording)) status = kExitError;
   return status;
 }
 
-int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
-                   std::optional<RecordingRequest> recording) {
+int run_and_report(const MachineOptions& machine, const EngineArguments& engine, SessionRequest request) {
   RealHostClock clock;
-  SessionRequest request;
   auto options = engine.apply();
   if (!options) return fail(options.error());
   request.engine = *options;
   if (Status status = machine.apply(&request, clock); !status) return fail(status.error());
-  request.recording = std::move(recording);
   const auto& drives = request.setup.spec.drives;
   const bool may_write =
       std::any_of(drives.begin(), drives.end(), [](const DriveSpec& d) { return !d.read_only; });
   auto report = run_session(std::move(request), clock);
   if (!report) return fail(report.error());
   const int status = report_session(*report, engine.stats);
-  if (may_write && !report->recording.empty() && !report->recording_error && !report->image_error)
-    tell_where_writes_are(*report);
+  // With the end of the run on record.
+  const bool last = !report->recordings.empty() && !report->recordings.back().error &&
+                    !report->recordings.back().image_error;
+  if (may_write && last) tell_where_writes_are(*report);
   return status;
 }
 

@@ -1,8 +1,6 @@
 // What `run` and `record` do once their options are known, and how a live session's end is told.
 #pragma once
 
-#include <optional>
-
 #include "cli/engine_options.h"
 #include "cli/machine_options.h"
 
@@ -10,10 +8,9 @@
 
 namespace deja {
 
-// Runs the session that the options describe; recorded if `recording` is given. Errors are printed. The exit
-// status: of the guest's debug exit; else 0, or 1 when the host or the guest's start failed.
-int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
-                   std::optional<RecordingRequest> recording);
+// Runs the session that the options describe; how it is recorded is in `request`. Errors are printed. The
+// exit status: of the guest's debug exit; else 0, or 1 when the host or the guest's start failed.
+int run_and_report(const MachineOptions& machine, const EngineArguments& engine, SessionRequest request);
 
 // Prints notes about a session that has ended; returns the exit status.
 int report_session(const SessionReport& report, bool stats);

@@ -26,7 +26,8 @@ int live(const Options& o) {
     if (!serial) return fail(serial.error());
     request.serial.push_back(std::move(*serial));
   }
-  request.recording = RecordingRequest{o.name};
+  request.recording.name = o.name;
+  request.record_at_once = true;
   // Going to the moment runs the guest: what the session makes on the host comes first.
   RealHostClock clock;
   auto prepared = PreparedSession::make(o.name, request.serial, clock);

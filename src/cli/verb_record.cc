@@ -44,7 +44,11 @@ void add_record(CLI::App& app, Action* action) {
   verb->final_callback([o, action] {
     o->machine.check_guest();
     *action = [o] {
-      RecordingRequest recording{o->name, o->no_copy ? InputStorage::reference : InputStorage::copy};
+      SessionRequest request;
+      request.record_at_once = true;
+      RecordingRequest& recording = request.recording;
+      recording.name = o->name;
+      if (o->no_copy) recording.storage = InputStorage::reference;
       if (!o->checkpoint_every.empty()) {
         auto interval = parse_checkpoint_interval("--checkpoint-every", o->checkpoint_every);
         if (!interval) return fail(interval.error());
@@ -57,7 +61,7 @@ void add_record(CLI::App& app, Action* action) {
         if (!recording.checkpoint_interval)
           return fail(make_error("--keep needs checkpoints: it does not go with --checkpoint-every off"));
       }
-      return run_and_report(o->machine, o->engine, recording);
+      return run_and_report(o->machine, o->engine, std::move(request));
     };
   });
 }

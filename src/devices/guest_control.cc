@@ -23,6 +23,8 @@ std::optional<GuestCommand> parse(std::string_view line) {
     if (line.empty()) return std::nullopt;
     return GuestCommand{mark, std::string(line), 0};
   }
+  if (line == "record start") return GuestCommand{record_start, {}, 0};
+  if (line.starts_with("record start ")) return GuestCommand{record_start, std::string(line.substr(13)), 0};
   if (line == "record stop") return GuestCommand{record_stop, {}, 0};
   if (line == "exit") return GuestCommand{exit, {}, 0};
   if (line.starts_with("exit ")) {

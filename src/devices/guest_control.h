@@ -1,9 +1,10 @@
 // How a program in the guest talks to DejaVM itself: lines of text, written byte by byte to a port, or to the
 // configuration space of the PCI host bridge.
 //
-//   mark TEXT      notes the moment under that name
-//   record stop    ends the recording; the machine goes on
-//   exit [N]       switches the machine off at once; deja ends with status N
+//   mark TEXT              notes the moment under that name
+//   record start [NAME]    begins a recording here
+//   record stop            ends the recording; the machine goes on
+//   exit [N]               switches the machine off at once; deja ends with status N
 //
 // A line ends with a newline. All ports of the window take the same line, since a program that writes a text
 // to /dev/port writes it to one port after the other. Reading them says that the device is there. The
@@ -21,8 +22,8 @@
 namespace deja {
 
 struct GuestCommand {
-  enum class Kind : u8 { mark, record_stop, exit } kind = Kind::mark;
-  std::string text;  // of a mark
+  enum class Kind : u8 { mark, record_start, record_stop, exit } kind = Kind::mark;
+  std::string text;  // of a mark; the name of a recording, or nothing
   u8 exit_code = 0;
   bool operator==(const GuestCommand&) const = default;
 };

@@ -27,9 +27,13 @@ class GuestControlTest : public testing::Test {
 TEST_F(GuestControlTest, TakesLinesFromOnePortAndFromSuccessiveOnes) {
   write("mark one\nmark two\n", 0);
   write("mark test 17 starts\n", 1);
-  write("record stop\r\n");
-  EXPECT_EQ(got, (std::vector<GuestCommand>{
-                     {mark, "one", 0}, {mark, "two", 0}, {mark, "test 17 starts", 0}, {record_stop, "", 0}}));
+  write("record stop\r\nrecord start\nrecord start here\nrecord starts\n");
+  EXPECT_EQ(got, (std::vector<GuestCommand>{{mark, "one", 0},
+                                            {mark, "two", 0},
+                                            {mark, "test 17 starts", 0},
+                                            {record_stop, "", 0},
+                                            {record_start, "", 0},
+                                            {record_start, "here", 0}}));
 }
 
 TEST_F(GuestControlTest, TakesWhatIsWrittenToTheHostBridge) {

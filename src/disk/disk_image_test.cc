@@ -153,6 +153,7 @@ TEST_F(DiskImageTest, HashIsRememberedUntilTheFileChanges) {
   EXPECT_NE(HostFile::open(path).value().identity().value(), identity);
   EXPECT_NE(hash(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
   BackgroundHash background(path);
+  background.begin();
   EXPECT_EQ(background.take().value(), hash());
 }
 

@@ -99,7 +99,8 @@ int hash_for(int socket, const std::string& path) {
   if (!cache.empty()) fs::create_directories(cache, ec);
   auto file = HostFile::open(path);
   HelperProcess::confine(Confined::keeper, {{}, {cache}});
-  // The other side says nothing: what can be read is its end.
+  if (!receive_message(socket)) return 0;
+  // The other side says no more: what can be read is its end.
   auto hash =
       file ? image_sha256(*file, [socket] { return readable(socket); }) : Result<std::string>(file.error());
   return send_message(socket, hash ? kHash + *hash : kError + hash.error().message) ? 0 : 1;
@@ -107,17 +108,20 @@ int hash_for(int socket, const std::string& path) {
 
 }  // namespace
 
-BackgroundHash::BackgroundHash(std::string path) {
-  if (sandbox::enabled()) {
-    auto process = HelperProcess::start("deja-hash", [&](int socket) { return hash_for(socket, path); });
-    if (process)
-      process_ = std::move(process).value();
-    else
-      result_.emplace(process.error());
-    return;
-  }
-  thread_ = std::thread([this, path = std::move(path)] {
-    auto file = HostFile::open(path);
+BackgroundHash::BackgroundHash(std::string path) : path_(std::move(path)) {
+  if (!sandbox::enabled()) return;
+  auto process = HelperProcess::start("deja-hash", [&](int socket) { return hash_for(socket, path_); });
+  if (process)
+    process_ = std::move(process).value();
+  else
+    result_.emplace(process.error());
+}
+
+void BackgroundHash::begin() {
+  if (process_) (void)send_message(process_->socket(), "go");  // that it has ended is found in take()
+  if (process_ || result_) return;
+  thread_ = std::thread([this] {
+    auto file = HostFile::open(path_);
     result_.emplace(file ? image_sha256(*file, [this] { return stop_.load(); })
                          : Result<std::string>(file.error()));
     done_ = true;

@@ -27,18 +27,20 @@ Result<std::string> image_sha256(const HostFile& file, const std::function<bool(
 std::filesystem::path image_hash_cache();
 
 // The same on a thread of its own, which touches nothing but the file; with the sandbox, in a process of its
-// own, since the cache is out of this one's reach.
+// own, made before it is entered, since the cache is out of this one's reach then.
 class BackgroundHash {
  public:
-  explicit BackgroundHash(std::string path);
-  ~BackgroundHash();  // gives up if not done
+  explicit BackgroundHash(std::string path);  // does nothing yet
+  ~BackgroundHash();                          // gives up if not done
   BackgroundHash(const BackgroundHash&) = delete;
 
+  void begin();  // once
   bool done() const;
   // Waits for the end; once.
   Result<std::string> take();
 
  private:
+  std::string path_;
   std::atomic<bool> stop_ = false, done_ = false;
   std::optional<Result<std::string>> result_;
   std::thread thread_;

@@ -6,10 +6,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <functional>
 #include <system_error>
 #include <tuple>
 
@@ -26,10 +29,17 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kLatest = "latest";
-constexpr std::string_view kDone = "done";
+constexpr std::size_t kLongestLaterName = 64;
 
-fs::path g_future;                        // made by FutureRecording, and not yet asked for
-std::unique_ptr<HelperProcess> g_latest;  // points the link to a recording that begins in the sandbox
+fs::path g_future;  // made by FutureRecording, and not yet asked for
+
+// Where recordings begin after the sandbox was entered.
+struct {
+  fs::path dir;
+  // Makes there what this process may not make any more. Absent: it may.
+  std::unique_ptr<HelperProcess> keeper;
+  unsigned most = 0, made = 0;
+} g_later;
 
 std::string with_suffix(std::string_view name) {
   std::string s(name);
@@ -79,18 +89,132 @@ Status make_private_dir(const fs::path& p) {
   return make_error("{}: cannot create directory: {}", p.string(), std::strerror(errno));
 }
 
-Status point_link(const fs::path& link, const std::string& target) {
+// 0 or errno.
+int make_link(const fs::path& link, const std::string& target) {
   const fs::path temporary = link.string() + fmt::format(".{}", ::getpid());
   ::unlink(temporary.c_str());
-  if (::symlink(target.c_str(), temporary.c_str()) != 0 || ::rename(temporary.c_str(), link.c_str()) != 0) {
-    const int error = errno;
-    ::unlink(temporary.c_str());
-    return make_error("{}: cannot make a link: {}", link.string(), std::strerror(error));
+  if (::symlink(target.c_str(), temporary.c_str()) == 0 && ::rename(temporary.c_str(), link.c_str()) == 0)
+    return 0;
+  const int error = errno;
+  ::unlink(temporary.c_str());
+  return error;
+}
+
+Status point_link(const fs::path& link, const std::string& target) {
+  const int error = make_link(link, target);
+  return error ? make_error("{}: cannot make a link: {}", link.string(), std::strerror(error)) : Status();
+}
+
+// A name for which `make` does not say that there is one already.
+Result<fs::path> first_free(const fs::path& dir, const std::string& base,
+                            const std::function<int(const fs::path&)>& make) {
+  for (int i = 1;; ++i) {
+    const fs::path p = dir / with_suffix(i == 1 ? base : fmt::format("{}-{}", base, i));
+    if (path_exists(p)) continue;
+    const int error = make(p);
+    if (error == 0) return p;
+    if (error != EEXIST)
+      return make_error("{}: cannot create directory: {}", p.string(), std::strerror(error));
   }
-  return {};
+}
+
+// --- The process that makes recordings' directories, and the link `latest`. A request is what to do and a
+// --- name in the directory; the answer is errno.
+
+enum Request : char { kBegin = 'b', kRemove = 'r', kPointLatest = 'l' };
+
+fs::path hidden_dir(const fs::path& dir, pid_t session, unsigned i) {
+  return dir / fmt::format(".session-{}-{}", session, i);
+}
+
+bool is_later_name(std::string_view name) {
+  return !name.empty() && name.size() <= kLongestLaterName && name != kLatest && name[0] != '.' &&
+         name[0] != '-' && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return std::isalnum(c) || c == '.' || c == '-' || c == '_';
+         });
+}
+
+int answer_request(const fs::path& dir, pid_t session, unsigned next, char what, const std::string& name) {
+  if (!name.ends_with(kRecordingSuffix) || name[0] == '.' || name.find('/') != std::string::npos)
+    return EINVAL;
+  if (what == kPointLatest) return make_link(dir / kLatest, name);
+  // If it is empty. A link to it is then one to nowhere, as after `deja rm`.
+  if (what == kRemove) return ::rmdir((dir / name).c_str()) == 0 ? 0 : errno;
+  const fs::path from = hidden_dir(dir, session, next);
+  return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, (dir / name).c_str(), RENAME_NOREPLACE) == 0 ? 0
+                                                                                                    : errno;
+}
+
+int keep_recordings(int socket, const fs::path& dir, pid_t session, unsigned most) {
+  HelperProcess::confine(Confined::keeper, {{}, {dir}});
+  unsigned begun = 0;
+  while (const std::optional<Message> request = receive_message(socket)) {
+    const char what = request->bytes[0];
+    const int error = answer_request(dir, session, begun, what, request->bytes.substr(1));
+    if (what == kBegin && error == 0) ++begun;
+    if (!send_message(socket, {reinterpret_cast<const char*>(&error), sizeof error})) break;
+  }
+  for (; begun < most; ++begun) ::rmdir(hidden_dir(dir, session, begun).c_str());
+  return 0;
+}
+
+int ask_keeper(Request what, const std::string& name) {
+  int error = EPIPE;
+  if (!send_message(g_later.keeper->socket(), static_cast<char>(what) + name)) return error;
+  const std::optional<Message> answer = receive_message(g_later.keeper->socket());
+  if (answer && answer->bytes.size() == sizeof error) std::memcpy(&error, answer->bytes.data(), sizeof error);
+  return error;
 }
 
 }  // namespace
+
+Status prepare_later_recordings(const fs::path& dir, unsigned most) {
+  std::error_code ec;
+  g_later.dir = fs::absolute(dir, ec).lexically_normal();
+  fs::create_directories(g_later.dir, ec);
+  if (ec) return make_error("{}: cannot create directory: {}", dir.string(), ec.message());
+  g_later.most = most;
+  if (!sandbox::enabled()) return {};
+  const pid_t session = ::getpid();
+  for (unsigned i = 0; i < most; ++i) {
+    const fs::path hidden = hidden_dir(g_later.dir, session, i);
+    ::rmdir(hidden.c_str());  // of a session that was killed long ago
+    if (::mkdir(hidden.c_str(), 0700) != 0)
+      return make_error("{}: cannot create directory: {}", hidden.string(), std::strerror(errno));
+    // What is allowed is the directory, whatever its name becomes.
+    sandbox::allow_write(hidden);
+  }
+  DEJA_ASSIGN(g_later.keeper, HelperProcess::start("deja-recordings", [&](int socket) {
+                return keep_recordings(socket, g_later.dir, session, most);
+              }));
+  return {};
+}
+
+Result<fs::path> create_later_recording_dir(const std::string& name, i64 now_unix_ns) {
+  if (g_later.dir.empty()) return make_error("this session has no place for recordings");
+  if (!name.empty() && !is_later_name(name))
+    return make_error("'{}' is not a name for a recording: up to {} letters, digits, '.', '-' and '_' are",
+                      name, kLongestLaterName);
+  if (g_later.made == g_later.most)
+    return make_error("this session has made {} recordings, which is as many as it can; start another one",
+                      g_later.most);
+  DEJA_ASSIGN(fs::path dir,
+              first_free(g_later.dir, name.empty() ? date_name(now_unix_ns) : name, [](const fs::path& p) {
+                if (g_later.keeper) return ask_keeper(kBegin, p.filename());
+                return ::mkdir(p.c_str(), 0700) == 0 ? 0 : errno;
+              }));
+  ++g_later.made;
+  return dir;
+}
+
+void remove_later_recording_dir(const fs::path& dir) {
+  std::error_code ec;
+  for (const auto& entry : fs::directory_iterator(dir, ec)) fs::remove_all(entry.path(), ec);
+  if (g_later.keeper)
+    (void)ask_keeper(kRemove, dir.filename());
+  else
+    fs::remove(dir, ec);
+}
 
 Result<fs::path> default_recordings_dir() {
   // The XDG base directory specification: relative paths in the variable are to be ignored.
@@ -120,13 +244,8 @@ Result<fs::path> create_recording_dir(std::string_view name, i64 now_unix_ns) {
     DEJA_TRY(make_private_dir(p));
     return p;
   }
-  const std::string base = date_name(now_unix_ns);
-  for (int i = 1;; ++i) {
-    const fs::path p = home / with_suffix(i == 1 ? base : fmt::format("{}-{}", base, i));
-    if (i < 100 && path_exists(p)) continue;
-    DEJA_TRY(make_private_dir(p));
-    return p;
-  }
+  return first_free(home, date_name(now_unix_ns),
+                    [](const fs::path& p) { return ::mkdir(p.c_str(), 0700) == 0 ? 0 : errno; });
 }
 
 Result<fs::path> resolve_recording(std::string_view rec) {
@@ -155,18 +274,11 @@ Result<fs::path> resolve_recording(std::string_view rec) {
                     home.ok() ? home.value().string() : "the default directory");
 }
 
-Result<FutureRecording> FutureRecording::make(std::string_view name, i64 now_unix_ns) {
+Result<FutureRecording> FutureRecording::make(std::string_view name, i64 now_unix_ns, unsigned later) {
   DEJA_ASSIGN(const fs::path dir, create_recording_dir(name, now_unix_ns));
   FutureRecording future(dir);
   DEJA_TRY(prepare_outside_file(dir));
-  if (sandbox::enabled()) {
-    DEJA_ASSIGN(g_latest, HelperProcess::start("deja-latest", [&](int socket) {
-                  HelperProcess::confine(Confined::keeper, {{}, {dir.parent_path()}});
-                  if (!receive_message(socket)) return 0;
-                  const Status status = point_latest_to(dir);
-                  return send_message(socket, status ? kDone : status.error().message) ? 0 : 1;
-                }));
-  }
+  DEJA_TRY(prepare_later_recordings(dir.parent_path(), later));
   sandbox::allow_write(dir);
   g_future = dir;
   return future;
@@ -179,15 +291,14 @@ FutureRecording::~FutureRecording() {
 }
 
 Status point_latest_to(const fs::path& recording) {
-  if (sandbox::entered() && g_latest) {
-    std::optional<Message> answer;
-    if (send_message(g_latest->socket(), kDone)) answer = receive_message(g_latest->socket());
-    if (answer && answer->bytes == kDone) return {};
-    return make_error("{}", answer ? answer->bytes : "the process that makes the link `latest` has ended");
-  }
   const auto home = default_recordings_dir();
   std::error_code ec;
   if (!home.ok() || !fs::equivalent(recording.parent_path(), home.value(), ec)) return {};
+  if (sandbox::entered() && g_later.keeper) {
+    const int error = ask_keeper(kPointLatest, recording.filename());
+    if (error == 0) return {};
+    return make_error("{}: cannot make a link: {}", (home.value() / kLatest).string(), std::strerror(error));
+  }
   return point_link(home.value() / kLatest, recording.filename().string());
 }
 

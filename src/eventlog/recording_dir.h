@@ -29,12 +29,23 @@ Result<std::filesystem::path> default_recordings_dir();
 // refused. Does not move `latest`.
 Result<std::filesystem::path> create_recording_dir(std::string_view name, i64 now_unix_ns);
 
-// A recording that begins after the sandbox was entered, by which time nobody may make its directory, or the
-// link `latest`, any more. The directory is made now; the next create_recording_dir() gives it. One at a
-// time.
+// Where a session can begin recordings after the sandbox was entered, by which time this process may make no
+// directory, and no link `latest`, any more: a helper process has the directories ready under hidden names,
+// and removes those that were not needed. `dir` is made if it is not there. To be called once, before the
+// sandbox is entered.
+inline constexpr unsigned kMostLaterRecordings = 16;
+Status prepare_later_recordings(const std::filesystem::path& dir, unsigned most = kMostLaterRecordings);
+// Such a one's directory, as create_recording_dir() makes it. `name`: empty = from the date; no path. When
+// there is one of this name, a number is added. A guest may have chosen it.
+Result<std::filesystem::path> create_later_recording_dir(const std::string& name, i64 now_unix_ns);
+// It came to nothing.
+void remove_later_recording_dir(const std::filesystem::path& dir);
+
+// One recording that begins after the sandbox was entered, and whose directory is made now; the next
+// create_recording_dir() gives it. Prepares for `later` others beside it.
 class FutureRecording {
  public:
-  static Result<FutureRecording> make(std::string_view name, i64 now_unix_ns);
+  static Result<FutureRecording> make(std::string_view name, i64 now_unix_ns, unsigned later = 0);
   FutureRecording(FutureRecording&& o) noexcept : dir_(std::exchange(o.dir_, {})) {}
   FutureRecording& operator=(FutureRecording&&) = delete;
   // Removes the directory if it is empty.

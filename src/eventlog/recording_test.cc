@@ -345,5 +345,24 @@ TEST_F(RecordingDir, RecorderKilled) {
   }
 }
 
+TEST(LaterRecordings, GetANumberWhenTheirNameIsTakenAndAreLimited) {
+  TempDir dir;
+  const auto make = [](const std::string& name) { return create_later_recording_dir(name, 0); };
+  ASSERT_TRUE(prepare_later_recordings(dir.path / "deep" / "down", 3).ok());
+  EXPECT_EQ(make("noon").value(), dir.path / "deep/down/noon.deja");
+  EXPECT_EQ(make("noon").value(), dir.path / "deep/down/noon-2.deja");
+  for (const char* bad : {"../noon", "a/b", ".hidden", "-o", "latest", "two words", "\xc3\xa4", "\x1b[2J"})
+    EXPECT_FALSE(make(bad)) << bad;
+  EXPECT_FALSE(make(std::string(65, 'x')));
+  auto dated = make("");
+  ASSERT_TRUE(dated);
+  EXPECT_TRUE(std::filesystem::is_directory(*dated));
+  const auto fourth = make("more");
+  ASSERT_FALSE(fourth);
+  EXPECT_NE(fourth.error().message.find("has made 3 recordings"), std::string::npos)
+      << fourth.error().message;
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir.path / "deep/down"), {}), 3);
+}
+
 }  // namespace
 }  // namespace deja

@@ -108,12 +108,12 @@ bool Console::input_waiting(std::size_t room) const {
   return !commands_.empty() || monitor_.has_line() || line_.waiting(room);
 }
 
-void Console::take_input(u8 port, std::size_t room, const StatusProvider& status,
+void Console::take_input(u8 port, std::size_t room, const MonitorActions& actions,
                          std::vector<HostInput>& out) {
   line_.take(port, room, out);
   out.insert(out.end(), std::make_move_iterator(commands_.begin()), std::make_move_iterator(commands_.end()));
   commands_.clear();
-  monitor_.run(status, out);
+  monitor_.run(actions, out);
 }
 
 bool Console::notify(std::string_view line) {

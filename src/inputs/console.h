@@ -16,7 +16,7 @@ class Console : public SerialBackend {
   void add_to(PollSet& set) const override;
   void service(const PollSet& set) override;
   bool input_waiting(std::size_t room) const override;
-  void take_input(u8 port, std::size_t room, const StatusProvider& status,
+  void take_input(u8 port, std::size_t room, const MonitorActions& actions,
                   std::vector<HostInput>& out) override;
   void write(std::string_view bytes) override { out_.write(bytes); }
   bool backlogged() const override { return out_.backlogged(); }

@@ -8,7 +8,6 @@
 #include <cstring>
 
 #include "inputs/console.h"
-#include "inputs/monitor.h"
 #include "inputs/serial_backend.h"
 #include "inputs/signals.h"
 #include "inputs/user_net.h"
@@ -112,11 +111,11 @@ std::vector<HostInput> HostInputs::poll(InputRoom room) {
   quit_.clear();
   for (std::size_t port = 0; port < serial_.size(); ++port)
     serial_[port]->take_input(static_cast<u8>(port), port < room.serial.size() ? room.serial[port] : 0,
-                              status_, out);
+                              actions_, out);
   if (net_)
     for (std::size_t n = 0; n < room.frames && net_->waiting(); ++n)
       out.push_back(input::NetFrame{0, net_->take()});
-  if (monitor_) monitor_->run(status_, out);
+  if (monitor_) monitor_->run(actions_, out);
   return out;
 }
 
@@ -154,7 +153,7 @@ void HostInputs::send_frame(std::string_view frame) {
   if (net_) net_->send(frame);
 }
 
-void HostInputs::set_status_provider(StatusProvider provider) { status_ = std::move(provider); }
+void HostInputs::set_monitor_actions(MonitorActions actions) { actions_ = std::move(actions); }
 
 void HostInputs::notify(std::string_view line) {
   for (const auto& backend : serial_)

@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "inputs/input_source.h"
+#include "inputs/monitor.h"
 #include "inputs/nic_config.h"
 #include "inputs/serial_config.h"
 
 namespace deja {
 
-class MonitorSocket;
 class SerialBackend;
 class Signals;
 class UserNet;
@@ -48,8 +48,7 @@ class HostInputs : public InputSource, public SerialOutput {
   void suspend();
   void resume();
 
-  // What the monitor's `status` prints; called from within poll().
-  void set_status_provider(std::function<std::string()> provider);
+  void set_monitor_actions(MonitorActions actions);
   // Tells the person at the terminal something without disturbing the guest's screen more than one line; to
   // standard error when there is no terminal.
   void notify(std::string_view line);
@@ -61,7 +60,7 @@ class HostInputs : public InputSource, public SerialOutput {
   bool input_waiting(InputRoom room) const;
 
   HostClock& clock_;
-  std::function<std::string()> status_;
+  MonitorActions actions_;
   std::unique_ptr<Signals> signals_;
   std::unique_ptr<MonitorSocket> monitor_;
   std::vector<std::unique_ptr<SerialBackend>> serial_;  // by port

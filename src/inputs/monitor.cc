@@ -16,7 +16,21 @@ constexpr std::size_t kMaxLine = 1024;
 constexpr std::size_t kMaxClients = 8;
 constexpr std::size_t kMaxUnread = 256 * 1024;  // bytes of answers that a client may leave unread
 
-enum class Verb { help, status, pause, resume, power, nmi, serial_break, sysrq, reset, sendkey, mark, quit };
+enum class Verb {
+  help,
+  status,
+  pause,
+  resume,
+  power,
+  nmi,
+  serial_break,
+  sysrq,
+  reset,
+  sendkey,
+  mark,
+  record,
+  quit
+};
 
 struct Command {
   std::string_view name;
@@ -39,6 +53,8 @@ constexpr Command kCommands[] = {
     {"sendkey", "", Verb::sendkey, "KEYS",
      "press and release keys on the keyboard, such as a, ret or ctrl-alt-f2"},
     {"mark", "", Verb::mark, "TEXT", "write a note into the recording at this moment"},
+    {"record", "", Verb::record, "start [NAME] | stop",
+     "begin a recording at this moment, or end it; the machine runs on"},
     {"quit", "q", Verb::quit, "", "end the recording and leave"},
 };
 
@@ -66,6 +82,19 @@ std::string help_text() {
   return text;
 }
 
+MonitorAnswer answer(const Result<std::string>& outcome) {
+  return {outcome ? outcome.value() + "\n" : fmt::format("error: {}\n", outcome.error().message), {}};
+}
+
+MonitorAnswer record(std::string_view argument, const MonitorActions& actions) {
+  const auto space = argument.find_first_of(" \t");
+  const std::string_view what = argument.substr(0, space);
+  const std::string name(space == std::string_view::npos ? "" : trim(argument.substr(space)));
+  if (what == "start" && actions.start_recording) return answer(actions.start_recording(name));
+  if (what == "stop" && name.empty() && actions.stop_recording) return answer(actions.stop_recording());
+  return {"error: usage: record start [NAME] or record stop\n", {}};
+}
+
 const Command* find_command(std::string_view name) {
   for (const Command& c : kCommands)
     if (name == c.name || (!c.qemu_name.empty() && name == c.qemu_name)) return &c;
@@ -74,7 +103,7 @@ const Command* find_command(std::string_view name) {
 
 }  // namespace
 
-MonitorAnswer run_monitor_command(std::string_view line, const StatusProvider& status) {
+MonitorAnswer run_monitor_command(std::string_view line, const MonitorActions& actions) {
   line = trim(line);
   if (line.empty()) return {};
   const auto space = line.find_first_of(" \t");
@@ -92,7 +121,7 @@ MonitorAnswer run_monitor_command(std::string_view line, const StatusProvider& s
     case Verb::help:
       return {help_text(), {}};
     case Verb::status: {
-      std::string text = status ? status() : "no session";
+      std::string text = actions.status ? actions.status() : "no session";
       if (!text.ends_with('\n')) text += '\n';
       return {std::move(text), {}};
     }
@@ -123,6 +152,8 @@ MonitorAnswer run_monitor_command(std::string_view line, const StatusProvider& s
     }
     case Verb::mark:
       return ok(input::Mark{std::string(argument)});
+    case Verb::record:
+      return record(argument, actions);
     case Verb::quit:
       return ok(input::Quit{false, "monitor"});
   }
@@ -177,11 +208,11 @@ void MonitorSession::end() {
   if (!line_.empty()) take_byte('\n');
 }
 
-void MonitorSession::run(const StatusProvider& status, std::vector<HostInput>& out) {
+void MonitorSession::run(const MonitorActions& actions, std::vector<HostInput>& out) {
   while (!lines_.empty()) {
     const std::string line = std::move(lines_.front());
     lines_.erase(lines_.begin());
-    MonitorAnswer answer = run_monitor_command(line, status);
+    MonitorAnswer answer = run_monitor_command(line, actions);
     out_.write(answer.text);
     prompt();
     if (answer.inputs.empty()) continue;
@@ -238,9 +269,9 @@ bool MonitorSocket::has_line() const {
   return std::any_of(clients_.begin(), clients_.end(), [](const auto& c) { return c->session.has_line(); });
 }
 
-void MonitorSocket::run(const StatusProvider& status, std::vector<HostInput>& out) {
+void MonitorSocket::run(const MonitorActions& actions, std::vector<HostInput>& out) {
   for (auto& c : clients_) {
-    c->session.run(status, out);
+    c->session.run(actions, out);
     c->out.push();
   }
 }

@@ -15,14 +15,21 @@
 
 namespace deja {
 
-using StatusProvider = std::function<std::string()>;
+// What the session does at once when the monitor asks; called from within InputSource::poll(). Those that are
+// empty it cannot do.
+struct MonitorActions {
+  std::function<std::string()> status;
+  // Each answers with what to tell.
+  std::function<Result<std::string>(const std::string& name)> start_recording;
+  std::function<Result<std::string>()> stop_recording;
+};
 
 struct MonitorAnswer {
   std::string text;               // to print, whole lines
   std::vector<HostInput> inputs;  // what the command puts into the session
 };
 // Runs one command line (any bytes; hostile).
-MonitorAnswer run_monitor_command(std::string_view line, const StatusProvider& status);
+MonitorAnswer run_monitor_command(std::string_view line, const MonitorActions& actions);
 
 // One person or script talking to the monitor. Takes bytes, answers by way of an OutputStream.
 class MonitorSession {
@@ -39,7 +46,7 @@ class MonitorSession {
   bool has_line() const { return !lines_.empty(); }
   // Runs waiting lines up to and including the first that yields inputs: whatever follows it (say, `status`)
   // must find the session in the state that they lead to, so it waits for the next call.
-  void run(const StatusProvider& status, std::vector<HostInput>& out);
+  void run(const MonitorActions& actions, std::vector<HostInput>& out);
 
  private:
   void take_byte(char c);
@@ -59,7 +66,7 @@ class MonitorSocket {
   void add_to(PollSet& set) const;
   void service(const PollSet& set);
   bool has_line() const;
-  void run(const StatusProvider& status, std::vector<HostInput>& out);
+  void run(const MonitorActions& actions, std::vector<HostInput>& out);
 
  private:
   struct Client {

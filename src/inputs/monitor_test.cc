@@ -13,7 +13,14 @@ namespace {
 using testing::HasSubstr;
 
 MonitorAnswer run(std::string_view line) {
-  return run_monitor_command(line, [] { return std::string("all is well"); });
+  MonitorActions actions;
+  actions.status = [] { return std::string("all is well"); };
+  actions.start_recording = [](const std::string& name) -> Result<std::string> {
+    if (name == "taken") return make_error("there is one");
+    return "into [" + name + "]";
+  };
+  actions.stop_recording = [] { return Result<std::string>("done"); };
+  return run_monitor_command(line, actions);
 }
 
 TEST(MonitorCommand, Inputs) {
@@ -41,9 +48,14 @@ TEST(MonitorCommand, TextAndErrors) {
   EXPECT_EQ(run("info status").text, "all is well\n");
   EXPECT_THAT(run("help").text, HasSubstr("system_powerdown"));
   EXPECT_EQ(run("").text, "");
+  EXPECT_EQ(run("record start").text, "into []\n");
+  EXPECT_EQ(run("record  start  boot ").text, "into [boot]\n");
+  EXPECT_EQ(run("record start taken").text, "error: there is one\n");
+  EXPECT_EQ(run("record stop").text, "done\n");
   EXPECT_THAT(run("fly").text, HasSubstr("unknown command 'fly'"));
   EXPECT_THAT(run("fly\x1b[2J").text, HasSubstr("'fly?[2J'"));
-  for (const char* bad : {"pause now", "mark", "break x", "break 10", "sysrq", "sysrq hh"}) {
+  for (const char* bad : {"pause now", "mark", "break x", "break 10", "sysrq", "sysrq hh", "record",
+                          "record now", "record stop x"}) {
     EXPECT_THAT(run(bad).text, HasSubstr("error: ")) << bad;
     EXPECT_TRUE(run(bad).inputs.empty()) << bad;
   }
@@ -82,19 +94,19 @@ TEST_F(Session, OneCommandARound) {
   OutputStream out(pipe_[1], false, "test");
   MonitorSession session(out, false);
   std::string state = "running";
-  const StatusProvider status = [&] { return state; };
+  const MonitorActions actions{[&] { return state; }, {}, {}};
   session.feed("status\npause\nstatus\nresume\nsta");
   std::vector<HostInput> inputs;
-  session.run(status, inputs);
+  session.run(actions, inputs);
   EXPECT_EQ(inputs, (std::vector<HostInput>{input::Pause{}}));
   EXPECT_TRUE(session.has_line());
   state = "paused";
-  session.run(status, inputs);
+  session.run(actions, inputs);
   EXPECT_EQ(inputs, (std::vector<HostInput>{input::Pause{}, input::Resume{}}));
   state = "running again";
   session.feed("tus");
   session.end();
-  session.run(status, inputs);
+  session.run(actions, inputs);
   EXPECT_EQ(printed(out), "running\nok\npaused\nok\nrunning again\n");
 }
 

@@ -116,7 +116,7 @@ class SocketSerial : public SerialBackend {
   }
 
   bool input_waiting(std::size_t room) const override { return input_.waiting(room); }
-  void take_input(u8 port, std::size_t room, const StatusProvider&, std::vector<HostInput>& out) override {
+  void take_input(u8 port, std::size_t room, const MonitorActions&, std::vector<HostInput>& out) override {
     input_.take(port, room, out);
   }
   void write(std::string_view bytes) override {

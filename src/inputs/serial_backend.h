@@ -39,7 +39,7 @@ class SerialBackend {
   // Reads and writes what can be without blocking.
   virtual void service(const PollSet& set) {}
   virtual bool input_waiting(std::size_t room) const { return false; }
-  virtual void take_input(u8 port, std::size_t room, const StatusProvider& status,
+  virtual void take_input(u8 port, std::size_t room, const MonitorActions& actions,
                           std::vector<HostInput>& out) {}
   // Bytes from the guest.
   virtual void write(std::string_view bytes) = 0;

@@ -13,13 +13,14 @@ constexpr u64 kEventsAtOnce = 2000;  // take about a millisecond to copy
 }  // namespace
 
 FlightRecorder::FlightRecorder(RecordingWriter& recording, CheckpointWriter& checkpoints, MachineShape shape,
-                               HostClock& clock, std::function<void(std::string_view)> notify)
+                               HostClock& clock, std::function<void(std::string_view)> notify, u64 began_ns)
     : recording_(recording),
       checkpoints_(checkpoints),
       shape_(std::move(shape)),
       clock_(clock),
       notify_(std::move(notify)),
-      keep_ns_(recording.manifest().window->keep_ns) {}
+      keep_ns_(recording.manifest().window->keep_ns),
+      began_ns_(began_ns) {}
 
 FlightRecorder::~FlightRecorder() {
   if (!target_) return;
@@ -70,6 +71,7 @@ void FlightRecorder::step() {
     return give_up(status.error());
   events_before_ = target_->events - kOpeningEvents;
   began_ns_ = target_->host_ns;
+  moved_ = true;
   target_.reset();
   old_log_.reset();
   told_ = false;

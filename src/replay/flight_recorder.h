@@ -27,9 +27,9 @@ class FlightRecorder {
   };
 
   // All outlive it. `recording` has a window; the first checkpoint is a base. `notify` tells the user when
-  // the beginning cannot be moved.
+  // the beginning cannot be moved. `began_ns`: host time at which the recording begins.
   FlightRecorder(RecordingWriter& recording, CheckpointWriter& checkpoints, MachineShape shape,
-                 HostClock& clock, std::function<void(std::string_view)> notify);
+                 HostClock& clock, std::function<void(std::string_view)> notify, u64 began_ns = 0);
   // Files of a move that is not done are removed.
   ~FlightRecorder();
 
@@ -41,6 +41,7 @@ class FlightRecorder {
   // No checkpoints are written any more: ends a move that has only the log left to do.
   void finish();
   u64 began_ns() const { return began_ns_; }  // host time at which the recording begins
+  bool moved() const { return moved_; }       // is that later than it was at first?
 
  private:
   void begin();
@@ -58,10 +59,10 @@ class FlightRecorder {
   std::function<void(std::string_view)> notify_;
   std::deque<Moment> moments_;
   u64 keep_ns_;
-  u64 began_ns_ = 0;       // host time at which the recording begins
+  u64 began_ns_;
   u64 events_before_ = 0;  // of the session that the log does not have; may wrap around
   u64 now_ns_ = 0, next_try_ns_ = 0;
-  bool told_ = false;
+  bool told_ = false, moved_ = false;
 
   // The move under way.
   std::optional<Moment> target_;

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "base/log.h"
 #include "replay/apply.h"
 
 namespace deja {
@@ -50,17 +51,8 @@ LiveSession::LiveSession(Machine& machine, InputSource& inputs, SerialOutput& ou
 event::End LiveSession::run() {
   started_ns_ = clock_.monotonic_ns() - options_.before_host_ns;
   pace_ns_ = static_cast<i64>(clock_.monotonic_ns() - machine_.clock().now());
-  if (sink_) {
-    next_progress_ns_ = clock_.monotonic_ns() + kProgressNs;
-    next_digest_ = next_multiple(options_.digest_interval);
-  }
-  if (options_.checkpoint) {
-    next_checkpoint_ = next_multiple(options_.checkpoint_interval);
-    if (options_.checkpoint_interval_ns) next_checkpoint_ns_ = clock_.monotonic_ns();
-  }
-  const i64 wall = clock_.wall_unix_ns();
-  wall_minus_monotonic_ = wall - static_cast<i64>(started_ns_);
-  log(event::WallClock{wall});
+  if (sink_) watch_clocks();
+  log(event::WallClock{clock_.wall_unix_ns()});
 
   while (!end_) {
     if (clock_.monotonic_ns() >= next_poll_ns_) take_inputs();
@@ -76,6 +68,18 @@ event::End LiveSession::run() {
   // A machine that waits for the host is between two states.
   if (sink_ && machine_.clock().steps > 0 && !machine_.trouble()) take_digest();
   return *end_;
+}
+
+// A recording begins: what is to be written to it now and then.
+void LiveSession::watch_clocks() {
+  const u64 now = clock_.monotonic_ns();
+  next_progress_ns_ = now + kProgressNs;
+  next_digest_ = next_multiple(options_.digest_interval);
+  if (options_.checkpoint) {
+    next_checkpoint_ = next_multiple(options_.checkpoint_interval);
+    if (options_.checkpoint_interval_ns) next_checkpoint_ns_ = now;
+  }
+  wall_minus_monotonic_ = clock_.wall_unix_ns() - static_cast<i64>(now);
 }
 
 VtimeNs LiveSession::paced_now() const {
@@ -247,7 +251,7 @@ void LiveSession::trouble(const Error& error) {
 void LiveSession::show_output() {
   for (u8 port = 0; port < text_.size(); ++port) {
     if (text_[port].empty()) continue;
-    if (port == 0 && options_.checkpoint) sent_ += text_[port];
+    if (port == 0 && sink_ && options_.checkpoint) sent_ += text_[port];
     if (port == 0) watch_output(text_[port]);
     output_.write(port, text_[port]);
     text_[port].clear();
@@ -262,24 +266,64 @@ void LiveSession::obey(const GuestCommand& command) {
         if (c.kind == EndCondition::Kind::mark && c.text == command.text)
           finish(event::EndReason::quit, 0, fmt::format("--until {}", c.spelling));
       break;
+    case GuestCommand::Kind::record_start:
+      obey_record_start(command.text);
+      break;
     case GuestCommand::Kind::record_stop:
-      stop_recording();
+      if (sink_) {
+        if (auto told = stop_recording("a program in the guest"))
+          notify_("the guest has ended the recording: " + *told);
+      }
       break;
     case GuestCommand::Kind::exit:
       break;  // the machine has ended
   }
 }
 
-void LiveSession::stop_recording() {
-  if (!sink_ || end_) return;
+// A guest can ask as often as it likes: what it may not, or has already, is told once or not at all.
+void LiveSession::obey_record_start(const std::string& name) {
+  if (!options_.guest_may_record) {
+    if (!std::exchange(told_not_to_record_, true))
+      notify_("the guest asks for a recording, which it may not begin: --guest-control record allows that");
+    return;
+  }
+  if (sink_ || end_) return log_info("guest-control", "a recording is being made already");
+  auto told = start_recording(name);
+  if (told)
+    notify_("the guest has begun a recording: " + *told);
+  else if (!std::exchange(told_not_to_record_, true))
+    notify_(fmt::format("the guest asks for a recording, and there is none: {}", told.error().message));
+}
+
+Result<std::string> LiveSession::start_recording(const std::string& name) {
+  if (!options_.begin_recording) return make_error("this session cannot begin recordings");
+  if (sink_) return make_error("a recording is being made already: {}", sink_->describe());
+  bring_to_rest(machine_);
+  if (machine_.trouble()) return *machine_.trouble();
+  if (end_ || machine_.end() != MachineEnd::none) return make_error("the session is ending");
+  events_ = 0;
+  DEJA_ASSIGN(EventSink* const sink, options_.begin_recording({name, counts(), instructions(),
+                                                               clock_.monotonic_ns() - started_ns_}));
+  sink_ = sink;
+  sent_.clear();
+  last_checkpoint_ = machine_.clock().steps;
+  watch_clocks();
+  log(event::Progress{clock_.monotonic_ns() - started_ns_});
+  log(event::WallClock{clock_.wall_unix_ns()});
   take_digest();
-  if (end_) return;
-  options_.recording_stopped({event::EndReason::quit, 0, "a program in the guest ended the recording"});
+  return sink_ ? sink_->describe() : "";
+}
+
+Result<std::string> LiveSession::stop_recording(const std::string& who) {
+  if (!sink_) return make_error("no recording is being made");
+  // A machine that waits for the host is between two states.
+  if (!machine_.trouble()) take_digest();
+  if (end_) return make_error("the session is ending");
+  std::string told = options_.recording_stopped({event::EndReason::quit, 0, who + " ended the recording"});
   sink_ = nullptr;
-  options_.checkpoint = {};
   next_digest_ = next_checkpoint_ = kNeverStep;
   next_progress_ns_ = next_checkpoint_ns_ = kNeverNs;
-  notify_("the guest has ended the recording; the machine goes on");
+  return told;
 }
 
 void LiveSession::watch_output(std::string_view text) {
@@ -330,9 +374,7 @@ void LiveSession::take_checkpoint() {
   bring_to_rest(machine_);
   const bool digested = last_digest_ == machine_.clock().steps && events_at_digest_ == events_;
   if (options_.checkpoint_interval_ns && !digested) take_digest();
-  const SessionCounts counts{events_, warps_,
-                             options_.before.deliveries + machine_.engine().counters().faults};
-  const bool taken = options_.checkpoint(counts, sent_);
+  const bool taken = options_.checkpoint(counts(), sent_);
   if (taken) {
     sent_.clear();
     last_checkpoint_ = machine_.clock().steps;
@@ -342,6 +384,10 @@ void LiveSession::take_checkpoint() {
   next_checkpoint_ = taken ? next_multiple(interval) : machine_.clock().steps + interval / 8 + 1;
   if (const u64 ns = options_.checkpoint_interval_ns)
     next_checkpoint_ns_ = clock_.monotonic_ns() + (taken ? ns : ns / 8);
+}
+
+SessionCounts LiveSession::counts() const {
+  return {events_, warps_, options_.before.deliveries + machine_.engine().counters().faults};
 }
 
 u64 LiveSession::instructions() const {

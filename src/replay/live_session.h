@@ -49,6 +49,14 @@ struct SessionCounts {
   u64 deliveries = 0;  // of exceptions and interrupts
 };
 
+// Where a recording begins that begins in mid-run. The machine is at rest there.
+struct RecordingStart {
+  std::string name;
+  SessionCounts counts;  // no events
+  u64 instructions = 0;
+  u64 host_ns = 0;  // since the session began
+};
+
 struct LiveOptions {
   // Of the recording that this one goes on from; zero at power-on. `deliveries`: less those that the engine
   // has counted already.
@@ -59,9 +67,14 @@ struct LiveOptions {
   // ends the session.
   bool interactive = false;
   std::vector<EndCondition> until;
-  // A program in the guest ends the recording, at the machine's present step; the session goes on without its
-  // sink.
-  std::function<void(const event::End&)> recording_stopped;
+  // A recording begins in mid-run, with a base: takes its first checkpoint and says where its events go.
+  // Empty: this session records only what it records from its start.
+  std::function<Result<EventSink*>(const RecordingStart&)> begin_recording;
+  // The recording ends at the machine's present step, by a request; the session goes on without its sink.
+  // What to tell.
+  std::function<std::string(const event::End&)> recording_stopped;
+  // May a program in the guest begin one?
+  bool guest_may_record = false;
   Step digest_interval = kDigestInterval;
   // Called with the machine at rest, about every so many steps, and what it has sent on COM1 since a
   // checkpoint was taken last. Must not change the machine. False: not now, ask again soon. Empty: never.
@@ -82,8 +95,12 @@ class LiveSession {
   // Runs to the end of the session.
   event::End run();
 
-  // For the monitor's `status`.
+  // For the monitor; the two below between two slices, as is the case in InputSource::poll(). They answer
+  // with what to tell.
   std::string status();
+  Result<std::string> start_recording(const std::string& name);
+  Result<std::string> stop_recording(const std::string& who);
+
   u64 warps() const { return warps_; }
   u64 instructions() const;
   u64 digests() const { return digests_; }
@@ -92,7 +109,7 @@ class LiveSession {
  private:
   void run_slice();
   void obey(const GuestCommand& command);
-  void stop_recording();
+  void obey_record_start(const std::string& name);
   void watch_output(std::string_view text);
   // After a text that ends the session: has the guest said what it had to say?
   void watch_for_silence(bool idle_for_good);
@@ -110,9 +127,11 @@ class LiveSession {
   void cut_idle();
   void show_output();
   void housekeeping();
+  void watch_clocks();
   void take_digest();
   void take_checkpoint();
   Step next_multiple(Step interval) const { return (machine_.clock().steps / interval + 1) * interval; }
+  SessionCounts counts() const;
   void log(const EventBody& body);
   void trouble(const Error& error);
   void finish(event::EndReason reason, u32 code = 0, std::string detail = {});
@@ -148,7 +167,7 @@ class LiveSession {
   u64 events_at_digest_ = 0;  // in the log when it was taken, itself included
   u64 events_ = 0;
   std::array<std::string, 2> text_;  // from the guest, by port, not yet handed on
-  std::string sent_;                 // on COM1 since the last checkpoint
+  std::string sent_;                 // on COM1 since the last checkpoint; while recorded
   std::array<std::size_t, 2> room_{};
   std::vector<GuestCommand> commands_;  // since the slice began
   struct Watched {
@@ -164,6 +183,7 @@ class LiveSession {
   u64 digests_ = 0;
   u64 seen_resets_ = 0, stillborn_ = 0;
   Step last_reset_step_ = 0;
+  bool told_not_to_record_ = false;
   std::optional<event::End> end_;
 };
 

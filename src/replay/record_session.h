@@ -9,38 +9,15 @@
 #include <utility>
 #include <vector>
 
-#include "checkpoint/checkpoint_writer.h"
 #include "eventlog/recording.h"
 #include "inputs/host_inputs.h"
 #include "inputs/nic_config.h"
 #include "inputs/serial_config.h"
 #include "replay/guest_setup.h"
 #include "replay/live_session.h"
+#include "replay/session_recorder.h"
 
 namespace deja {
-
-// Steps between two checkpoints: a seek replays at most so many, which takes well below a second.
-inline constexpr Step kCheckpointInterval = 200'000'000;
-
-struct RecordingRequest {
-  std::string name;  // as for create_recording_dir
-  InputStorage storage = InputStorage::copy;
-  Step checkpoint_interval = kCheckpointInterval;  // 0: no checkpoints
-  u64 keep_ns = 0;  // host time that is kept at least, and not much more; 0: all. Needs checkpoints
-};
-
-// A moment of another recording, from which a session goes on.
-struct BranchPoint {
-  Machine* machine = nullptr;  // stands there
-  RecordingManifest parent;
-  std::filesystem::path parent_dir;
-  std::vector<LogEvent> log;  // the parent's, up to there
-  SessionCounts counts;
-  // Where its checkpoints go on, and what the guest has sent on COM1 since the last one. Absent: the parent's
-  // cannot be used, so the session takes none.
-  std::optional<CheckpointWriter::Continuation> checkpoints;
-  std::string serial;
-};
 
 // What a session makes on the host, made before the sandbox is entered: a session that goes on from a moment
 // of a recording begins after a guest has run. Nothing is left of it unless it is handed to a session.
@@ -70,8 +47,14 @@ struct SessionRequest {
   std::vector<SerialConfig> serial;           // by port; the virtio console, if there is one, is the last
   std::optional<std::string> monitor_socket;  // a recording has one of its own besides
   std::vector<EndCondition> until;            // the session ends at the first of them
-  std::optional<RecordingRequest> recording;  // absent: the run is not recorded
-  // Present: the machine is this one, and what describes another above is not looked at. To be recorded.
+  // How the session is recorded, and how what is asked for in mid-run is.
+  RecordingRequest recording;
+  bool record_at_once = false;
+  // Where recordings that begin in mid-run go; empty: beside the first one, or where recordings usually are.
+  std::string recordings_dir;
+  bool guest_may_record = false;
+  // Present: the machine is this one, and what describes another above is not looked at. To be recorded at
+  // once.
   std::optional<BranchPoint> branch;
   std::optional<PreparedSession> prepared;  // for a branch
 };
@@ -82,17 +65,8 @@ struct SessionReport {
   Step steps = 0;
   u64 instructions = 0;
   u64 virtual_ns = 0, host_ns = 0;
-  u64 digests = 0, log_bytes = 0;
-  u64 checkpoints = 0, checkpoint_bytes = 0;
   EngineCounters counters;
-  std::filesystem::path recording;  // empty: none
-  u64 kept_ns = 0;                  // host time that it holds, when its beginning has moved on; else 0
-  // The session ended, but the recording could not be closed: it is as complete as its last flush.
-  std::optional<Error> recording_error;
-  // A disk image was changed while it was in use: the recording cannot be replayed.
-  std::optional<Error> image_error;
-  // Checkpoints could not be written from some moment on; the recording does not need them.
-  std::optional<Error> checkpoint_error;
+  std::vector<RecordingReport> recordings;
 };
 
 // Runs until the guest or the user ends it. An error means that nothing ran.

@@ -18,12 +18,13 @@ TIMEOUT = int(os.environ.get("DEJA_TIMEOUT", 300))
 
 
 class Recorder:
-    """`deja record` of the demo guest with pipes for a terminal."""
+    """`deja record`, or another command, of the demo guest with pipes for a terminal."""
 
-    def __init__(self, recording, append="console=ttyS0", options=(), kernel=KERNEL, initrd=INITRD, **popen):
+    def __init__(self, recording=None, append="console=ttyS0", options=(), kernel=KERNEL, initrd=INITRD, command=None,
+                 **popen):
         self.output = b""
         self.process = subprocess.Popen(
-            [DEJA, "record", "-o", str(recording.with_suffix("")), "-m", "256M",
+            [DEJA, *(command or ["record", "-o", str(recording.with_suffix(""))]), "-m", "256M",
              *(["--kernel", kernel, "--initrd", initrd] if kernel else []),
              *(["--append", append] if append else []), *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen)
