@@ -4,8 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "disk/disk_image.h"
-#include "fuzz/target.h"
+#include "fuzz/hostile_image.h"
 
 namespace deja::fuzz {
 namespace {
@@ -86,16 +85,6 @@ class Image {
 
 }  // namespace
 
-void run_case(Random& random) {
-  const MemoryFile file(Image(random).bytes);
-  auto image = open_disk_image(file.path(), "qcow2");
-  if (!image) return;
-  std::vector<u8> out;
-  for (unsigned i = 0; i < 50; ++i) {
-    out.resize(random.below(20'000));
-    const u64 size = image->content->size();
-    (void)image->content->read(random.one_in(8) ? random.edgy() >> 4 : random.below(size), out);
-  }
-}
+void run_case(Random& random) { read_image(random, Image(random).bytes, "qcow2"); }
 
 }  // namespace deja::fuzz

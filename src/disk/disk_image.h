@@ -15,7 +15,7 @@ namespace deja {
 
 struct DiskImage {
   std::string path;      // as the user wrote it
-  std::string format;    // "raw", "qcow2"
+  std::string format;    // "raw", "qcow2", "vmdk", "vdi"
   std::string identity;  // HostFile::identity() when it was opened
   u64 file_size = 0;     // of the host's file, in bytes
   std::shared_ptr<BlockImage> content;

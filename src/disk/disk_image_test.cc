@@ -108,8 +108,9 @@ TEST_F(DiskImageTest, ErrorsNameTheFileAndTheReason) {
   EXPECT_THAT(open_disk_image(dir_.string(), "").error().message,
               HasSubstr("neither a file nor a block device"));
   EXPECT_THAT(error(""), HasSubstr("is empty"));
-  EXPECT_THAT(error("abc", "vmdk"), HasSubstr("there are raw and qcow2"));
-  EXPECT_THAT(error("abcdefgh", "qcow2"), HasSubstr("is not in the format qcow2"));
+  EXPECT_THAT(error("abc", "vhdx"), HasSubstr("there are raw, qcow2, vmdk and vdi"));
+  for (const std::string format : {"qcow2", "vmdk", "vdi"})
+    EXPECT_THAT(error("abcdefgh", format), HasSubstr("is not in the format " + format));
   Qcow2Builder backing;
   backing.put64(8, 0x100);
   EXPECT_THAT(error(backing.bytes), HasSubstr("a backing file is not supported; `qemu-img convert"));
@@ -141,6 +142,107 @@ TEST_F(DiskImageTest, ADamagedQcow2IsRefusedOrReadsWithAnError) {
     if (!hostile) continue;
     for (unsigned i = 0; i < 4; ++i) (void)read(*hostile->content, random() % 0x12000, 5000);
   }
+}
+
+// Images made by the reference, qemu-img; without it there is nothing to compare with.
+class ForeignImageTest : public DiskImageTest {
+ protected:
+  static constexpr u64 kSize = 35_MiB + 3 * 512;  // ends in the middle of a grain and of a block
+
+  void SetUp() override {
+    if (std::system("command -v qemu-img >/dev/null") != 0) GTEST_SKIP() << "qemu-img is not installed";
+    // Noise, text and holes, of all lengths. Beyond 32 MiB a VMDK has a second table.
+    std::mt19937_64 random(7);
+    content_.assign(kSize, '\0');
+    for (u64 at = 0; at < kSize;) {
+      const u64 length = std::min<u64>(random() % (random() % 2 ? 5'000 : 2'000'000), kSize - at);
+      const u64 kind = random() % 3;
+      for (u64 i = at; kind != 0 && i < at + length; ++i)
+        content_[i] = kind == 1 ? static_cast<char>(random()) : static_cast<char>('a' + i % 7);
+      at += length;
+    }
+    content_.replace(kSize - 100, 100, std::string(100, 'z'));
+    (void)file(content_, "disk.raw");
+  }
+  std::string converted(const std::string& name, const std::string& options) {
+    const std::string out = (dir_ / name).string();
+    const std::string command =
+        "qemu-img convert -f raw " + options + " " + (dir_ / "disk.raw").string() + " " + out;
+    EXPECT_EQ(std::system(command.c_str()), 0) << command;
+    return out;
+  }
+  void expect_content(const std::string& path, const std::string& format) {
+    auto image = open_disk_image(path, "");
+    ASSERT_TRUE(image.ok()) << image.error().message;
+    EXPECT_EQ(image->format, format);
+    BlockImage& disk = *image->content;
+    ASSERT_EQ(disk.size(), kSize);
+    ASSERT_TRUE(read(disk, 0, kSize) == content_) << path;
+    std::mt19937_64 random(8);
+    for (unsigned i = 0; i < 300; ++i) {
+      const u64 at = random() % kSize, size = random() % 200'000;
+      std::string want = content_.substr(at, size);
+      want.resize(size);
+      ASSERT_TRUE(read(disk, at, size) == want) << path << ": " << size << " bytes at " << at;
+    }
+  }
+  static std::string text_of(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+  // As VMware writes a stream: where the directory is, is said in a copy of the header at the end.
+  static std::string with_footer(std::string packed) {
+    packed += std::string(512, '\0') + packed.substr(0, 512) + std::string(512, '\0');
+    return packed.replace(56, 8, 8, '\xff');
+  }
+
+  std::string content_;
+};
+
+TEST_F(ForeignImageTest, ReadLikeTheDiskThatTheyWereMadeOf) {
+  expect_content(converted("plain.vmdk", "-O vmdk"), "vmdk");
+  expect_content(converted("zeros.vmdk", "-O vmdk -o zeroed_grain=on -S 0"), "vmdk");
+  const std::string packed = converted("packed.vmdk", "-O vmdk -o subformat=streamOptimized");
+  expect_content(packed, "vmdk");
+  expect_content(file(with_footer(text_of(packed)), "ova.vmdk"), "vmdk");
+  expect_content(converted("growing.vdi", "-O vdi"), "vdi");
+  expect_content(converted("fixed.vdi", "-O vdi -o static=on"), "vdi");
+  expect_content(converted("plain.qcow2", "-O qcow2"), "qcow2");
+  expect_content(converted("packed.qcow2", "-O qcow2 -c -o compression_type=zstd"), "qcow2");
+}
+
+TEST_F(ForeignImageTest, ADiskInOtherFilesIsRefusedWithWhatToDo) {
+  const auto error_of = [](const std::string& path) {
+    auto image = open_disk_image(path, "");
+    return image.ok() ? "" : image.error().message;
+  };
+  EXPECT_THAT(error_of(converted("flat.vmdk", "-O vmdk -o subformat=monolithicFlat")),
+              HasSubstr("in the file 'flat-flat.vmdk': use that one, with format=raw"));
+  EXPECT_EQ(open_disk_image((dir_ / "flat-flat.vmdk").string(), "raw").value().content->size(), kSize);
+  EXPECT_THAT(
+      error_of(converted("split.vmdk", "-O vmdk -o subformat=twoGbMaxExtentSparse")),
+      HasSubstr("a disk in other files (createType 'twoGbMaxExtentSparse') is not supported; `qemu-img"));
+  EXPECT_THAT(error_of((dir_ / "split-s001.vmdk").string()), HasSubstr("one of the several files"));
+
+  const std::string base = converted("base.vmdk", "-O vmdk"), snapshot = (dir_ / "snapshot.vmdk").string();
+  ASSERT_EQ(std::system(("qemu-img create -q -f vmdk -F vmdk -b " + base + " " + snapshot).c_str()), 0);
+  EXPECT_THAT(error_of(snapshot), HasSubstr("a snapshot (a difference to another image)"));
+  std::string vdi = text_of(converted("base.vdi", "-O vdi"));
+  vdi[0x4c] = 4;  // what VirtualBox calls a differencing image
+  EXPECT_THAT(error(vdi), HasSubstr("a snapshot (a difference to another image)"));
+}
+
+TEST_F(ForeignImageTest, DamageIsAnErrorThatNamesIt) {
+  const std::string packed = text_of(converted("packed.vmdk", "-O vmdk -o subformat=streamOptimized"));
+  const std::string streamed = with_footer(packed);
+  EXPECT_THAT(error(streamed.substr(0, streamed.size() - 512)), HasSubstr("its footer is missing"));
+  std::string text_mode = text_of(converted("plain.vmdk", "-O vmdk"));
+  text_mode[75] = '\n';
+  EXPECT_THAT(error(text_mode), HasSubstr("its line ends were changed"));
+  const std::string vdi = text_of(converted("growing.vdi", "-O vdi"));
+  auto cut = open_disk_image(file(vdi.substr(0, 5_MiB)), "").value();
+  EXPECT_THAT(read(*cut.content, 30_MiB, 1), HasSubstr("the VDI image is damaged: block"));
 }
 
 TEST_F(DiskImageTest, HashIsRememberedUntilTheFileChanges) {

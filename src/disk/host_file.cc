@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -42,6 +43,12 @@ Status HostFile::read(u64 offset, std::span<u8> out) const {
     out = out.subspan(static_cast<std::size_t>(n));
   }
   return {};
+}
+
+Status HostFile::read_or_zeros(u64 offset, std::span<u8> out) const {
+  const u64 there = offset < size_ ? std::min<u64>(out.size(), size_ - offset) : 0;
+  std::fill(out.begin() + static_cast<std::ptrdiff_t>(there), out.end(), u8{0});
+  return read(offset, out.first(there));
 }
 
 Result<std::string> HostFile::identity() const {

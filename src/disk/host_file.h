@@ -24,6 +24,8 @@ class HostFile {
   u64 size() const { return size_; }
   // Exactly as many bytes as asked for; an error also where the file ends before.
   Status read(u64 offset, std::span<u8> out) const;
+  // The same, but with zeros for what is beyond the end.
+  Status read_or_zeros(u64 offset, std::span<u8> out) const;
 
   // What tells whether the file is still the same one with the same content, as far as the host's file system
   // knows: "device-inode-ctime-size", the time in nanoseconds.

@@ -1,11 +1,12 @@
 #include "disk/qcow2_image.h"
 
-#include <zlib.h>
 #include <zstd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
+
+#include "disk/inflate.h"
 
 namespace deja {
 namespace {
@@ -29,20 +30,6 @@ u64 be64(const u8* p) {
   return __builtin_bswap64(x);
 }
 
-bool inflate_raw(std::span<const u8> in, std::span<u8> out) {
-  z_stream z{};
-  if (inflateInit2(&z, -12) != Z_OK) return false;
-  z.next_in = const_cast<u8*>(in.data());
-  z.avail_in = static_cast<uInt>(in.size());
-  z.next_out = out.data();
-  z.avail_out = static_cast<uInt>(out.size());
-  const int r = inflate(&z, Z_FINISH);
-  const bool full = z.avail_out == 0;
-  inflateEnd(&z);
-  // The input may be longer than the stream: its length is known in sectors only.
-  return (r == Z_STREAM_END || r == Z_BUF_ERROR) && full;
-}
-
 bool unpack_zstd(std::span<const u8> in, std::span<u8> out) {
   ZSTD_DCtx* context = ZSTD_createDCtx();
   ZSTD_inBuffer from{in.data(), in.size(), 0};
@@ -58,22 +45,20 @@ bool unpack_zstd(std::span<const u8> in, std::span<u8> out) {
 
 }  // namespace
 
+bool Qcow2Image::is_one(std::span<const u8> start) {
+  return start.size() >= 4 && std::memcmp(start.data(), "QFI\xfb", 4) == 0;
+}
+
 Result<std::shared_ptr<BlockImage>> Qcow2Image::open(HostFile file) {
   std::shared_ptr<Qcow2Image> image(new Qcow2Image(std::move(file)));
   DEJA_TRY(image->read_header());
   return std::shared_ptr<BlockImage>(std::move(image));
 }
 
-Status Qcow2Image::read_file(u64 offset, std::span<u8> out) const {
-  const u64 there = offset < file_.size() ? std::min<u64>(out.size(), file_.size() - offset) : 0;
-  std::fill(out.begin() + static_cast<std::ptrdiff_t>(there), out.end(), u8{0});
-  return file_.read(offset, out.first(there));
-}
-
 Status Qcow2Image::read_header() {
   std::array<u8, kHeaderV3 + 8> h{};
   if (file_.size() < kHeaderV2) return damaged("the header is cut off");
-  DEJA_TRY(read_file(0, h));
+  DEJA_TRY(file_.read_or_zeros(0, h));
   const auto unsupported = [this](std::string_view what) {
     return make_error(
         "disk image '{}': {} is not supported; `qemu-img convert -O qcow2` makes an image without",
@@ -105,7 +90,7 @@ Status Qcow2Image::read_header() {
   if (table % 8 || table > file_.size() || entries * 8 > file_.size() - table)
     return damaged("its first table is not in the file");
   std::vector<u8> bytes(entries * 8);
-  DEJA_TRY(read_file(table, bytes));
+  DEJA_TRY(file_.read_or_zeros(table, bytes));
   for (u64 i = 0; i < entries; ++i) l1_.push_back(be64(&bytes[i * 8]));
   return {};
 }
@@ -120,7 +105,7 @@ Result<u64> Qcow2Image::entry_of(u64 offset) {
   if (cached != tables_.end()) return cached->entries[cluster % per_table];
   if (table % cluster_size() || table >= file_.size()) return damaged("a table at {:#x}", table);
   std::vector<u8> bytes(cluster_size());
-  DEJA_TRY(read_file(table, bytes));
+  DEJA_TRY(file_.read_or_zeros(table, bytes));
   Table t{table, std::vector<u64>(per_table)};
   for (u64 i = 0; i < per_table; ++i) t.entries[i] = be64(&bytes[i * 8]);
   const u64 entry = t.entries[cluster % per_table];
@@ -136,10 +121,10 @@ Status Qcow2Image::read_compressed(u64 entry, u64 in_cluster, std::span<u8> out)
     const u64 sectors = (entry >> offset_bits & ((u64{1} << (cluster_bits_ - 8)) - 1)) + 1;
     if (at >= file_.size()) return damaged("a compressed cluster at {:#x}", at);
     std::vector<u8> packed(std::min(sectors * 512 - (at & 511), file_.size() - at));
-    DEJA_TRY(read_file(at, packed));
+    DEJA_TRY(file_.read_or_zeros(at, packed));
     unpacked_.assign(cluster_size(), 0);
-    const bool ok =
-        compression_ == Compression::zlib ? inflate_raw(packed, unpacked_) : unpack_zstd(packed, unpacked_);
+    const bool ok = compression_ == Compression::zlib ? inflate_exactly(packed, unpacked_, -12)
+                                                      : unpack_zstd(packed, unpacked_);
     if (!ok) {
       unpacked_.clear();
       return damaged("the compressed cluster at {:#x} does not unpack", at);
@@ -158,7 +143,8 @@ Status Qcow2Image::read_cluster(u64 entry, u64 in_cluster, std::span<u8> out) {
     return {};
   }
   if (at % cluster_size() || at >= file_.size()) return damaged("a cluster at {:#x}", at);
-  return read_file(at + in_cluster, out);
+  // The file may end within its last cluster.
+  return file_.read_or_zeros(at + in_cluster, out);
 }
 
 Status Qcow2Image::read(u64 offset, std::span<u8> out) {

@@ -8,6 +8,7 @@
 
 #include <deque>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "devices/block_image.h"
@@ -17,6 +18,8 @@ namespace deja {
 
 class Qcow2Image final : public BlockImage {
  public:
+  // Does a file that starts like this claim to be one?
+  static bool is_one(std::span<const u8> start);
   static Result<std::shared_ptr<BlockImage>> open(HostFile file);
 
   u64 size() const override { return size_; }
@@ -32,8 +35,6 @@ class Qcow2Image final : public BlockImage {
   Result<u64> entry_of(u64 offset);
   Status read_cluster(u64 entry, u64 in_cluster, std::span<u8> out);
   Status read_compressed(u64 entry, u64 in_cluster, std::span<u8> out);
-  // Bytes of the file; what is beyond its end is zeros, as a file may end within its last cluster.
-  Status read_file(u64 offset, std::span<u8> out) const;
   template <class... Args>
   Error damaged(fmt::format_string<Args...> f, Args&&... args) const {
     return make_error("disk image '{}': the qcow2 image is damaged: {}; `qemu-img check` tells more",

@@ -27,7 +27,7 @@ struct RecordedFile {
 
 // A virtio disk; what it holds is the input with the role "drive" and its number.
 struct DriveSpec {
-  std::string format;  // "raw", "qcow2"
+  std::string format;  // "raw", "qcow2", "vmdk", "vdi"
   bool read_only = false;
   std::string serial;
   bool operator==(const DriveSpec&) const = default;

@@ -32,6 +32,8 @@ std::string describe(std::span<const u8> file) {
       {0, "!<arch>\n", "a .deb package or ar archive; unpack it, the kernel is boot/vmlinuz-* in it"},
       {0, "#!", "a script"},
       {0, "QFI\xfb", "a qcow2 disk image"},
+      {0, "KDMV", "a VMDK disk image"},
+      {0x40, "\x7f\x10\xda\xbe", "a VDI disk image"},
       {0, "PK\x03\x04", "a ZIP archive"},
       {257, "ustar", "a tar archive"},
       {0x8001, "CD001", "an ISO 9660 image"},
