@@ -244,9 +244,15 @@ DEJA_INLINE u64 iret(const Quick& q) {
   // 64-bit code, not conforming.
   if (!cs.present() || (cs.attr & 0x1c) != 0x18 || !cs.long_mode() || cs.big() || cs.dpl() != cpl)
     return kQuickDeclined;
-  const SegmentRegister ss = segment(ss_selector, descriptor(q, ss_selector));
-  if (!ss.present() || !ss.writable_data() || ss.dpl() != cpl || (ss_selector & 3) != cpl)
-    return kQuickDeclined;
+  if ((ss_selector & 3) != cpl) return kQuickDeclined;
+  SegmentRegister ss;
+  if ((ss_selector & 0xfffc) == 0 && cpl != 3) {
+    // As null_stack_segment() says. The kernel runs on it after an interrupt.
+    ss = {.base = 0, .limit = 0, .selector = ss_selector, .attr = static_cast<u16>(cpl << 5)};
+  } else {
+    ss = segment(ss_selector, descriptor(q, ss_selector));
+    if (!ss.present() || !ss.writable_data() || ss.dpl() != cpl) return kQuickDeclined;
+  }
   constexpr u64 kLoaded = flag::kStatus | flag::TF | flag::DF | flag::NT | flag::RF | flag::AC | flag::ID |
                           flag::IF | flag::IOPL | flag::VIF | flag::VIP;
   s.nmi_blocked = false;
@@ -485,6 +491,9 @@ DEJA_INLINE u64 run(const Quick& q) {
       return ++s.pause_run, resume(q);
     case QuickOp::read_cr:
       return read_cr(q);
+    case QuickOp::read_seg:
+      s.gpr[q.site.decoded.op[0].reg] = s.seg[q.site.decoded.op[1].reg].selector;
+      return resume(q);
     case QuickOp::syscall:
       return syscall(q);
     case QuickOp::sysret:

@@ -47,6 +47,8 @@ QuickOp quick_op(const Insn& i, BlockMode mode) {
     case ZYDIS_MNEMONIC_PAUSE:
       return QuickOp::pause;
     case ZYDIS_MNEMONIC_MOV:
+      if (i.op[1].kind == OperandKind::seg && i.op[0].kind == OperandKind::gpr && i.op[0].size >= 4)
+        return QuickOp::read_seg;
       return i.op[1].kind == OperandKind::cr && (i.op[1].reg == 0 || (i.op[1].reg >= 2 && i.op[1].reg <= 4))
                  ? QuickOp::read_cr
                  : QuickOp::none;

@@ -24,7 +24,8 @@ enum class QuickOp : u8 {
   rdtsc,
   rdtscp,
   pause,
-  read_cr,  // MOV r64, CR0/2/3/4
+  read_cr,   // MOV r64, CR0/2/3/4
+  read_seg,  // MOV r32/r64, segment register
   syscall,
   sysret,
   iret,

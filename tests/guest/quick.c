@@ -24,6 +24,10 @@ CODE(pushf_crossing, "mov %rdi, %rsp; pushfq; mov (%rsp), %rax");
 CODE(nested_iret,
      "mov %rsp, %rbx; mov %ss, %eax; push %rax; push %rbx; push %rdi; mov %cs, %eax; push %rax;"
      "lea 1f(%rip), %rax; push %rax; iretq; 1: .globl iret_target; iret_target: nop; pushfq; pop %rax; cli");
+CODE(null_ss_iret,
+     "mov %rsp, %rbx; mov %ss, %r8d; push $0; push %rbx; pushfq; mov %cs, %rax; push %rax;"
+     "lea 1f(%rip), %rax; push %rax; iretq; 1: mov $-1, %rax; mov %ss, %eax; mov %r8d, %ss; nop");
+CODE(selectors, "mov $-1, %rax; mov %cs, %eax; mov $-1, %rbx; mov %ss, %bx; mov %ds, %rcx");
 CODE(bits, "bts %rdi, (%rsi); setc %al; btr %rdi, (%rsi); setc %ah; btc %edi, (%rsi); setc %bl; bt %rdi, (%rsi); setc %bh");
 CODE(exchange, "lock cmpxchg16b (%rsi); setz %r8b");
 CODE(move, "rep movsb");
@@ -84,6 +88,12 @@ static void returns(void) {
   EXPECT_EQ(c.ax, FL_CF | 2);  // RF has gone with the NOP
   EXPECT_EQ(kernel(nested_iret, FL_TF | 2, 0), DB);
   EXPECT_EQ(c.ip, (word)iret_target + 1);
+  EXPECT_EQ(kernel(null_ss_iret, 0, 0), BP);
+  EXPECT_EQ(c.ax, 0);
+  EXPECT_EQ(kernel(selectors, 0, 0), BP);
+  EXPECT_EQ(c.ax, KCODE);
+  EXPECT_EQ(c.bx, (u64)-1 << 16 | KDATA);
+  EXPECT_EQ(c.cx, KDATA);
   c = user_context(user_iret);
   EXPECT_EQ(run(&c), BP);
   EXPECT_EQ(c.bx, 7);
