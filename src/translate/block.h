@@ -48,7 +48,7 @@ struct InsnPlace {
   u16 host;  // from the far entry
 };
 
-struct Block {
+struct alignas(64) Block {
   Gpa pc;                    // physical address of the first instruction
   Gpa second_page{~u64{0}};  // when the only instruction crosses into another physical page
   BlockMode mode;            // with limit
