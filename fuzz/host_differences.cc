@@ -51,6 +51,7 @@ bool host_differs(const Insn& i) {
       return i.has_mem;
     case ZYDIS_MNEMONIC_MASKMOVDQU:  // CR2, when the store faults
     case ZYDIS_MNEMONIC_MASKMOVQ:
+    case ZYDIS_MNEMONIC_VMASKMOVDQU:
       return true;
     case ZYDIS_MNEMONIC_PAUSE:  // F3 REX.B 90 exchanges r8 and rax
       return i.rex_b;
