@@ -16,6 +16,8 @@ namespace deja {
 namespace {
 
 constexpr u64 kReadAtOnce = 1_MiB;
+constexpr u64 kReadAhead = 16 * 1024;
+constexpr std::size_t kMarkEvery = 64;
 constexpr u64 kReadOver = 16 * 1024;  // bytes that are read for nothing rather than begin another read
 
 // Up to `size` bytes at `offset`; fewer at the end of the file.
@@ -35,6 +37,21 @@ Result<std::string> read_at(int fd, u64 offset, u64 size) {
 
 }  // namespace
 
+CheckpointReader::PageBatch::PageBatch(u32 first_number, u64 at, std::vector<StoredPage> stored)
+    : first(first_number), offset(at), pages(std::move(stored)) {
+  for (std::size_t i = 0; i < pages.size(); ++i) {
+    if (i % kMarkEvery == 0) marks.push_back(at);
+    at += pages[i].size;
+  }
+}
+
+u64 CheckpointReader::PageBatch::offset_of(u32 number) const {
+  const std::size_t index = number - first;
+  u64 at = marks[index / kMarkEvery];
+  for (std::size_t i = index / kMarkEvery * kMarkEvery; i < index; ++i) at += pages[i].size;
+  return at;
+}
+
 CheckpointReader::CheckpointReader(CheckpointReader&& o) noexcept { *this = std::move(o); }
 
 CheckpointReader& CheckpointReader::operator=(CheckpointReader&& o) noexcept {
@@ -45,6 +62,8 @@ CheckpointReader& CheckpointReader::operator=(CheckpointReader&& o) noexcept {
   std::swap(problem_, o.problem_);
   std::swap(checkpoints_, o.checkpoints_);
   std::swap(batches_, o.batches_);
+  std::swap(ahead_at_, o.ahead_at_);
+  std::swap(ahead_, o.ahead_);
   return *this;
 }
 
@@ -113,8 +132,7 @@ Status CheckpointReader::load(u64 recording) {
       wrong(fmt::format("a checkpoint is damaged: {}", record.error().message));
       whole_needed = gap = true;
     } else {
-      batches_.push_back({record->first_new, pages_at, std::move(record->new_pages)});
-      record->new_pages.clear();
+      batches_.emplace_back(record->first_new, pages_at, std::exchange(record->new_pages, {}));
       if (record->whole) whole_needed = false;
       if (!whole_needed) checkpoints_.push_back({std::move(*record), std::exchange(gap, false), end});
     }
@@ -217,30 +235,61 @@ Status CheckpointReader::read_pages(std::span<const u32> numbers,
                                     const std::function<void(u32, const u8*)>& use) const {
   u8 content[kPageSize];
   return read_stored(numbers, [&](const WantedPage& w, const char* stored) -> Status {
-    if (!unpack_page(stored, w.page->size, content) || page_key(content) != w.page->key)
-      return make_error("{}: byte {}: page {} is damaged", path_, w.offset, w.number);
+    DEJA_TRY(unpack(w, stored, content));
     use(w.number, content);
     return {};
   });
+}
+
+Status CheckpointReader::unpack(const WantedPage& w, const char* stored, u8* page) const {
+  if (unpack_page(stored, w.page->size, page) && page_key(page) == w.page->key) return {};
+  return make_error("{}: byte {}: page {} is damaged", path_, w.offset, w.number);
+}
+
+Status CheckpointReader::read_page(u32 number, u8* page) const {
+  DEJA_ASSIGN(const WantedPage wanted, find(number));
+  const u64 end = wanted.offset + wanted.page->size;
+  if (wanted.offset < ahead_at_ || end > ahead_at_ + ahead_.size()) {
+    ahead_.clear();
+    DEJA_ASSIGN(ahead_, read_at(fd_, wanted.offset, kReadAhead));
+    ahead_at_ = wanted.offset;
+  }
+  if (end > ahead_at_ + ahead_.size()) return make_error("{}: ends before byte {}", path_, end);
+  return unpack(wanted, ahead_.data() + (wanted.offset - ahead_at_), page);
+}
+
+const CheckpointReader::PageBatch* CheckpointReader::batch_of(u32 number) const {
+  const auto after = std::upper_bound(batches_.begin(), batches_.end(), number,
+                                      [](u32 n, const PageBatch& b) { return n < b.first; });
+  return after != batches_.begin() && (after - 1)->has(number) ? &*(after - 1) : nullptr;
+}
+
+bool CheckpointReader::has_page(u32 number) const { return batch_of(number) != nullptr; }
+
+Result<CheckpointReader::WantedPage> CheckpointReader::find(u32 number) const {
+  const PageBatch* const batch = batch_of(number);
+  if (!batch) return make_error("{}: page {} is in a damaged part", path_, number);
+  return WantedPage{number, batch->offset_of(number), &batch->pages[number - batch->first]};
+}
+
+std::optional<CheckpointReader::Origin> CheckpointReader::origin(u32 number) const {
+  const PageBatch* const batch = batch_of(number);
+  if (!batch) return std::nullopt;
+  for (std::size_t i = 0; i < checkpoints_.size(); ++i) {
+    if (checkpoints_[i].record.first_new != batch->first) continue;
+    for (const FramePage& f : checkpoints_[i].record.ram.written)
+      if (f.page == number) return Origin{i, f.frame, batch->pages[number - batch->first].key};
+  }
+  return std::nullopt;
 }
 
 Status CheckpointReader::read_stored(std::span<const u32> numbers,
                                      const std::function<Status(const WantedPage&, const char*)>& use) const {
   std::vector<WantedPage> wanted;
   wanted.reserve(numbers.size());
-  auto batch = batches_.begin();
-  u32 next = 0;    // number of the page at `offset`
-  u64 offset = 0;  // in the file
   for (const u32 number : numbers) {
-    while (batch != batches_.end() && number >= batch->first + batch->pages.size()) ++batch;
-    if (batch == batches_.end() || number < batch->first)
-      return make_error("{}: page {} is in a damaged part", path_, number);
-    if (wanted.empty() || next < batch->first || next > number) {
-      next = batch->first;
-      offset = batch->offset;
-    }
-    for (; next < number; ++next) offset += batch->pages[next - batch->first].size;
-    wanted.push_back({number, offset, &batch->pages[number - batch->first]});
+    DEJA_ASSIGN(const WantedPage page, find(number));
+    wanted.push_back(page);
   }
   for (std::size_t i = 0; i < wanted.size();) {
     const u64 from = wanted[i].offset;

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -46,6 +47,19 @@ class CheckpointReader {
   // a page is damaged or missing; some may have been handed over by then.
   Status read_pages(std::span<const u32> numbers, const std::function<void(u32, const u8*)>& use) const;
 
+  // The same for one page at a time, near each other in the file if possible: `page` gets its content.
+  Status read_page(u32 number, u8* page) const;
+  // Whether `number` names a page of a sound record; then its content may still turn out to be damaged.
+  bool has_page(u32 number) const;
+  // The content of a page came into being before checkpoint `checkpoint`, at which `frame` had it.
+  struct Origin {
+    std::size_t checkpoint = 0;
+    u32 frame = 0;
+    PageKey key;
+  };
+  // Nothing: it is a disk's, or the checkpoint is not sound.
+  std::optional<Origin> origin(u32 number) const;
+
   // Whether what the guest sent on COM1 since the checkpoint before (or power-on) is known to be all in
   // point(i).serial.
   bool knows_serial(std::size_t i) const { return !checkpoints_[i].after_gap; }
@@ -56,6 +70,11 @@ class CheckpointReader {
     u32 first = 0;
     u64 offset = 0;
     std::vector<StoredPage> pages;
+    std::vector<u64> marks;  // offset of every kMarkEvery-th page
+
+    PageBatch(u32 first_number, u64 at, std::vector<StoredPage> stored);
+    bool has(u32 number) const { return number >= first && number - first < pages.size(); }
+    u64 offset_of(u32 number) const;
   };
   std::span<const PageBatch> batches(std::size_t i) const { return {batches_.data(), i + 1}; }
   // Whether records 0 to `i` are there without a gap.
@@ -81,6 +100,10 @@ class CheckpointReader {
     u64 offset;  // in the file
     const StoredPage* page;
   };
+  // Null: none, or in a damaged part.
+  const PageBatch* batch_of(u32 number) const;
+  Result<WantedPage> find(u32 number) const;
+  Status unpack(const WantedPage& wanted, const char* stored, u8* page) const;
   // Reads pages as they are stored.
   Status read_stored(std::span<const u32> numbers,
                      const std::function<Status(const WantedPage&, const char*)>& use) const;
@@ -94,6 +117,8 @@ class CheckpointReader {
   std::string problem_;
   std::vector<Checkpoint> checkpoints_;
   std::vector<PageBatch> batches_;
+  mutable u64 ahead_at_ = 0;  // where what read_page read last stands in the file
+  mutable std::string ahead_;
 };
 
 }  // namespace deja

@@ -46,6 +46,7 @@ int export_moment(const Options& o) {
                bytes(machine.drive(o.drive).size()));
     return kExitOk;
   }
+  if (Status status = (*nav)->load_all(); !status) return fail(status.error());
   std::vector<u32> running;
   if (o.what == "vmcore")
     if (auto kernel = find_guest_kernel(**nav)) running = running_threads(*kernel, machine);

@@ -277,7 +277,7 @@ void AddressSpaces::note_writer(u64 frame, u32 writer) {
   Writers& w = writers_[frame];
   if (!(ram_.flags(frame) & GuestRam::kWriteCached)) w = {};
   if (w.entry[0] == kSeveral) return;
-  const u64 host = reinterpret_cast<u64>(ram_.host(Gpa(frame << kPageShift)));
+  const u64 host = reinterpret_cast<u64>(ram_.base()) + (frame << kPageShift);
   u32* place = nullptr;
   for (u32& entry : w.entry) {
     if (entry == writer) return;
@@ -310,7 +310,7 @@ void AddressSpaces::drop_writable(u64 frame) {
       if (writer) write_tag(writer) = invalid_page_tag((writer - 1) & (kTlbSlots - 1));
     return;
   }
-  const u64 host = reinterpret_cast<u64>(ram_.host(Gpa(frame << kPageShift)));
+  const u64 host = reinterpret_cast<u64>(ram_.base()) + (frame << kPageShift);
   for_each_view([&](AddressSpace& s, unsigned vi) {
     ViewTables& t = s.tables->view[vi];
     for (const u32 slot : s.view[vi].writes)
@@ -331,6 +331,17 @@ void AddressSpaces::drop_all_writable() {
       t.write_tag[slot] = invalid_page_tag(slot);
     }
     s.view[vi].writes.clear();
+  });
+}
+
+void AddressSpaces::drop_absent() {
+  const u64 base = reinterpret_cast<u64>(ram_.base());
+  for_each_view([&](AddressSpace& s, unsigned vi) {
+    ViewTables& t = s.tables->view[vi];
+    for (const u32 slot : s.view[vi].pages) {
+      if (t.read_tag[slot] == invalid_page_tag(slot)) continue;
+      if (ram_.is_absent((t.addend[slot] - t.read_tag[slot] - base) >> kPageShift)) reset_slot(t, slot);
+    }
   });
 }
 

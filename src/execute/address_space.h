@@ -110,6 +110,8 @@ class AddressSpaces {
   // No inline write to this frame may succeed any more.
   void drop_writable(u64 frame);
   void drop_all_writable();
+  // Absent frames (GuestRam) are not reached inline, neither for reads nor for writes.
+  void drop_absent();
   void flush_all_jumps();
   // No jump cache and no far link leads to host addresses in [begin, end) any more, and the far links in
   // slots [first, last) are free.

@@ -129,6 +129,7 @@ class Engine final : public Mmu, private RamObserver {
   void tracked_page_written(Gpa address, u64 size) override;
   void walk_marked(Gpa entry) override;
   void dirty_marks_cleared() override { spaces_.drop_all_writable(); }
+  void pages_made_absent() override { spaces_.drop_absent(); }
 
   // --- out-of-line entries from translated code
   static u64 enter_mem_slow(ExecContext*, u64 site, u64 r9);

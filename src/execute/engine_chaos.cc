@@ -38,7 +38,7 @@ void Engine::disturb() {
     // Mark pages dirty that are not.
     for (int i = 0; i < 4; ++i) {
       const u64 frame = chaos() % ram_.frames();
-      if (ram_.contains(Gpa(frame << kPageShift))) ram_.mark_dirty(frame);
+      if (ram_.contains(Gpa(frame << kPageShift)) && !ram_.is_absent(frame)) ram_.mark_dirty(frame);
     }
   }
 }

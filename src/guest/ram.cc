@@ -79,13 +79,13 @@ bool GuestRam::contains(Gpa p, u64 size) const {
 
 bool GuestRam::read(Gpa p, void* out, u64 size) const {
   if (!contains(p, size)) return false;
-  std::memcpy(out, host(p), size);
+  std::memcpy(out, host(p, size), size);
   return true;
 }
 
 bool GuestRam::write(Gpa p, const void* data, u64 size) {
   if (!contains(p, size) || (size && !writable(p))) return false;
-  std::memcpy(host(p), data, size);
+  std::memcpy(host(p, size), data, size);
   written(p, size);
   return true;
 }
@@ -112,9 +112,55 @@ void GuestRam::written(Gpa p, u64 size) {
 }
 
 u64 GuestRam::page_hash(u64 frame) const {
-  const u8* page = base_ + (frame << kPageShift);
+  const u8* page = host(Gpa(frame << kPageShift));
   if (is_zero_page(page)) return 0;
   return XXH3_64bits_withSeed(page, kPageSize, frame * 0x9e3779b97f4a7c15u + 1);
+}
+
+void GuestRam::set_source(PageSource* source) {
+  source_ = source;
+  absent_.assign(source ? (frames() + 63) / 64 : 0, 0);
+}
+
+void GuestRam::make_absent(std::span<const u32> frames) {
+  for (const u32 frame : frames) {
+    DEJA_CHECK(!(flags_[frame] & (kTracked | kReadWatched)), "frame {:#x}", frame);
+    absent_[frame / 64] |= u64{1} << (frame % 64);
+    for (WriteSet* set : write_sets_) set->add(frame);
+  }
+  if (observer_) observer_->pages_made_absent();
+}
+
+void GuestRam::load(u64 frame) const {
+  source_->load(frame, base_ + (frame << kPageShift));
+  absent_[frame / 64] &= ~(u64{1} << (frame % 64));
+  if (!unhashed_->contains(static_cast<u32>(frame))) hashes_[frame] = page_hash(frame);
+}
+
+void GuestRam::load_range(Gpa p, u64 size) const {
+  if (absent_.empty() || size == 0) return;
+  for (u64 frame = p.frame(); frame <= (p.value + size - 1) >> kPageShift; ++frame)
+    if (is_absent(frame)) load(frame);
+}
+
+void GuestRam::hash_absent_later() {
+  if (absent_.empty()) return;
+  sum_ = 0;
+  for (u64 frame = 0; frame < frames(); ++frame) {
+    if (is_absent(frame) && !unhashed_->contains(static_cast<u32>(frame))) {
+      hashes_[frame] = 0;
+      unhashed_->add(static_cast<u32>(frame));
+    }
+    sum_ += hashes_[frame];
+  }
+}
+
+void GuestRam::adopt_digest(u64 digest) {
+  collect_writes();
+  for (const u32 frame : unhashed_->frames())
+    if (!is_absent(frame)) hashes_[frame] = page_hash(frame);
+  unhashed_->clear();
+  sum_ = digest;
 }
 
 void GuestRam::attach(WriteSet* set) { write_sets_.push_back(set); }
@@ -139,6 +185,11 @@ u64 GuestRam::digest() {
   }
   unhashed_->clear();
   return sum_;
+}
+
+bool GuestRam::digest_needs_absent() const {
+  return std::any_of(unhashed_->frames().begin(), unhashed_->frames().end(),
+                     [&](u32 frame) { return is_absent(frame); });
 }
 
 u64 GuestRam::digest_from_scratch() const {

@@ -30,6 +30,15 @@ class RamObserver {
   virtual void walk_marked(Gpa entry) = 0;
   // The dirty marks were cleared: writable mappings cached anywhere must be dropped.
   virtual void dirty_marks_cleared() = 0;
+  // Pages have become absent: mappings of them cached anywhere must be dropped.
+  virtual void pages_made_absent() = 0;
+};
+
+// Gives absent pages their content when somebody first needs it.
+class PageSource {
+ public:
+  virtual ~PageSource() = default;
+  virtual void load(u64 frame, u8* page) = 0;
 };
 
 // The frames written since their reader last asked. Each reader of writes has its own: GuestRam::attach.
@@ -94,8 +103,16 @@ class GuestRam {
   }
 
   u8* base() const { return base_; }
-  // The caller has checked contains().
-  u8* host(Gpa p) const { return base_ + p.value; }
+  // The caller has checked contains(). What is looked at lies in one page…
+  u8* host(Gpa p) const {
+    if (is_absent(p.frame())) load(p.frame());
+    return base_ + p.value;
+  }
+  // …or in `size` bytes.
+  u8* host(Gpa p, u64 size) const {
+    load_range(p, size);
+    return base_ + p.value;
+  }
 
   // Bounds-checked copies; false (and nothing done) when any byte is not memory, or for write() not writable.
   // write() does all accounting.
@@ -131,6 +148,17 @@ class GuestRam {
     }
   }
 
+  // Absent pages hold what `source` has for them, which is fetched at the first look. Nobody can tell, but by
+  // the time it takes.
+  void set_source(PageSource* source);
+  bool is_absent(u64 frame) const { return !absent_.empty() && (absent_[frame / 64] >> (frame % 64) & 1); }
+  // What the source has for these is different from now on, which counts as a write to them. None is tracked
+  // or watched. Before, hash_absent_later(), or afterwards, adopt_digest().
+  void make_absent(std::span<const u32> frames);
+  void hash_absent_later();
+  // What RAM holds now, with what is absent, is known to have this digest: nothing need be loaded for it.
+  void adopt_digest(u64 digest);
+
   // `set` (made for frames()) learns of every write from now on, at each collect_writes(). It must be
   // detached before it dies.
   void attach(WriteSet* set);
@@ -142,6 +170,8 @@ class GuestRam {
   // Digest of the whole RAM: the sum over non-zero pages of XXH3(page, seed = frame number). A pure function
   // of content. Rehashes only pages written since the last call.
   u64 digest();
+  // Whether that means loading absent pages.
+  bool digest_needs_absent() const;
   // The same computed from scratch; used by tests and by the divergence report.
   u64 digest_from_scratch() const;
   // Hash of one page as it enters the sum (0 for a zero page).
@@ -152,14 +182,20 @@ class GuestRam {
   bool in_hole(Gpa p) const {
     return p.value - kVideoMemory < video_size_ || p.value - rom_start() < rom_size_;
   }
+  void load(u64 frame) const;
+  void load_range(Gpa p, u64 size) const;
+
   u8* base_ = nullptr;
   u64 mapped_ = 0;
   u64 low_size_ = 0, high_size_ = 0;
   u64 rom_size_ = 0, video_size_ = 0;
   u64 aperture_ = kNoAperture;
   u8* flags_ = nullptr;
-  u64* hashes_ = nullptr;  // per frame, as last summed
+  // Per frame, as last summed. Of an absent page that is not to be hashed anew it is not known.
+  u64* hashes_ = nullptr;
   u64 sum_ = 0;
+  PageSource* source_ = nullptr;
+  mutable std::vector<u64> absent_;    // a bit a frame; empty: there is no source
   std::vector<u32> dirty_frames_;      // those marked kDirty
   std::vector<WriteSet*> write_sets_;  // the first is unhashed_
   std::unique_ptr<WriteSet> unhashed_;

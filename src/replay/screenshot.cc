@@ -37,7 +37,8 @@ Result<Picture> take_picture(Machine& machine) {
   if (!mode) return make_error("the guest has not switched its screen on");
   Picture picture{mode->size.width, mode->size.height, {}};
   picture.rgb.resize(u64{picture.width} * picture.height * 3);
-  const u8* const pixels = machine.ram().host(Gpa(kVideoMemory + mode->offset));
+  const u64 size = u64{mode->stride} * (picture.height - 1) + u64{mode->bytes_per_pixel} * picture.width;
+  const u8* const pixels = machine.ram().host(Gpa(kVideoMemory + mode->offset), size);
   for (u32 y = 0; y < picture.height; ++y)
     convert_line(pixels + y * mode->stride, mode->bytes_per_pixel, picture.width,
                  &picture.rgb[u64{y} * picture.width * 3]);

@@ -27,9 +27,10 @@ LogSurvey survey_log(Recording& recording) {
       here.events = 0;
       survey.frames.push_back({survey.events, here});
     }
+    if (const auto* d = std::get_if<event::Digest>(&e.body))
+      survey.digests.push_back({e.step, survey.events, d->ram});
     ++survey.events;
     survey.last_step = e.step;
-    if (std::holds_alternative<event::Digest>(e.body)) survey.digests.push_back(e.step);
     if (const auto* p = std::get_if<event::Progress>(&e.body)) survey.last_progress_ns = p->host_ns;
     if (const auto* end = std::get_if<event::End>(&e.body)) survey.end = *end;
   }

@@ -20,8 +20,13 @@ struct LogSurvey {
   std::vector<Frame> frames;
   // In front of the event with this number, or the end.
   LogReader::Cursor cursor_before(u64 event) const;
-  u64 last_progress_ns = 0;   // host time since the start, as of the last progress mark
-  std::vector<Step> digests;  // where they are, in order
+  u64 last_progress_ns = 0;  // host time since the start, as of the last progress mark
+  struct Digest {
+    Step step = 0;
+    u64 event = 0;  // its number
+    u64 ram = 0;
+  };
+  std::vector<Digest> digests;  // in order
   std::optional<event::End> end;
   std::optional<Error> damage;  // reading stopped here; what lies before it is intact
   bool torn = false;            // the last frame was not written in full

@@ -26,6 +26,7 @@ Status add_checkpoints(Navigator& nav, BranchPoint* branch) {
 Result<BranchPoint> branch_here(Navigator& nav) {
   if (nav.machine().end() != MachineEnd::none)
     return make_error("the machine has ended at step {}: go on from an earlier moment", nav.position());
+  DEJA_TRY(nav.load_all());
   BranchPoint branch;
   branch.machine = &nav.machine();
   branch.parent = nav.manifest();

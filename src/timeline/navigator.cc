@@ -1,11 +1,15 @@
 #include "timeline/navigator.h"
 
 #include <algorithm>
+#include <exception>
+#include <system_error>
+#include <thread>
 
 #include "base/log.h"
 #include "replay/apply.h"
 #include "replay/checkpointing.h"
 #include "replay/position.h"
+#include "timeline/own_signals.h"
 
 namespace deja {
 namespace {
@@ -24,23 +28,32 @@ constexpr Step kWorthAJump = 2'000'000;
 
 Result<std::unique_ptr<Navigator>> Navigator::open(const std::filesystem::path& dir,
                                                    const EngineOptions& engine) {
-  std::unique_ptr<Navigator> navigator(new Navigator(dir));
-  DEJA_TRY(navigator->init(engine));
+  return open(dir, engine, std::nullopt);
+}
+
+Result<std::unique_ptr<Navigator>> Navigator::open(const std::filesystem::path& dir,
+                                                   const EngineOptions& engine, std::optional<Step> before) {
+  std::unique_ptr<Navigator> navigator(new Navigator(dir, engine));
+  DEJA_TRY(navigator->init(before));
   return navigator;
 }
 
-Status Navigator::init(const EngineOptions& engine) {
-  DEJA_ASSIGN(replayer_, Replayer::open_at_power_on(dir_, engine));
+Status Navigator::init(std::optional<Step> before) {
+  DEJA_ASSIGN(replayer_, Replayer::open_at_power_on(dir_, engine_));
   DEJA_ASSIGN(Recording recording, Recording::reopen(dir_, manifest()));
   survey_ = survey_log(recording);
   DEJA_ASSIGN(checkpoints_, open_checkpoints(dir_, manifest(), machine()));
   if (!checkpoints_.problem().empty()) log_warn("timeline", "{}", checkpoints_.problem());
   damaged_.resize(checkpoints_.size());
-  history_ = std::make_unique<RamHistory>(machine().ram(), checkpoints_);
+  if (before)
+    for (std::size_t i = 0; i < damaged_.size(); ++i) damaged_[i] = checkpoints_.point(i).step >= *before;
+  RamHistory::MakeAgain again;
+  if (!before) again = [this](u32 number, u8* page) { return make_again(number, page); };
+  history_ = std::make_unique<RamHistory>(machine().ram(), checkpoints_, std::move(again));
   disks_ = std::make_unique<DiskHistory>(machine(), checkpoints_);
   if (manifest().base) {
     DEJA_ASSIGN(Replayer::Point base, checkpointed_point(0));
-    snapshots_.emplace(first(), Snapshot{std::move(base), RamHistory::checkpoint(0)});
+    snapshots_.emplace(first(), Snapshot{std::move(base), ram_at(0)});
   } else {
     snapshots_.emplace(0, Snapshot{replayer_->save(), history_->power_on()});
   }
@@ -83,14 +96,76 @@ Result<Replayer::Point> Navigator::checkpointed_point(std::size_t i) {
   const CheckpointPoint& p = checkpoints_.point(i);
   Replayer::Point point{p.machine, survey_.cursor_before(p.events), p.events, p.warps, p.deliveries, 0};
   DEJA_ASSIGN(point.machine.disks, disks_->disks_at(i));
-  const auto digest = std::upper_bound(survey_.digests.begin(), survey_.digests.end(), p.step);
-  if (digest != survey_.digests.begin()) point.last_good = *(digest - 1);
+  const auto digest = std::upper_bound(survey_.digests.begin(), survey_.digests.end(), p.step,
+                                       [](Step step, const LogSurvey::Digest& d) { return step < d.step; });
+  if (digest != survey_.digests.begin()) point.last_good = (digest - 1)->step;
   return point;
+}
+
+// Where the recorder took a digest right before the checkpoint, it is known what the whole of RAM adds up to.
+RamHistory::State Navigator::ram_at(std::size_t i) const {
+  const CheckpointPoint& p = checkpoints_.point(i);
+  const auto after =
+      std::upper_bound(survey_.digests.begin(), survey_.digests.end(), p.events,
+                       [](u64 events, const LogSurvey::Digest& d) { return events <= d.event; });
+  std::optional<u64> digest;
+  if (after != survey_.digests.begin() && (after - 1)->event + 1 == p.events && (after - 1)->step == p.step)
+    digest = (after - 1)->ram;
+  return RamHistory::checkpoint(i, digest);
+}
+
+Status Navigator::make_again(u32 number, u8* page) {
+  const std::optional<CheckpointReader::Origin> origin = checkpoints_.origin(number);
+  if (!origin) return make_error("{}: a page of RAM is damaged", dir_.string());
+  const Step step = checkpoints_.point(origin->checkpoint).step;
+  const auto again = [&]() -> Status {
+    if (!repairer_ || repaired_ != origin->checkpoint) {
+      log_warn("timeline", "the checkpoint at step {} is damaged; what is missing in it is computed again",
+               format_count(step));
+      EngineOptions engine = engine_;
+      engine.perf_map = false;  // there is one file of that kind
+      DEJA_ASSIGN(repairer_, open(dir_, engine, step));
+      repaired_ = origin->checkpoint;
+      DEJA_TRY(repairer_->seek(step));
+    }
+    if (!repairer_->machine().ram().read(Gpa(u64{origin->frame} << kPageShift), page, kPageSize) ||
+        page_key(page) != origin->key)
+      return make_error("the recording leads to another content");
+    return {};
+  };
+  // This thread may have registers of this machine's guest, in the middle of an instruction.
+  Status status;
+  try {
+    const OnlyOwnSignals inherited;
+    std::thread([&] {
+      try {
+        status = again();
+      } catch (const std::exception& error) {  // memory is used up
+        status = make_error("{}", error.what());
+      }
+    }).join();
+  } catch (const std::system_error& error) {
+    status = make_error("{}", error.what());
+  }
+  if (status) return {};
+  repairer_.reset();
+  return make_error("{}: the checkpoint at step {} is damaged and cannot be made again: {}", dir_.string(),
+                    format_count(step), status.error().message);
+}
+
+Status Navigator::load_all() {
+  history_->load_all();
+  return sound();
+}
+
+Status Navigator::sound() const {
+  if (history_->damage()) return *history_->damage();
+  return {};
 }
 
 Status Navigator::restore_checkpoint(std::size_t i) {
   DEJA_ASSIGN(const Replayer::Point point, checkpointed_point(i));
-  DEJA_TRY(history_->restore(RamHistory::checkpoint(i)));
+  DEJA_TRY(history_->restore(ram_at(i)));
   DEJA_TRY(replayer_->restore(point));
   const Step step = checkpoints_.point(i).step;
   if (position() != step) return make_error("its state is that of step {}", position());
@@ -111,7 +186,7 @@ Result<CheckpointWriter::Continuation> Navigator::continuation() {
 }
 
 Status Navigator::jump_near(Step target) {
-  bool usable = !replayer_->divergence() && position() <= target && position() >= first();
+  bool usable = !replayer_->divergence() && sound().ok() && position() <= target && position() >= first();
   if (usable && target - position() < kWorthAJump) return {};
   while (true) {
     const auto snapshot = std::prev(snapshots_.upper_bound(target));
@@ -219,6 +294,7 @@ Status Navigator::travel(Step target) {
     const Step left = target - position();
     const Step next = left > 2 * kFinest ? position() + left / 2 : target;
     DEJA_ASSIGN(const Replayer::Stop stop, replayer_->run_to(next));
+    DEJA_TRY(sound());
     DEJA_TRY(expect_reached(stop));
     if (next == target) break;
     take_snapshot();
@@ -238,6 +314,7 @@ Result<Replayer::Stop> Navigator::run_to(Step target) {
   while (true) {
     const Step next = std::min(target, position() + kTrail);
     DEJA_ASSIGN(const Replayer::Stop stop, replayer_->run_to(next));
+    DEJA_TRY(sound());
     if (stop == Replayer::Stop::reached) leave_trail();
     if (stop != Replayer::Stop::reached || next == target) return stop;
   }

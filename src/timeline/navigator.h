@@ -73,6 +73,10 @@ class Navigator {
   // here. Lasts as long as the Navigator. An error: they are damaged.
   Result<CheckpointWriter::Continuation> continuation();
 
+  // Loads what is absent of RAM (GuestRam), for a machine that is to go on without the recording. An error:
+  // some of it is damaged beyond repair.
+  Status load_all();
+
   // Memory that snapshots may take, in bytes.
   void set_snapshot_budget(u64 bytes) { budget_ = bytes; }
   u64 snapshot_bytes() const { return history_->bytes(); }
@@ -83,12 +87,19 @@ class Navigator {
     RamHistory::State ram;
   };
 
-  explicit Navigator(std::filesystem::path dir) : dir_(std::move(dir)) {}
-  Status init(const EngineOptions& engine);
+  Navigator(std::filesystem::path dir, const EngineOptions& engine) : dir_(std::move(dir)), engine_(engine) {}
+  // `before`: only checkpoints before this step are used, and everything in them is read at once.
+  static Result<std::unique_ptr<Navigator>> open(const std::filesystem::path& dir,
+                                                 const EngineOptions& engine, std::optional<Step> before);
+  Status init(std::optional<Step> before);
+  RamHistory::State ram_at(std::size_t i) const;
+  // For RamHistory: lets another machine come to where the page came into being.
+  Status make_again(u32 number, u8* page);
   Result<Replayer::Point> checkpointed_point(std::size_t i);
   Status travel(Step target);
   Status unobserved(const std::function<Status()>& f);
   Status expect_reached(Replayer::Stop stop) const;
+  Status sound() const;  // whether all that was loaded of RAM is what it was
   void leave_trail();
   // Puts the machine to the nearest known place at or before `target`, if that is nearer than where it is.
   Status jump_near(Step target);
@@ -99,6 +110,7 @@ class Navigator {
   void thin_snapshots();
 
   std::filesystem::path dir_;
+  EngineOptions engine_;
   LogSurvey survey_;
   CheckpointReader checkpoints_;
   std::vector<bool> damaged_;  // by checkpoint: found out when it was to be used
@@ -107,6 +119,8 @@ class Navigator {
   std::unique_ptr<DiskHistory> disks_;
   std::map<Step, Snapshot> snapshots_;  // always has first()
   u64 budget_ = 512_MiB;
+  std::unique_ptr<Navigator> repairer_;  // stands at checkpoint number repaired_
+  std::size_t repaired_ = 0;
 };
 
 }  // namespace deja

@@ -5,6 +5,7 @@
 
 #include "replay/apply.h"
 #include "replay/session_for_test.h"
+#include "timeline/index_recording.h"
 
 namespace deja {
 namespace {
@@ -47,8 +48,21 @@ class NavigatorTest : public SessionTest {
       ASSERT_EQ(nav->position(), s);
       ASSERT_EQ(nav->machine().digest(), straight[s].first) << "step " << s;
       ASSERT_EQ(nav->replayer().instructions(), straight[s].second) << "step " << s;
+      // Looks at every page; most seeks begin with some that nobody has looked at.
+      if (random() % 4) continue;
       ASSERT_EQ(nav->machine().ram().digest_from_scratch(), straight[s].first.ram) << "step " << s;
     }
+  }
+  void add_checkpoints(const std::filesystem::path& dir, Step interval) {
+    auto report = index_recording({dir, engine_, interval, {}});
+    ASSERT_TRUE(report) << report.error().message;
+    ASSERT_GT(report->checkpoints, 3u);
+  }
+  static u64 absent_pages(Navigator& nav) {
+    const GuestRam& ram = nav.machine().ram();
+    u64 n = 0;
+    for (u64 frame = 0; frame < ram.frames(); ++frame) n += ram.is_absent(frame);
+    return n;
   }
   static std::vector<LogEvent> events(const std::filesystem::path& dir) {
     auto recording = Recording::open(dir);
@@ -72,6 +86,59 @@ TEST_F(NavigatorTest, SeeksUnderEngineChaosAgreeWithAStraightReplay) {
     engine_.chaos = {true, seed};
     seeks_agree(dir, 30);
   }
+}
+
+TEST_F(NavigatorTest, SeeksFromCheckpointsAgreeWithAStraightReplay) {
+  const auto dir = record_a_bit_of_all();
+  for (const Step interval : {kTestDigests, kTestDigests / 3}) {  // with and without a digest at each
+    add_checkpoints(dir, interval);
+    seeks_agree(dir, 60);
+    engine_.chaos = {true, 5};
+    seeks_agree(dir, 20);
+    engine_.chaos = {};
+  }
+}
+
+TEST_F(NavigatorTest, LoadsPagesWhenSomebodyLooks) {
+  const auto dir = record_a_bit_of_all();
+  add_checkpoints(dir, kTestDigests);
+  auto nav = open(dir);
+  const CheckpointReader& checkpoints = nav->checkpoints();
+  const Step step = checkpoints.point(checkpoints.size() - 1).step;
+  ASSERT_TRUE(nav->seek(step));
+  EXPECT_GT(absent_pages(*nav), 0u);
+  const u64 ram = nav->machine().digest().ram;
+  EXPECT_GT(absent_pages(*nav), 0u) << "a digest that is known needs none";
+  ASSERT_TRUE(nav->load_all());
+  EXPECT_EQ(absent_pages(*nav), 0u);
+  EXPECT_EQ(nav->machine().ram().digest_from_scratch(), ram);
+}
+
+TEST_F(NavigatorTest, MakesDamagedPagesAgain) {
+  const auto dir = record_a_bit_of_all();
+  add_checkpoints(dir, kTestDigests);
+  const auto file = dir / "checkpoints.dat";
+  std::vector<u64> pages;  // one of each checkpoint that has any of its own
+  u64 sound_ram = 0;
+  Step step = 0;
+  {
+    auto nav = open(dir);
+    const CheckpointReader& checkpoints = nav->checkpoints();
+    for (const auto& batch : checkpoints.batches(checkpoints.size() - 1))
+      if (!batch.pages.empty()) pages.push_back(batch.offset_of(batch.first) + batch.pages[0].size / 2);
+    step = checkpoints.point(checkpoints.size() - 1).step;
+    ASSERT_TRUE(nav->seek(step));
+    sound_ram = nav->machine().ram().digest_from_scratch();
+  }
+  ASSERT_GT(pages.size(), 1u);
+  std::string bytes = slurp(file);
+  for (const u64 at : pages) bytes[at] = static_cast<char>(bytes[at] ^ 0x55);
+  spew(file, bytes);
+  auto nav = open(dir);
+  ASSERT_TRUE(nav->seek(step));
+  EXPECT_EQ(nav->machine().ram().digest_from_scratch(), sound_ram);
+  const Status status = nav->load_all();
+  EXPECT_TRUE(status) << status.error().message;
 }
 
 TEST_F(NavigatorTest, RefusesWhatLiesBehindTheEnd) {

@@ -9,15 +9,18 @@ namespace {
 
 constexpr std::array<u8, kPageSize> kZeros{};
 
+bool is_stored(u32 number) { return number >= kFirstStoredPage && number < kMaxPages; }
+
 bool by_frame(const FramePage& a, const FramePage& b) { return a.frame < b.frame; }
 
 Gpa address_of(u32 frame) { return Gpa(u64{frame} << kPageShift); }
 
 }  // namespace
 
-RamHistory::RamHistory(GuestRam& ram, const CheckpointReader& checkpoints)
+RamHistory::RamHistory(GuestRam& ram, const CheckpointReader& checkpoints, MakeAgain make_again)
     : ram_(ram),
       checkpoints_(checkpoints),
+      make_again_(std::move(make_again)),
       written_(ram.frames()),
       base_image_(ram.frames(), kPowerOnPage),
       present_(ram.frames(), kPowerOnPage),
@@ -31,10 +34,15 @@ RamHistory::RamHistory(GuestRam& ram, const CheckpointReader& checkpoints)
     power_on_pages_.insert(power_on_pages_.end(), page, page + kPageSize);
     power_on_index_[frame] = static_cast<u32>(power_on_pages_.size() / kPageSize);
   }
+  power_on_.digest = ram_.digest();
   written_.clear();
+  if (make_again_) ram_.set_source(this);
 }
 
-RamHistory::~RamHistory() { ram_.detach(&written_); }
+RamHistory::~RamHistory() {
+  ram_.detach(&written_);
+  ram_.set_source(nullptr);
+}
 
 u32 RamHistory::keep(const u8* page) {
   if (is_zero_page(page)) return kZeroPage;
@@ -58,7 +66,8 @@ RamHistory::State RamHistory::capture() {
     since_base_.add(frame);
   }
   written_.clear();
-  State state{base_, {}};
+  State state{base_, {}, {}};
+  if (!ram_.digest_needs_absent()) state.digest = ram_.digest();
   state.changed.reserve(since_base_.frames().size());
   for (const u32 frame : since_base_.frames())
     if (present_[frame] != base_image_[frame]) state.changed.push_back({frame, present_[frame]});
@@ -84,7 +93,7 @@ void RamHistory::put(u32 frame, const u8* page) {
 
 Status RamHistory::put_all(std::vector<FramePage> pages) {
   std::erase_if(pages, [&](const FramePage& p) {
-    if (p.page >= kFirstStoredPage && p.page < kFirstSlot) return false;
+    if (is_stored(p.page)) return false;
     put(p.frame, content(p.frame, p.page));
     return true;
   });
@@ -99,8 +108,32 @@ Status RamHistory::put_all(std::vector<FramePage> pages) {
   });
 }
 
+bool RamHistory::may_be_absent(u32 frame) const {
+  return make_again_ && !(ram_.flags(frame) & (GuestRam::kTracked | GuestRam::kReadWatched));
+}
+
+void RamHistory::load(u64 frame, u8* page) {
+  const u32 number = present_[frame];
+  if (!is_stored(number)) {
+    std::memcpy(page, content(static_cast<u32>(frame), number), kPageSize);
+    return;
+  }
+  Status status = checkpoints_.read_page(number, page);
+  if (!status) status = make_again_(number, page);
+  if (status) return;
+  std::memset(page, 0, kPageSize);
+  if (!damage_) damage_ = status.error();
+}
+
+void RamHistory::load_all() {
+  for (u32 frame = 0; frame < present_.size(); ++frame)
+    if (ram_.is_absent(frame)) (void)ram_.host(address_of(frame));
+}
+
 Status RamHistory::restore(const State& state) {
   ram_.collect_writes();
+  if (damage_) lost_ = true;
+  damage_.reset();
   std::vector<FramePage> different;
   const auto check = [&](u32 frame, u32 wanted) {
     if (lost_ || present_[frame] != wanted || written_.contains(frame)) different.push_back({frame, wanted});
@@ -128,15 +161,27 @@ Status RamHistory::restore(const State& state) {
     since_base_.clear();
   }
   lost_ = true;
-  DEJA_TRY(put_all(different));
+  std::vector<u32> absent;
+  for (const FramePage& p : different)
+    if (is_stored(p.page) && !checkpoints_.has_page(p.page))
+      return make_error("page {} is in a damaged part of the file", p.page);
+  std::erase_if(different, [&](const FramePage& p) {
+    if (!may_be_absent(p.frame)) return false;
+    absent.push_back(p.frame);
+    return true;
+  });
+  DEJA_TRY(put_all(std::move(different)));
   lost_ = false;
-  // The present is now what `state` says.
+  // The present is what `state` says from now on: absent pages are loaded by it.
   for (const u32 frame : since_base_.frames()) present_[frame] = base_image_[frame];
   since_base_.clear();
   for (const FramePage& c : state.changed) {
     present_[c.frame] = c.page;
     since_base_.add(c.frame);
   }
+  if (!state.digest) ram_.hash_absent_later();
+  if (!absent.empty()) ram_.make_absent(absent);
+  if (state.digest) ram_.adopt_digest(*state.digest);
   ram_.collect_writes();
   written_.clear();
   return {};

@@ -1,9 +1,12 @@
 // What guest RAM held at several moments, so that it can be put back: as loaded at power-on, as checkpoints
 // on disk have it, and as captured in memory. Going from one moment to another touches only the pages that
-// differ.
+// differ, and of those only what the guest works with is put back at once: the others are absent, and loaded
+// when somebody looks (GuestRam).
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -12,25 +15,33 @@
 
 namespace deja {
 
-class RamHistory {
+class RamHistory final : private PageSource {
  public:
   // RAM at some moment: a checkpoint, or power-on, and what is different from it.
   struct State {
     std::size_t base = 0;            // number of the checkpoint plus one; 0: power-on
     std::vector<FramePage> changed;  // by frame
+    std::optional<u64> digest;       // when it is known
   };
+  // Makes the content of a stored page again that cannot be read.
+  using MakeAgain = std::function<Status(u32 number, u8* page)>;
 
-  // `ram` is as loaded at power-on. Both outlive the history.
-  RamHistory(GuestRam& ram, const CheckpointReader& checkpoints);
+  // `ram` is as loaded at power-on. Both outlive the history. Without `make_again` all pages are loaded at
+  // once, so that damage shows in restore().
+  RamHistory(GuestRam& ram, const CheckpointReader& checkpoints, MakeAgain make_again);
   ~RamHistory();
   RamHistory(const RamHistory&) = delete;
 
-  State power_on() const { return {}; }
-  static State checkpoint(std::size_t i) { return {i + 1, {}}; }
+  const State& power_on() const { return power_on_; }
+  static State checkpoint(std::size_t i, std::optional<u64> digest) { return {i + 1, {}, digest}; }
   // Keeps a copy of every page written since the last capture or restore.
   State capture();
   // An error: a page of a checkpoint is damaged. RAM is then of no use until another restore succeeds.
   Status restore(const State& state);
+  // Loads all that is absent.
+  void load_all();
+  // A page that was absent could neither be read nor made again: RAM is of no use until another restore.
+  const std::optional<Error>& damage() const { return damage_; }
 
   // The checkpoint (number plus one, 0: power-on) that the present is described by, and all frames that may
   // have been written since.
@@ -58,9 +69,15 @@ class RamHistory {
   const u8* content(u32 frame, u32 number) const;  // not of checkpoints' pages
   void put(u32 frame, const u8* page);
   Status put_all(std::vector<FramePage> pages);
+  // Whether nothing derives from the page, so that it can be absent.
+  bool may_be_absent(u32 frame) const;
+  void load(u64 frame, u8* page) override;
 
   GuestRam& ram_;
   const CheckpointReader& checkpoints_;
+  const MakeAgain make_again_;
+  State power_on_;
+  std::optional<Error> damage_;
   WriteSet written_;     // since RAM was what present_ says
   RamImage base_image_;  // of base_
   std::size_t base_ = 0;

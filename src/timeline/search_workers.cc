@@ -4,32 +4,16 @@
 #include <sys/sysinfo.h>
 
 #include <algorithm>
-#include <csignal>
 #include <exception>
 #include <system_error>
 
 #include "base/log.h"
+#include "timeline/own_signals.h"
 
 namespace deja {
 namespace {
 
 constexpr unsigned kMost = 7;  // more would wait for each other's memory
-
-// Signals that are about the process are for the thread that started it; what a thread's own instructions
-// raise, it gets in any case.
-class OnlyOwnSignals {
- public:
-  OnlyOwnSignals() {
-    sigset_t others;
-    sigfillset(&others);
-    for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT}) sigdelset(&others, own);
-    pthread_sigmask(SIG_SETMASK, &others, &before_);
-  }
-  ~OnlyOwnSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-
- private:
-  sigset_t before_{};
-};
 
 // As many as the host has processors besides this thread's and memory for, for machines of `ram_bytes`.
 unsigned fitting(u64 ram_bytes) {

@@ -82,6 +82,7 @@ Result<TrimReport> trim_recording(Navigator& nav, const TrimRequest& request, Ho
     return make_error("there is nothing between step {} and step {}", format_count(from), format_count(to));
   DEJA_TRY(check_position(to, nav.steps()));
   DEJA_TRY(nav.seek(from));
+  DEJA_TRY(nav.load_all());  // a base has all of RAM
   Replayer& replayer = nav.replayer();
   Machine& machine = nav.machine();
   if (machine.end() != MachineEnd::none)

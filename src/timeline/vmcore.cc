@@ -153,7 +153,7 @@ class SparseFile {
       }
       u64 end = at + kPageSize;
       while (end < size && end - at < kPieceBytes && !zero(end)) end += kPageSize;
-      DEJA_TRY(write(offset + at, ram.host(from + at), end - at));
+      DEJA_TRY(write(offset + at, ram.host(from + at, end - at), end - at));
       at = end;
     }
     return {};
