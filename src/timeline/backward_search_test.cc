@@ -177,6 +177,29 @@ TEST_F(BackwardSearchTest, WorkersFindWhatOneThreadFinds) {
   }
 }
 
+TEST_F(BackwardSearchTest, WorkersCollectTheWritesThatOneThreadCollects) {
+  add_checkpoints(kInterval / 4);
+  for (const bool chaos : {false, true}) {
+    engine_.chaos.enabled = chaos;
+    auto alone = open(dir_), together = open(dir_);
+    SearchWorkers workers(dir_, engine_, 3);
+    for (const u64 size : {1, 4, 4096}) {
+      WhoWrote request{{{Gpa(kTicks), size}, {Gpa(0x7f000), kPageSize}}, alone->last() - 5, true, {}};
+      auto expected = who_wrote(*alone, request);
+      request.workers = &workers;
+      auto found = who_wrote(*together, request);
+      ASSERT_TRUE(expected) << expected.error().message;
+      ASSERT_TRUE(found) << found.error().message;
+      ASSERT_GT(found->size(), 50u);
+      ASSERT_EQ(found->size(), expected->size());
+      for (std::size_t i = 0; i < found->size(); ++i) {
+        ASSERT_EQ(describe((*found)[i]), describe((*expected)[i])) << "write " << i;
+        ASSERT_EQ((*found)[i].after, (*expected)[i].after) << "write " << i;
+      }
+    }
+  }
+}
+
 // Threads meet in accept(), each in an interval of its own.
 struct Meeting {
   std::mutex mutex;

@@ -1,7 +1,13 @@
 #include "timeline/who_wrote.h"
 
 #include <algorithm>
+#include <atomic>
 #include <charconv>
+#include <chrono>
+#include <condition_variable>
+#include <iterator>
+#include <memory>
+#include <mutex>
 
 #include "replay/position.h"
 #include "translate/mode.h"
@@ -9,7 +15,8 @@
 namespace deja {
 namespace {
 
-constexpr Step kSlice = 4'000'000;
+constexpr Step kSlice = 4'000'000;             // between two looks at `interrupted`
+constexpr std::chrono::milliseconds kPoll{5};  // between two looks at `interrupted` while others work
 
 ObservationSpec watch_writes(const std::vector<MemoryPiece>& pieces) {
   ObservationSpec spec;
@@ -75,49 +82,137 @@ void add_instruction(Machine& machine, Write* w) {
 
 bool same_step(const Hit& a, const Hit& b) { return a.step == b.step; }
 
-// Adds those of the steps behind `from` and up to `to`.
-Status collect_hits(Navigator& nav, const WhoWrote& request, const ObservationSpec& spec, Step from, Step to,
-                    std::vector<Hit>* hits) {
+// The writes of the steps behind `from` and up to `to`; nothing when `interrupted`.
+Result<std::optional<std::vector<Write>>> writes_between(Navigator& nav,
+                                                         const std::vector<MemoryPiece>& pieces, Step from,
+                                                         Step to, const std::function<bool()>& interrupted) {
   Engine& engine = nav.machine().engine();
   engine.observe({});
   DEJA_TRY(nav.seek(from));
-  engine.observe(spec);
+  engine.observe(watch_writes(pieces));
+  std::vector<Hit> hits;
   for (bool there = false; !there;) {
-    if (request.interrupted && request.interrupted()) return make_error("interrupted");
+    if (interrupted()) return std::optional<std::vector<Write>>();
     DEJA_ASSIGN(const Replayer::Stop stop, nav.run_to(std::min(to, nav.position() + kSlice)));
     if (stop == Replayer::Stop::diverged || stop == Replayer::Stop::log_end)
       return make_error("the replay does not get to step {} as recorded: deja verify {}", format_count(to),
                         nav.dir().string());
     there = stop == Replayer::Stop::reached && nav.position() >= to;
-    for (Hit& hit : engine.observation().take()) hits->push_back(std::move(hit));
+    for (Hit& hit : engine.observation().take()) hits.push_back(std::move(hit));
   }
-  return {};
-}
-
-Result<std::vector<Write>> every_write(Navigator& nav, const WhoWrote& request) {
-  const ObservationSpec spec = watch_writes(request.pieces);
-  std::vector<Hit> hits;
-  for (Step from = nav.first(); from < request.at;) {
-    const Step to = std::min(request.at, nav.segment_end(from));
-    if (!is_ruled_out(nav, spec, from, to)) DEJA_TRY(collect_hits(nav, request, spec, from, to, &hits));
-    from = to;
-  }
-  nav.machine().engine().observe({});
+  engine.observe({});
   std::vector<Write> writes;
   for (std::size_t i = 0; i < hits.size();) {
     std::size_t n = 1;
     while (i + n < hits.size() && same_step(hits[i], hits[i + n])) ++n;
-    writes.push_back(write_of(request.pieces, {hits.begin() + static_cast<std::ptrdiff_t>(i),
-                                               hits.begin() + static_cast<std::ptrdiff_t>(i + n)}));
+    writes.push_back(write_of(pieces, {hits.begin() + static_cast<std::ptrdiff_t>(i),
+                                       hits.begin() + static_cast<std::ptrdiff_t>(i + n)}));
     i += n;
   }
   // A second pass, for what stood in memory and registers right before each.
   for (Write& w : writes) {
-    if (request.interrupted && request.interrupted()) return make_error("interrupted");
+    if (interrupted()) return std::optional<std::vector<Write>>();
     if (w.vcpu) DEJA_TRY(nav.seek(w.before));
     add_instruction(nav.machine(), &w);
   }
-  return writes;
+  return std::optional(std::move(writes));
+}
+
+// Every write there was, by several threads that take the intervals between checkpoints one by one. Intervals
+// that cannot have any are left out.
+class SharedCollection {
+ public:
+  SharedCollection(const Navigator& nav, const WhoWrote& request) : pieces_(request.pieces) {
+    const ObservationSpec spec = watch_writes(pieces_);
+    for (Step from = nav.first(); from < request.at;) {
+      const Step to = std::min(request.at, nav.segment_end(from));
+      if (!is_ruled_out(nav, spec, from, to)) intervals_.push_back({from, to, State::open, {}});
+      from = to;
+    }
+  }
+
+  std::size_t intervals() const { return intervals_.size(); }
+
+  // Goes through intervals until there is none left to take. An error: the machine does not get there.
+  Status help(Navigator& nav, const std::function<bool()>& interrupted = {}) {
+    const auto stop = [&] { return abandoned_ || (interrupted && interrupted()); };
+    while (Interval* const interval = take()) {
+      // Should this fail, somebody else takes it.
+      struct PutBack {
+        SharedCollection& of;
+        Interval* interval;
+        ~PutBack() { of.settle(interval, std::nullopt); }
+      } put_back{*this, interval};
+      DEJA_ASSIGN(auto writes, writes_between(nav, pieces_, interval->from, interval->to, stop));
+      if (!writes) return {};
+      settle(interval, std::move(writes));
+    }
+    return {};
+  }
+
+  // All of it, by this thread and whoever helps.
+  Result<std::vector<Write>> finish(Navigator& nav, const std::function<bool()>& asked_to_stop) {
+    bool stopped = false;
+    const auto interrupted = [&] { return stopped = stopped || (asked_to_stop && asked_to_stop()); };
+    while (true) {
+      Status status = help(nav, interrupted);
+      std::unique_lock lock(mutex_);
+      const bool all = std::all_of(intervals_.begin(), intervals_.end(),
+                                   [](const Interval& i) { return i.state == State::searched; });
+      if (!status || all || interrupted()) {
+        abandoned_ = true;
+        if (!status) return status.error();
+        if (!all) return make_error("interrupted");
+        break;
+      }
+      news_.wait_for(lock, kPoll);
+    }
+    std::vector<Write> writes;
+    for (Interval& i : intervals_)
+      writes.insert(writes.end(), std::move_iterator(i.writes.begin()), std::move_iterator(i.writes.end()));
+    return writes;
+  }
+
+ private:
+  enum class State : u8 { open, taken, searched };
+  struct Interval {
+    Step from, to;
+    State state;
+    std::vector<Write> writes;
+  };
+
+  Interval* take() {
+    const std::lock_guard lock(mutex_);
+    for (Interval& i : intervals_)
+      if (i.state == State::open && !abandoned_) {
+        i.state = State::taken;
+        return &i;
+      }
+    return nullptr;
+  }
+  void settle(Interval* interval, std::optional<std::vector<Write>> writes) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (interval->state != State::taken) return;
+      interval->state = writes ? State::searched : State::open;
+      if (writes) interval->writes = std::move(*writes);
+    }
+    news_.notify_all();
+  }
+
+  const std::vector<MemoryPiece> pieces_;
+  std::mutex mutex_;
+  std::condition_variable news_;
+  std::vector<Interval> intervals_;  // the oldest first
+  std::atomic<bool> abandoned_ = false;
+};
+
+Result<std::vector<Write>> every_write(Navigator& nav, const WhoWrote& request) {
+  const auto shared = std::make_shared<SharedCollection>(nav, request);
+  if (request.workers && request.workers->count() && shared->intervals() > 1)
+    // What ails a worker's machine need not ail that of who asks.
+    request.workers->start([shared](Navigator& other) { (void)shared->help(other).ok(); });
+  return shared->finish(nav, request.interrupted);
 }
 
 }  // namespace
