@@ -59,7 +59,7 @@ int bisect(const std::string& name, const EngineOptions& other, const std::strin
   // Where to look: does the replay differ from the recording at all?
   NullSerialOutput nowhere;
   note(fmt::format("replaying with {}", name_of(other)));
-  const ReplayRequest whole{*dir, other, "", false};
+  const ReplayRequest whole{*dir, other, "", false, {}};
   auto replay = run_replay(whole, nowhere, clock);
   if (!replay) return fail(replay.error());
   if (!replay->divergence) {

@@ -8,6 +8,7 @@
 #include "replay/position.h"
 #include "replay/replay_session.h"
 #include "timeline/position_finder.h"
+#include "timeline/recorded_state.h"
 
 namespace deja {
 namespace {
@@ -79,7 +80,10 @@ void add_replay(CLI::App& app, Action* action) {
       auto dir = resolve_recording(o->recording);
       if (!dir) return fail(dir.error());
       if (o->digest) return print_digest(*dir, *engine, o->to.empty() ? "end" : o->to);
-      request = {*dir, *engine, o->to, o->realtime};
+      request = {*dir, *engine, o->to, o->realtime, {}};
+      request.compare = [&](const Divergence& d, Machine& m) {
+        return differences_from_recorded(*dir, d, m);
+      };
       LineKeeper console;  // before a guest runs, while standard output can be opened once more
       if (!o->to.empty()) {
         auto to = find_position(*dir, *engine, o->to);

@@ -22,7 +22,7 @@ int stats(const StatsOptions& o) {
   auto dir = resolve_recording(o.recording);
   if (!dir) return fail(dir.error());
   NullSerialOutput nowhere;
-  auto report = run_replay({*dir, *engine, o.to, false}, nowhere, clock);
+  auto report = run_replay({*dir, *engine, o.to, false, {}}, nowhere, clock);
   if (!report) return fail(report.error());
   if (!report->note.empty()) note(report->note);
   const EngineRun run{report->counters, report->instructions, report->host_ns};

@@ -6,6 +6,7 @@
 #include "cli/verbs.h"
 #include "replay/replay_access.h"
 #include "replay/replay_session.h"
+#include "timeline/recorded_state.h"
 
 namespace deja {
 namespace {
@@ -13,7 +14,9 @@ namespace {
 int verify(const std::filesystem::path& dir, const EngineOptions& engine, bool stats) {
   RealHostClock clock;
   NullSerialOutput nowhere;
-  auto report = run_replay({dir, engine, "", false}, nowhere, clock);
+  ReplayRequest request{dir, engine, "", false, {}};
+  request.compare = [&](const Divergence& d, Machine& m) { return differences_from_recorded(dir, d, m); };
+  auto report = run_replay(request, nowhere, clock);
   if (!report) return fail(report.error());
   if (!report->note.empty()) note(report->note);
   if (stats)

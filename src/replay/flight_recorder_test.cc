@@ -80,7 +80,7 @@ class FlightRecorderTest : public SessionTest, public EventSink {
     quit(10'000);
   }
   void expect_identical(const fs::path& dir) {
-    auto report = run_replay({dir, engine_, {}, false}, replayed_, clock_);
+    auto report = run_replay({dir, engine_, {}, false, {}}, replayed_, clock_);
     ASSERT_TRUE(report) << report.error().message;
     EXPECT_FALSE(report->divergence) << report->divergence_report;
   }

@@ -42,6 +42,8 @@ std::string report_of(Replayer& replayer, const ReplayRequest& request) {
     row("cpu", d.digests->recorded.cpu, d.digests->replayed.cpu);
     row("ram", d.digests->recorded.ram, d.digests->replayed.ram);
     row("devices", d.digests->recorded.devices, d.digests->replayed.devices);
+    // Before anything else looks at the machine, which may set accessed bits.
+    if (request.compare) text += "\n" + request.compare(d, replayer.machine());
   }
   text += "\nThe replayed machine:\n" + describe_cpus(replayer.machine());
   text += "\nLast events applied:\n";

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -16,6 +17,8 @@ struct ReplayRequest {
   EngineOptions engine;
   std::string to;         // position to stop at; empty: the end
   bool realtime = false;  // at the pace of virtual time
+  // For a report of digests that differ: text about the recorder's state there. May be empty.
+  std::function<std::string(const Divergence&, Machine& replayed)> compare;
 };
 
 struct ReplayReport {

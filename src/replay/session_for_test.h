@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include "checkpoint/checkpoint_writer.h"
 #include "eventlog/temp_dir_for_test.h"
+#include "replay/checkpointing.h"
 #include "replay/live_session.h"
 #include "replay/replay_session.h"
 
@@ -163,24 +165,43 @@ class SessionTest : public testing::Test {
     LiveOptions options;
     options.interactive = interactive;
     options.digest_interval = kTestDigests;
+    std::unique_ptr<CheckpointWriter> checkpoints;
+    if (!checkpoint_file_.empty()) {
+      checkpoints =
+          std::move(CheckpointWriter::create(std::move(create_append_file(checkpoint_file_.string())).value(),
+                                             checkpoint_owner_, machine_->ram()))
+              .value();
+      options.checkpoint_interval = checkpoint_interval_;
+      options.checkpoint = [&](const SessionCounts& counts, const std::string& serial) {
+        checkpoints->take(checkpoint_point(*machine_, counts, serial));
+        return true;
+      };
+    }
     LiveSession session(
         *machine_, inputs_, output_, clock_, sink,
         [this](std::string_view line) { notes_.emplace_back(line); }, options);
     const event::End end = session.run();
     warps_ = session.warps();
     digests_ = session.digests();
+    if (checkpoints) {
+      EXPECT_TRUE(checkpoints->finish().ok());
+    }
     return end;
   }
 
   // Records into NAME.deja; events for which `drop` holds are lost.
   std::filesystem::path record(bool finish = true, std::function<bool(const LogEvent&)> drop = {}) {
     struct Sink : EventSink {
-      Status append(const LogEvent& e) override { return drop && drop(e) ? Status() : writer->append(e); }
+      Status append(const LogEvent& e) override {
+        if (drop && drop(e)) return {};
+        return writer->append(alter ? alter(e) : e);
+      }
       Status tick() override { return writer->tick(); }
       Status flush() override { return writer->flush(); }
       std::string describe() const override { return "test"; }
       std::unique_ptr<RecordingWriter> writer;
       std::function<bool(const LogEvent&)> drop;
+      std::function<LogEvent(const LogEvent&)> alter;
     } sink;
     const auto dir = create_recording_dir((temp_.path / "rec").string(), 0).value();
     RecordingManifest manifest;
@@ -190,17 +211,24 @@ class SessionTest : public testing::Test {
     manifest.inputs.push_back(add_input(dir, "kernel", files_.kernel.path, InputStorage::copy).value());
     sink.writer = std::move(RecordingWriter::create(dir, manifest, clock_)).value();
     sink.drop = std::move(drop);
+    sink.alter = alter_;
+    if (checkpoint_interval_) {
+      checkpoint_file_ = dir / checkpoints_file(sink.writer->manifest());
+      checkpoint_owner_ = checkpoint_owner(sink.writer->manifest());
+    }
     EndInfo info;
     info.end = run(&sink);
     info.final_step = machine_->clock().steps;
     info.instructions = instructions_retired(*machine_, warps_);
     info.digests = digests_;
-    if (finish) EXPECT_TRUE(sink.writer->finish(info).ok());
+    if (finish) {
+      EXPECT_TRUE(sink.writer->finish(info).ok());
+    }
     return dir;
   }
   Result<ReplayReport> replay(const std::filesystem::path& dir, std::string to = {}) {
     replayed_.text.clear();
-    return run_replay({dir, engine_, std::move(to), false}, replayed_, clock_);
+    return run_replay({dir, engine_, std::move(to), false, compare_}, replayed_, clock_);
   }
   std::string console() const { return output_.text.empty() ? "" : output_.text[0]; }
   std::string replayed_console() const { return replayed_.text.empty() ? "" : replayed_.text[0]; }
@@ -214,7 +242,16 @@ class SessionTest : public testing::Test {
   EngineOptions engine_;
   std::unique_ptr<Machine> machine_;
   std::vector<std::string> notes_;
+  // Of record(): checkpoints are taken, and events become other ones on their way into the log.
+  Step checkpoint_interval_ = 0;
+  std::function<LogEvent(const LogEvent&)> alter_;
+  // Of replay().
+  std::function<std::string(const Divergence&, Machine&)> compare_;
   u64 warps_ = 0, digests_ = 0;
+
+ private:
+  std::filesystem::path checkpoint_file_;
+  u64 checkpoint_owner_ = 0;
 };
 
 template <class T>

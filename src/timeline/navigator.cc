@@ -172,6 +172,14 @@ Status Navigator::restore_checkpoint(std::size_t i) {
   return {};
 }
 
+Result<bool> Navigator::go_to_checkpoint(Step step) {
+  const std::size_t n = checkpoints_.count_up_to(step);
+  if (n == 0 || checkpoints_.point(n - 1).step != step || !ram_at(n - 1).digest) return false;
+  DEJA_TRY(restore_checkpoint(n - 1));
+  DEJA_TRY(load_all());
+  return true;
+}
+
 Result<CheckpointWriter::Continuation> Navigator::continuation() {
   CheckpointWriter::Continuation from;
   RamHistory::SinceBase since = history_->since_base();

@@ -53,6 +53,9 @@ class Navigator {
   // ends, or the replay diverges from the recording on the way; the position is then anywhere. What the
   // engine observes is not observed on the way.
   Status seek(Step target);
+  // Goes to the state that the recorder's checkpoint at `step` has, before what else happened at that step.
+  // False: there is none behind a digest, and nothing was done.
+  Result<bool> go_to_checkpoint(Step step);
   // Goes forward to `target` (at least position()), or less far: whatever stops the Replayer stops this.
   Result<Replayer::Stop> run_to(Step target);
 

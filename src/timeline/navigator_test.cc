@@ -6,6 +6,7 @@
 #include "replay/apply.h"
 #include "replay/session_for_test.h"
 #include "timeline/index_recording.h"
+#include "timeline/recorded_state.h"
 
 namespace deja {
 namespace {
@@ -57,6 +58,22 @@ class NavigatorTest : public SessionTest {
     auto report = index_recording({dir, engine_, interval, {}});
     ASSERT_TRUE(report) << report.error().message;
     ASSERT_GT(report->checkpoints, 3u);
+  }
+  // A key in the log is another than the recorder's machine got.
+  std::string report_of_a_divergence() {
+    alter_ = [](const LogEvent& e) {
+      LogEvent out = e;
+      if (auto* typed = std::get_if<input::SerialBytes>(&out.body); typed && typed->bytes == "x")
+        typed->bytes = "b";
+      return out;
+    };
+    type(500, "bxb"), type(900, "q");
+    const auto dir = record();
+    compare_ = [&](const Divergence& d, Machine& m) { return differences_from_recorded(dir, d, m); };
+    auto report = replay(dir);
+    EXPECT_TRUE(report) << report.error().message;
+    EXPECT_TRUE(report->divergence && report->divergence->digests);
+    return report->divergence_report;
   }
   static u64 absent_pages(Navigator& nav) {
     const GuestRam& ram = nav.machine().ram();
@@ -139,6 +156,18 @@ TEST_F(NavigatorTest, MakesDamagedPagesAgain) {
   EXPECT_EQ(nav->machine().ram().digest_from_scratch(), sound_ram);
   const Status status = nav->load_all();
   EXPECT_TRUE(status) << status.error().message;
+}
+
+TEST_F(NavigatorTest, ADivergenceShowsBothSidesWhereACheckpointHasTheRecorders) {
+  checkpoint_interval_ = kTestDigests;
+  const std::string text = report_of_a_divergence();
+  EXPECT_NE(text.find("What differs, as recorded first:\n  vCPU 0 rcx"), text.npos) << text;
+  EXPECT_NE(text.find("deja bisect"), text.npos);
+}
+
+TEST_F(NavigatorTest, ADivergenceWithoutACheckpointSaysWhatIsNotKnown) {
+  const std::string text = report_of_a_divergence();
+  EXPECT_NE(text.find("no checkpoint was taken at step"), text.npos) << text;
 }
 
 TEST_F(NavigatorTest, RefusesWhatLiesBehindTheEnd) {
