@@ -36,7 +36,7 @@ RULES = [
          "its order depends on the library and on addresses", "a sorted std::vector, std::map, or a table by page",
          layers=MACHINE_STATE),
     Rule(r"\bstd::chrono\b|#\s*include\s*<chrono>", "host time", TIME_INSTEAD,
-         except_in=("inputs/", "timeline/backward_search.cc")),  # there: how often to look for Ctrl-C
+         except_in=("inputs/", "timeline/backward_search.cc", "timeline/who_wrote.cc")),  # there: how often to look for Ctrl-C
     Rule(call("gettimeofday|clock_gettime|ftime|timespec_get")
          + r"|(?<![\w.>:])(?:::|std::)?(?:time\s*\(\s*(?:NULL|nullptr|0|&\s*\w+)\s*\)|(?<!\w )(?<!& )clock\s*\(\s*\))",
          "host time", TIME_INSTEAD, except_in=("inputs/", "execute/stopwatch.h")),  # there: for --stats
