@@ -4,7 +4,6 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "checkpoint/rebase.h"
@@ -17,6 +16,13 @@ namespace {
 constexpr u64 kMostWaiting = 256_MiB;  // copies in memory; beyond that checkpoints wait
 constexpr std::size_t kSpares = 2;
 constexpr u64 kWholeEvery = 16;  // records
+
+// Empties `pages` and makes room for `bytes`: the guest stands still meanwhile, so what was there is not
+// copied, and there is some to spare for the next one.
+void make_room(std::vector<u8>& pages, u64 bytes) {
+  pages.clear();
+  if (bytes > pages.capacity()) pages.reserve(bytes + bytes / 4);
+}
 
 }  // namespace
 
@@ -118,11 +124,10 @@ void CheckpointWriter::take(CheckpointPoint point) {
   job->frames = written_.frames();
   written_.clear();
   std::sort(job->frames.begin(), job->frames.end());
-  job->pages.resize(job->frames.size() * kPageSize);
-  u8* to = job->pages.data();
+  make_room(job->pages, job->frames.size() * kPageSize);
   for (const u32 frame : job->frames) {
-    std::memcpy(to, ram_.host(Gpa(u64{frame} << kPageShift)), kPageSize);
-    to += kPageSize;
+    const u8* page = ram_.host(Gpa(u64{frame} << kPageShift));
+    job->pages.insert(job->pages.end(), page, page + kPageSize);
   }
   add_disks(*job);
   ++taken_;
