@@ -57,19 +57,29 @@ class Recorder:
         self.expect(b"\nended")
         return time.monotonic() - began
 
+    def cpu_seconds(self) -> tuple[float, float]:
+        """CPU time of the vCPUs' thread, and of the one that writes checkpoints."""
+        seconds = {True: 0.0, False: 0.0}
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            seconds[int(task.name) == self.process.pid] += int((task / "schedstat").read_text().split()[0]) / 1e9
+        return seconds[True], seconds[False]
+
     def finish(self) -> str:
         self.process.stdin.write(b"poweroff -f\n")
         self.process.stdin.flush()
         return self.process.communicate(timeout=TIMEOUT)[1].decode(errors="replace")
 
 
-def record(options: argparse.Namespace, guest: tuple[str, str], recording: Path, *extra: str) -> float:
+def record(options: argparse.Namespace, guest: tuple[str, str], recording: Path, *extra: str) -> tuple[float, float, float]:
+    """Seconds that the work takes, and of CPU time by the two threads."""
     shutil.rmtree(recording, ignore_errors=True)
     recorder = Recorder(options.deja, guest, recording, *extra)
     recorder.expect(PROMPT)
+    before = recorder.cpu_seconds()
     seconds = recorder.run(f"n=0; while [ $n -lt {options.repeat} ]; do n=$((n+1)); {WORK} done;")
+    vcpus, writer = (now - then for now, then in zip(recorder.cpu_seconds(), before))
     recorder.finish()
-    return seconds
+    return seconds, vcpus, writer
 
 
 def main() -> None:
@@ -86,17 +96,21 @@ def main() -> None:
     guest = made["kernel"], made["initrd"]
     with tempfile.TemporaryDirectory(prefix="deja-bench-") as work:
         with_them, without = Path(work) / "with.deja", Path(work) / "without.deja"
-        costs: dict[str, list[float]] = {"off": [], "default": []}
+        costs: dict[str, list[tuple[float, float, float]]] = {"off": [], "default": []}
         for _ in range(options.rounds):
             costs["off"].append(record(options, guest, without, "--checkpoint-every", "off"))
             costs["default"].append(record(options, guest, with_them))
-        off, default = statistics.median(costs["off"]), statistics.median(costs["default"])
+        off, off_vcpus, _ = map(statistics.median, zip(*costs["off"]))
+        default, vcpus, writer = map(statistics.median, zip(*costs["default"]))
         size = (with_them / "checkpoints.dat").stat().st_size
         info = subprocess.run([str(options.deja), "replay", "--to", "end", "--digest", str(with_them)], capture_output=True,
                               text=True, check=True).stdout
         steps = int(re.match(r"step (\d+)", info)[1])
         print(f"recording {steps:,} steps, median of {options.rounds}: without checkpoints {off:.2f} s, with {default:.2f} s "
               f"({(default / off - 1) * 100:+.1f} %)")
+        # What a host that is busy otherwise disturbs less.
+        print(f"CPU time: of the vCPU's thread {off_vcpus:.2f} s and {vcpus:.2f} s ({(vcpus / off_vcpus - 1) * 100:+.1f} %), "
+              f"of the thread that writes checkpoints {writer:.2f} s ({writer / off_vcpus * 100:.1f} %)")
         print(f"checkpoints: {size / 2**20:.1f} MiB, {size / 2**20 / default * 60:.0f} MiB per minute of recording")
         sys.stdout.flush()
         sys.exit(subprocess.run([str(options.random_seeks), str(with_them), str(options.seeks)], check=False).returncode)
