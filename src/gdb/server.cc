@@ -381,7 +381,7 @@ std::string GdbServer::stop_reply(const GdbStop& stop) const {
       const char* name = stop.watchpoint.kind == GdbWatchpoint::Kind::write  ? "watch"
                          : stop.watchpoint.kind == GdbWatchpoint::Kind::read ? "rwatch"
                                                                              : "awatch";
-      text += fmt::format("{}:{:x};", name, stop.watchpoint.address);
+      text += fmt::format("{}:{:x};", name, stop.accessed);
       break;
     }
     case GdbStop::Why::history_begins:

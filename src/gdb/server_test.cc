@@ -235,8 +235,8 @@ TEST_F(GdbServerTest, StopsSayWhy) {
   EXPECT_EQ(ask("c"), "T05thread:2;swbreak:;");
   target_.next.hardware = true;
   EXPECT_EQ(ask("c"), "T05thread:2;hwbreak:;");
-  target_.next = {Why::watchpoint, 0, false, {GdbWatchpoint::Kind::access, 0xabc0, 8, false}};
-  EXPECT_EQ(ask("c"), "T05thread:1;awatch:abc0;");
+  target_.next = {Why::watchpoint, 0, false, {GdbWatchpoint::Kind::access, 0xabc0, 8, false}, 0xabc4};
+  EXPECT_EQ(ask("c"), "T05thread:1;awatch:abc4;");
   target_.next = {Why::history_begins, 0, false, {}};
   EXPECT_EQ(ask("bc"), "T05thread:1;replaylog:begin;");
   target_.next.why = Why::history_ends;

@@ -63,4 +63,16 @@ bool StopConditions::hold(Machine& machine, const Hit& hit) const {
   });
 }
 
+u64 StopConditions::address_of(const GdbWatchpoint& watchpoint, Gpa byte) const {
+  for (const PinnedWatchpoint& p : pins) {
+    if (p.watchpoint != watchpoint) continue;
+    u64 address = watchpoint.address;
+    for (const MemoryPiece& piece : p.pieces) {
+      if (byte.value - piece.at.value < piece.size) return address + (byte.value - piece.at.value);
+      address += piece.size;
+    }
+  }
+  return watchpoint.address;
+}
+
 }  // namespace deja

@@ -32,6 +32,9 @@ struct StopConditions {
 
   // Whether the hit, at which `machine` stands, is one that gdb is to be told of.
   bool hold(Machine& machine, const Hit& hit) const;
+
+  // What gdb calls a watched byte; the watchpoint's address when it was not mapped as that was set.
+  u64 address_of(const GdbWatchpoint& watchpoint, Gpa byte) const;
 };
 
 }  // namespace deja

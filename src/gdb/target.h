@@ -54,6 +54,7 @@ struct GdbStop {
   unsigned vcpu = 0;
   bool hardware = false;  // breakpoint
   GdbWatchpoint watchpoint;
+  u64 accessed = 0;  // the first of its bytes that was
 };
 
 // What gdb's `info os KIND` shows. Columns named as those of gdb's own are understood by front ends.

@@ -112,13 +112,19 @@ TimeTarget::Wanted TimeTarget::wanted(const GdbResume& r) const {
 
 std::optional<GdbStop> TimeTarget::judge(const Wanted& w, const Hit& hit) {
   if (!conditions_.hold(machine(), hit)) return std::nullopt;
+  return stop_of(w, hit);
+}
+
+GdbStop TimeTarget::stop_of(const Wanted& w, const Hit& hit) {
   if (hit.kind == Hit::Kind::breakpoint) {
-    GdbStop s = stop(GdbStop::Why::breakpoint, *hit.vcpu);
+    GdbStop s = stop(GdbStop::Why::breakpoint, hit.vcpu.value_or(current_));
     s.hardware = w.request->breakpoints[hit.index].hardware;
     return s;
   }
   GdbStop s = stop(GdbStop::Why::watchpoint, hit.vcpu.value_or(current_));
   s.watchpoint = w.request->watchpoints[w.watch_of[hit.index]];
+  // gdb looks at all watchpoints that this byte is in: not only at the one whose range begins first.
+  s.accessed = conditions_.address_of(s.watchpoint, hit.at);
   return s;
 }
 
@@ -224,15 +230,7 @@ Result<GdbStop> TimeTarget::go_back(const Wanted& w) {
   switch (result.outcome) {
     case BackwardResult::Outcome::found: {
       DEJA_TRY(seek(result.at));
-      // Conditions held when it was accepted.
-      GdbStop s = stop(GdbStop::Why::breakpoint, result.hits[0].vcpu.value_or(current_));
-      if (result.hits[0].kind == Hit::Kind::breakpoint) {
-        s.hardware = w.request->breakpoints[result.hits[0].index].hardware;
-      } else {
-        s.why = GdbStop::Why::watchpoint;
-        s.watchpoint = w.request->watchpoints[w.watch_of[result.hits[0].index]];
-      }
-      return s;
+      return stop_of(w, result.hits[0]);  // conditions held when it was accepted
     }
     case BackwardResult::Outcome::interrupted:
       DEJA_TRY(seek(result.searched_to));

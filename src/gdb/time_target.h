@@ -47,6 +47,7 @@ class TimeTarget final : public DebugTarget {
   Wanted wanted(const GdbResume& request) const;
   // The stop that a hit is, if its conditions hold.
   std::optional<GdbStop> judge(const Wanted& w, const Hit& hit);
+  GdbStop stop_of(const Wanted& w, const Hit& hit);
 
   // Forward to `limit`, nothing, or to the first hit that `judge` makes a stop of.
   Result<std::optional<GdbStop>> run(const Wanted& w, Step limit, const Judge& judge);

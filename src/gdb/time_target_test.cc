@@ -117,6 +117,15 @@ TEST_F(TimeTargetTest, AWatchpointGivesTheStepBeforeTheWriteBackward) {
   EXPECT_EQ(nav_->position(), after - 1);
 }
 
+TEST_F(TimeTargetTest, AWatchpointsStopNamesTheByteInBothDirections) {
+  GdbResume watch;
+  watch.watchpoints.push_back({GdbWatchpoint::Kind::write, 0x5fffc, 12, false});
+  resume(watch);
+  EXPECT_EQ(resume(watch).accessed, 0x60000u);
+  watch.backward = true;
+  EXPECT_EQ(resume(watch).accessed, 0x60000u);
+}
+
 TEST_F(TimeTargetTest, CtrlCEndsALongWayInBothDirections) {
   interrupted_ = true;
   GdbResume go;

@@ -70,6 +70,22 @@ class BareMetal(TravelTest):
                           r"Old value = \(struct Letter \* volatile\) 0x0", r"New value = .*0x[1-9a-f]",
                           r"mailbox = 0;  // the bug", r"^\* 2 .*vCPU 1", r"collect \(\)")
 
+    def test_watchpoints_of_any_length_on_the_same_bytes(self):
+        self.record("race", "--smp", 2)
+        # One write, and each of them shows the old and the new value of what it is on.
+        output = self.gdb(f"""
+            file {GUESTS}/race.elf
+            seek end
+            watch *(char (*)[100]) ((long) &mailbox - 40)
+            watch mailbox
+            watch *(char (*)[3]) &mailbox
+            reverse-continue
+            backtrace 1
+            """)
+        self.assert_shown(output, r"hit Hardware watchpoint 1: ", r"^Old value = ", r"hit Hardware watchpoint 2: mailbox",
+                          r"^Old value = .* 0x0$", r"^New value = .* 0x[1-9a-f]\w+ ", r"hit Hardware watchpoint 3: ",
+                          r"^Old value = ", r"mailbox = 0;  // the bug")
+
     def test_who_wrote_names_the_vcpu_the_instruction_and_the_values(self):
         self.record("race", "--smp", 2)
         symbols = subprocess.run(["nm", GUESTS / "race.elf"], capture_output=True, text=True, check=True).stdout
