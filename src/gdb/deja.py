@@ -147,11 +147,12 @@ They are recognised by their build-id."""
         files = globals().get("deja_symbol_files", {})
         for line in monitor("images").splitlines():
             base, lowest, build_id = line.split()
-            path = files.get(build_id)
-            gdb.write("%s %s %s\n" % (base, build_id, path or "(no symbols for it)"))
-            if path and (path, base) not in self.loaded:
-                self.loaded.add((path, base))
-                gdb.execute('add-symbol-file "%s" -o %#x' % (path, int(base, 16) - int(lowest, 16)), to_string=True)
+            paths = files.get(build_id, [])
+            gdb.write("%s %s %s\n" % (base, build_id, ", ".join(paths) or "(no symbols for it)"))
+            for path in paths:
+                if (path, base) not in self.loaded:
+                    self.loaded.add((path, base))
+                    gdb.execute('add-symbol-file "%s" -o %#x' % (path, int(base, 16) - int(lowest, 16)), to_string=True)
 
 
 for command in (When, Seek, Checkpoint, InfoCheckpoints, Restart, WhoWrote, Insn, InfoProcesses, Dmesg, Lsmod, Symbols):

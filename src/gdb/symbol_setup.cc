@@ -198,16 +198,20 @@ Result<SymbolSetup> SymbolSetup::make(Navigator& nav, const std::vector<std::str
   SymbolSetup setup;
   DEJA_ASSIGN(const std::vector<SymbolFile> files, find_symbol_files(where));
   DEJA_TRY(setup.add_kernel(nav, files));
-  std::string table = "python deja_symbol_files = {";
+  // A program and the debug file that was split off it have one build-id: both are of use, the one for
+  // unwinding.
+  std::map<std::string, std::string> by_build_id;
   for (const SymbolFile& f : files) {
     if (f.info.is_kernel || f.info.highest == 0) continue;
     setup.programs_.push_back(f);
-    // What runs where it was linked needs no looking for.
-    if (f.info.fixed_address)
+    // What runs where it was linked needs no looking for. But of stripped programs there may be many.
+    if (f.info.fixed_address && f.info.has_symbols)
       setup.commands_.push_back(fmt::format("add-symbol-file {} -o 0", quoted(f.path)));
     else if (!f.info.build_id.empty())
-      table += fmt::format("'{}': {}, ", f.info.build_id, quoted(f.path));
+      by_build_id[f.info.build_id] += quoted(f.path) + ", ";
   }
+  std::string table = "python deja_symbol_files = {";
+  for (const auto& [id, paths] : by_build_id) table += fmt::format("'{}': [{}], ", id, paths);
   setup.commands_.push_back(table + "}");
   return setup;
 }

@@ -97,6 +97,7 @@ std::optional<ElfInfo> elf_info(std::span<const u8> file) {
     names = part(file, all[h->e_shstrndx].sh_offset, all[h->e_shstrndx].sh_size);
   for (const Elf64_Shdr& s : all) {
     if (s.sh_type == SHT_SYMTAB) info.has_symbols = true;
+    if (s.sh_type == SHT_DYNSYM) info.has_exports = true;
     if (s.sh_type == SHT_NOTE && info.build_id.empty())
       info.build_id = build_id_in_notes(part(file, s.sh_offset, s.sh_size));
     if (text_at(names, s.sh_name) == ".data..percpu" && h->e_type == ET_EXEC) info.is_kernel = true;
@@ -109,8 +110,11 @@ ElfSymbols ElfSymbols::read(std::span<const u8> file) {
   const auto h = header(file);
   if (!h) return out;
   const std::vector<Elf64_Shdr> all = sections(file, *h);
+  // A stripped library still has the names of what it exports.
+  const bool own =
+      std::any_of(all.begin(), all.end(), [](const Elf64_Shdr& s) { return s.sh_type == SHT_SYMTAB; });
   for (const Elf64_Shdr& s : all) {
-    if (s.sh_type != SHT_SYMTAB || s.sh_link >= all.size()) continue;
+    if (s.sh_type != (own ? SHT_SYMTAB : SHT_DYNSYM) || s.sh_link >= all.size()) continue;
     const std::span<const u8> strings = part(file, all[s.sh_link].sh_offset, all[s.sh_link].sh_size);
     for (u64 offset = 0; offset + sizeof(Elf64_Sym) <= s.sh_size; offset += sizeof(Elf64_Sym)) {
       const auto symbol = at<Elf64_Sym>(file, s.sh_offset + offset);
@@ -200,7 +204,11 @@ Result<std::vector<SymbolFile>> find_symbol_files(const std::vector<std::string>
       const auto bytes = read_whole_file(it->path());
       if (!bytes) continue;
       const auto info = elf_info(bytes.value());
-      if (info && info->has_symbols) out.push_back({it->path(), *info});
+      if (!info || (!info->has_symbols && !info->has_exports)) continue;
+      // A file of several names, as links give them, is one.
+      std::error_code unknown;
+      const std::filesystem::path real = std::filesystem::canonical(it->path(), unknown);
+      out.push_back({unknown ? it->path() : real, *info});
       if (out.size() > kMostFiles)
         return make_error("--symbols {}: more than {} files with symbols; name a smaller directory", place,
                           kMostFiles);
@@ -210,6 +218,9 @@ Result<std::vector<SymbolFile>> find_symbol_files(const std::vector<std::string>
   // The order of a directory is the file system's.
   std::stable_sort(out.begin(), out.end(),
                    [](const SymbolFile& a, const SymbolFile& b) { return a.path < b.path; });
+  out.erase(std::unique(out.begin(), out.end(),
+                        [](const SymbolFile& a, const SymbolFile& b) { return a.path == b.path; }),
+            out.end());
   return out;
 }
 

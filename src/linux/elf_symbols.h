@@ -19,8 +19,9 @@ struct ElfInfo {
   bool fixed_address = false;   // ET_EXEC: runs where it was linked
   u64 lowest = 0, highest = 0;  // of its segments in memory, highest exclusive
   std::string build_id;         // hexadecimal; empty: it has none
-  bool has_symbols = false;
-  bool is_kernel = false;  // a vmlinux
+  bool has_symbols = false;     // of its own
+  bool has_exports = false;     // only or also those that it shows other programs and libraries
+  bool is_kernel = false;       // a vmlinux
 };
 // nullopt: not a 64-bit little-endian ELF file for x86-64.
 std::optional<ElfInfo> elf_info(std::span<const u8> file);
@@ -53,8 +54,8 @@ struct SymbolFile {
   std::filesystem::path path;
   ElfInfo info;
 };
-// The ELF files with symbols among `where`: files, and what lies in and below directories. An error: a path
-// that is not there, or a file that is no ELF file.
+// The ELF files with symbols or exports among `where`: files, and what lies in and below directories. An
+// error: a path that is not there, or a file that is no ELF file.
 Result<std::vector<SymbolFile>> find_symbol_files(const std::vector<std::string>& where);
 
 Result<std::vector<u8>> read_whole_file(const std::filesystem::path& path);

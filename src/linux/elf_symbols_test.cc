@@ -11,7 +11,7 @@ namespace deja {
 namespace {
 
 // A file with one segment, a build-id note in it, and symbols.
-std::vector<u8> make_elf(bool fixed = true) {
+std::vector<u8> make_elf(bool fixed = true, u32 table = SHT_SYMTAB) {
   struct File {
     Elf64_Ehdr header;
     Elf64_Phdr load, note;
@@ -49,7 +49,7 @@ std::vector<u8> make_elf(bool fixed = true) {
   f.symbols[1] = {1, ELF64_ST_INFO(STB_GLOBAL, STT_FUNC), 0, 1, 0x400100, 0x40};
   f.symbols[2] = {6, ELF64_ST_INFO(STB_GLOBAL, STT_OBJECT), 0, 1, 0x401000, 0x100};
   f.symbols[3] = {12, ELF64_ST_INFO(STB_GLOBAL, STT_NOTYPE), 0, 1, 0x400000, 0};
-  f.sections[1].sh_type = SHT_SYMTAB;
+  f.sections[1].sh_type = table;
   f.sections[1].sh_offset = offsetof(File, symbols);
   f.sections[1].sh_size = sizeof f.symbols;
   f.sections[1].sh_link = 2;
@@ -64,13 +64,20 @@ std::vector<u8> make_elf(bool fixed = true) {
 TEST(ElfSymbols, TellsWhoseAFileIs) {
   const auto info = elf_info(make_elf());
   ASSERT_TRUE(info);
-  EXPECT_TRUE(info->fixed_address && info->has_symbols);
+  EXPECT_TRUE(info->fixed_address && info->has_symbols && !info->has_exports);
   EXPECT_FALSE(info->is_kernel);
   EXPECT_EQ(info->build_id, "000102030405060708090a0b0c0d0e0f10111213");
   EXPECT_EQ(info->lowest, 0x400000u);
   EXPECT_EQ(info->highest, 0x402000u);
   EXPECT_FALSE(elf_info(make_elf(false))->fixed_address);
   EXPECT_FALSE(elf_info({}));
+}
+
+TEST(ElfSymbols, AStrippedFileHasTheNamesThatItExports) {
+  const std::vector<u8> library = make_elf(false, SHT_DYNSYM);
+  const auto info = elf_info(library);
+  EXPECT_TRUE(info && !info->has_symbols && info->has_exports);
+  EXPECT_EQ(ElfSymbols::read(library).name_of(0x400101), "main+0x1");
 }
 
 TEST(ElfSymbols, NamesAddresses) {

@@ -7,7 +7,7 @@ import unittest
 from pathlib import Path
 
 from gdb_session import DEJA, GUESTS, TIMEOUT, TravelTest, deja
-from kernel_module import build_module
+from kernel_module import build_module, fetch
 
 KERNEL = os.environ["DEJA_KERNEL"]
 INITRD = os.environ["DEJA_INITRD"]
@@ -177,6 +177,22 @@ class Linux(TravelTest):
         end, here, again = (int(n) for n in re.findall(r"\$\d = (\d+)", output))
         self.assertTrue(0 < here <= end, output)
         self.assertEqual(here, again)
+
+    def test_stripped_programs_of_the_guest_have_the_names_that_they_export(self):
+        self.record_programs("true", {})
+        for package in fetch(["bash", "libc6"]):
+            subprocess.run(["dpkg-deb", "-x", package.path, self.folder / "files"], check=True)
+        # The shell waits for what is typed at its prompt.
+        output = self.gdb("""
+            symbols
+            info symbol execute_command_internal
+            break execute_command_internal
+            continue
+            info symbol $pc
+            """, "--at", 'serial:"demo# "#1', "--symbols", self.folder / "files")
+        self.assert_shown(output, r"^0x5\w+ \w{40} /\S+/bin/bash$", r"^0x7\w+ \w{40} /\S+/libc.so.6$",
+                          r"^execute_command_internal in section \.text of .*bash$", r"Breakpoint 1 at 0x\w+$",
+                          r"Breakpoint 1, .*execute_command_internal", r"^execute_command_internal.* in section")
 
     def test_symbols_of_another_kernel_are_refused(self):
         self.record_programs("true", {})
