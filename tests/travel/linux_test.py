@@ -79,6 +79,7 @@ class Linux(TravelTest):
             print $step
             monitor processes
             """, "--symbols", program)
+        monitored = output
         at = re.search(r"\(int \*\) 0x(7\w+)", output)[1]
         step = re.search(r"\$2 = (\d+)", output)[1]
         pids = re.findall(r"^ +(\d+) +\1 shared_pool +0x\w+$", output, re.M)
@@ -86,6 +87,19 @@ class Linux(TravelTest):
         self.assertRegex(output, r"(?m)^ +1 +1 \w+ +0x\w+$")
         self.assertRegex(output, r"(?m)^ +2 +2 kthreadd +-$")
 
+        # Registers of the system, and physical addresses: the kernel's text is where it was linked, less its map's start.
+        output = self.gdb("""
+            info registers cr0 cr3 efer cr8
+            print $ymm0.v32_int8[0] == $xmm0.v16_int8[0]
+            output *(unsigned long *) 0xffffffff81000000
+            maintenance packet Qqemu.PhyMemMode:1
+            output *(unsigned long *) 0x1000000
+            """, "--at", step)
+        self.assert_shown(output, r"^cr0 .*\[ PE .*PG \]", r"^cr3 +(0x\w+)", r"^efer .*LME LMA", r"^cr8 +0x", r"\$1 = 1$")
+        table = re.search(rf"^ +{pids[0]} +{pids[0]} shared_pool +(0x\w+)$", monitored, re.M)[1]
+        self.assertEqual(int(re.search(r"^cr3 +(0x\w+)", output, re.M)[1], 16) & ~0xfff, int(table, 16))
+        linear, physical = re.search(r"(\d{15,})sending.*?\n.*?\n?(\d{15,})", output, re.S).groups()
+        self.assertEqual(linear, physical)
         # A core says which thread each CPU runs, so that tools take the CPU's registers for its.
         core = self.folder / "core"
         self.assertEqual(deja("export", "--at", step, self.recording, "vmcore", core).returncode, 0)
