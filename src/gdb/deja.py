@@ -138,8 +138,8 @@ class Lsmod(Command):
 
 
 class Symbols(Command):
-    """Load the symbols of programs and libraries that are mapped here, from the files that `deja debug --symbols` found.
-They are recognised by their build-id."""
+    """Load the symbols of programs and libraries that are mapped here, and of the kernel's modules, from the files that
+`deja debug --symbols` found. They are recognised by their build-id."""
     name, help = "symbols", __doc__
     loaded = set()
 
@@ -153,6 +153,15 @@ They are recognised by their build-id."""
                 if (path, base) not in self.loaded:
                     self.loaded.add((path, base))
                     gdb.execute('add-symbol-file "%s" -o %#x' % (path, int(base, 16) - int(lowest, 16)), to_string=True)
+        for line in monitor("modules sections").splitlines():
+            # The guest has chosen the names: nothing but names may come of them.
+            sections = re.findall(r"(?<= )([.\w][\w.-]*)=(0x[0-9a-f]+)(?= |$)", line)
+            for path in files.get(line.split()[1], []):
+                gdb.write("%s %s\n" % (" ".join(line.split()[:2]), path))
+                if (path, line) not in self.loaded:
+                    self.loaded.add((path, line))
+                    places = " ".join("-s %s %s" % section for section in sections)
+                    gdb.execute('add-symbol-file "%s" %s' % (path, places), to_string=True)
 
 
 for command in (When, Seek, Checkpoint, InfoCheckpoints, Restart, WhoWrote, Insn, InfoProcesses, Dmesg, Lsmod, Symbols):

@@ -22,7 +22,8 @@ constexpr std::string_view kHelp =
     "insn [N]                      the next N instructions, in the mode that the vCPU is in\n"
     "images                        programs and libraries mapped here: address, where linked, build-id\n"
     "processes                     the processes and threads of a Linux guest\n"
-    "modules                       the modules of its kernel\n"
+    "modules [sections]            the modules of its kernel; or their build-ids and where their sections "
+    "are\n"
     "dmesg                         what its kernel has said\n"
     "process here|PID|any          where breakpoints in programs stop: in the present address space, in that "
     "of "
@@ -79,9 +80,18 @@ Result<std::string> TimeTarget::list_processes() {
   return text;
 }
 
-Result<std::string> TimeTarget::list_modules() {
+Result<std::string> TimeTarget::list_modules(bool sections) {
   DEJA_ASSIGN(const TaskList* tasks, task_list());
   DEJA_ASSIGN(const std::vector<GuestModule> all, read_modules(tasks->kernel(), machine()));
+  if (sections) {
+    std::string text;
+    for (const GuestModule& m : all) {
+      text += fmt::format("{} {}", m.name, m.build_id.empty() ? "-" : m.build_id);
+      for (const auto& [name, address] : m.sections) text += fmt::format(" {}={:#x}", name, address);
+      text += '\n';
+    }
+    return text;
+  }
   std::string text =
       fmt::format("{:<18} {:<24} {:>8} {:>5} {}\n", "ADDRESS", "NAME", "SIZE", "USERS", "USED BY");
   for (const GuestModule& m : all)
@@ -233,7 +243,7 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
   }
   if (verb == "insn") return instructions(vcpu, argument);
   if (verb == "processes") return list_processes();
-  if (verb == "modules") return list_modules();
+  if (verb == "modules") return list_modules(argument == "sections");
   if (verb == "dmesg") return kernel_log();
   if (u32 pid = 0; verb == "process" && parse_decimal(argument, &pid)) return limit_to_process(pid);
   if (verb == "process" && (argument == "here" || argument == "any")) {

@@ -202,8 +202,9 @@ Result<SymbolSetup> SymbolSetup::make(Navigator& nav, const std::vector<std::str
   // unwinding.
   std::map<std::string, std::string> by_build_id;
   for (const SymbolFile& f : files) {
-    if (f.info.is_kernel || f.info.highest == 0) continue;
-    setup.programs_.push_back(f);
+    if (f.info.is_kernel) continue;
+    const bool module = f.info.highest == 0;  // not linked: nothing of it has a place yet
+    if (!module) setup.programs_.push_back(f);
     // What runs where it was linked needs no looking for. But of stripped programs there may be many.
     if (f.info.fixed_address && f.info.has_symbols)
       setup.commands_.push_back(fmt::format("add-symbol-file {} -o 0", quoted(f.path)));

@@ -69,7 +69,7 @@ class TimeTarget final : public DebugTarget {
   std::string when();
   Result<const TaskList*> task_list();
   Result<std::string> list_processes();
-  Result<std::string> list_modules();
+  Result<std::string> list_modules(bool sections);
   Result<std::string> kernel_log();
   Result<std::string> instructions(unsigned vcpu, std::string_view count);
   Result<std::string> who_wrote_command(std::vector<std::string> words, unsigned vcpu,

@@ -78,6 +78,8 @@ bool GuestReader::text(u64 address, std::size_t most, std::string* out) const {
   std::string buffer(most, '\0');
   if (!bytes(address, buffer.data(), most)) return false;
   *out = buffer.substr(0, buffer.find('\0'));
+  for (char& c : *out)
+    if (static_cast<u8>(c) < ' ' || c == '\x7f') c = '?';
   return true;
 }
 

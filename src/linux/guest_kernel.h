@@ -51,7 +51,7 @@ class GuestReader {
   bool value(u64 address, T* out) const {
     return bytes(address, out, sizeof *out);
   }
-  // Up to the first zero byte, or all of `most` bytes.
+  // Up to the first zero byte, or all of `most` bytes, without what could steer a terminal.
   bool text(u64 address, std::size_t most, std::string* out) const;
   std::optional<Gpa> translate(u64 address) const {
     return peek_translation(machine_.ram(), key_, Gva(address));

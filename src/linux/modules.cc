@@ -1,12 +1,60 @@
 #include "linux/modules.h"
 
+#include <algorithm>
+
+#include "linux/elf_symbols.h"
+
 namespace deja {
 namespace {
 
 constexpr std::size_t kMostModules = 1 << 14;  // more is a loop
 constexpr std::size_t kNameBytes = 56;         // MODULE_NAME_LEN
-constexpr i32 kOwnUse = 1;                     // MODULE_REF_BASE
+constexpr std::size_t kMostSections = 1 << 10;
+constexpr std::size_t kSectionNameBytes = 64;
+constexpr u64 kNoteBytes = 36;  // of a build-id: header, "GNU", SHA-1
+constexpr i32 kOwnUse = 1;      // MODULE_REF_BASE
 constexpr const char* kStates[] = {"Live", "Loading", "Unloading", "Unformed"};
+
+// Where a module's sections are, which it tells in /sys/module/NAME/sections. Left out where a kernel has no
+// sysfs.
+class SectionReader {
+ public:
+  static Result<SectionReader> of(const Btf& types) {
+    SectionReader r;
+    DEJA_ASSIGN(r.attributes_, types.offset_of("module", "sect_attrs"));
+    DEJA_ASSIGN(r.count_, types.offset_of("module_sect_attrs", "nsections"));
+    DEJA_ASSIGN(r.first_, types.offset_of("module_sect_attrs", "attrs"));
+    DEJA_ASSIGN(r.size_, types.size_of("module_sect_attr"));
+    DEJA_ASSIGN(r.address_, types.offset_of("module_sect_attr", "address"));
+    DEJA_ASSIGN(const u32 binary, types.offset_of("module_sect_attr", "battr"));
+    DEJA_ASSIGN(const u32 attribute, types.offset_of("bin_attribute", "attr"));
+    DEJA_ASSIGN(const u32 name, types.offset_of("attribute", "name"));
+    r.name_ = binary + attribute + name;
+    return r;
+  }
+
+  void read(const GuestReader& guest, u64 module, GuestModule* out) const {
+    u64 all = 0;
+    u32 count = 0;
+    if (!guest.value(module + attributes_, &all) || !all || !guest.value(all + count_, &count)) return;
+    for (u64 i = 0; i < std::min<u64>(count, kMostSections); ++i) {
+      const u64 at = all + first_ + i * size_;
+      u64 name = 0, address = 0;
+      std::string text;
+      if (!guest.value(at + name_, &name) || !guest.value(at + address_, &address) ||
+          !guest.text(name, kSectionNameBytes, &text))
+        return;
+      if (text == ".note.gnu.build-id") {
+        std::vector<u8> note(kNoteBytes);
+        if (guest.bytes(address, note.data(), note.size())) out->build_id = build_id_in_notes(note);
+      }
+      out->sections.emplace_back(std::move(text), address);
+    }
+  }
+
+ private:
+  u32 attributes_ = 0, count_ = 0, first_ = 0, size_ = 0, address_ = 0, name_ = 0;
+};
 
 }  // namespace
 
@@ -23,6 +71,7 @@ Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, Machine
   DEJA_ASSIGN(const u32 layout, types.offset_of("module", "core_layout"));
   DEJA_ASSIGN(const u32 base, types.offset_of("module_layout", "base"));
   DEJA_ASSIGN(const u32 size, types.offset_of("module_layout", "size"));
+  const auto sections = SectionReader::of(types);
   DEJA_ASSIGN(const PagingKey key, kernel.address_space(machine));
   const GuestReader guest(machine, key);
 
@@ -40,6 +89,7 @@ Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, Machine
     m.size = bytes;
     m.users -= kOwnUse;
     m.state = how < std::size(kStates) ? kStates[how] : "Unknown";
+    if (sections) sections.value().read(guest, module, &m);
     u64 use = 0;
     for (bool more = guest.value(module + uses, &use);
          more && use != module + uses && m.used_by.size() < kMostModules; more = guest.value(use, &use)) {

@@ -141,16 +141,18 @@ class Linux(TravelTest):
         self.assertTrue(corruption, console[-2000:])
         section = dict(re.findall(r"section (\.\w+) (0x\w+)", console))
         output = self.gdb(f"""
-            add-symbol-file {module} {section['.text']} -s .bss {section['.bss']} -s .data {section['.data']}
             seek end
+            symbols
+            print &jobs
             watch *(unsigned long *) 0x{corruption.group(1)}
             reverse-continue
             backtrace 2
             print *(struct job *) report
             who-wrote *0x{corruption.group(1)}/8
-            """)
+            """, "--symbols", module.parent)
         # The thread and the line that did it; and before that the memory was a job, put there by the other thread.
-        self.assert_shown(output, r"Hardware watchpoint 1", r"stamp_report \(report=0x" + corruption.group(1),
+        self.assert_shown(output, r"^list_scribbler \w{40} /.*/list_scribbler.ko$", rf"\) {section['.data']} <jobs>",
+                          r"Hardware watchpoint 1", r"stamp_report \(report=0x" + corruption.group(1),
                           r"report->stamp = 0xbad0bad0bad0bad0 \+ jiffies;", r"^#1 .* auditor \(",
                           r"next = 0x\w+ <jobs>.*number = 16",
                           r"^step [\d,]+: vCPU 0 kernel .* mov .*-> 0xffffffffc0\w+$", r"planner \+")
