@@ -181,6 +181,8 @@ void allow_symbols(const std::vector<std::string>& where) {
 
 Result<GuestKernel> find_guest_kernel(Navigator& nav) {
   DEJA_ASSIGN(const std::vector<u8> kernel, recorded_kernel(nav));
+  if (kernel.empty())
+    return make_error("the kernel came from the guest's disk, not with --kernel: its symbols are not known");
   std::vector<KernelSymbol> symbols = read_kallsyms(kernel);
   std::vector<std::pair<u64, std::string>> entry;
   for (const KernelSymbol& s : symbols)
