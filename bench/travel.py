@@ -1,119 +1,285 @@
 #!/usr/bin/env python3
-"""What time travel costs: recording with and without checkpoints, their size, and how long seeks take.
+"""What time travel costs, side by side with QEMU's reverse debugging: recording with and without checkpoints, their size,
+and how long one gdb script takes to go back, on recordings of the same guest.
 
-The demo guest does the same work in each recording. Recordings with and without checkpoints take turns; times are the
-host's, from the first command typed to the last one's end.
+The guest works for some seconds of its own time and powers off. From there gdb steps back, and continues back to the one
+write of a byte before all the work. QEMU records with `-icount shift=auto,rr=record,rrsnapshot=init`; to go back it starts
+from that snapshot, or from others that are asked for. Each of its steps has a limit, and what went wrong is printed.
 """
 
 import argparse
+import json
 import os
 import re
 import select
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import bench_guest
+from travel_guest import ROOT, TravelGuest
 
-sys.path.insert(0, str(bench_guest.ROOT / "tools"))
-from guest import demo_guest  # noqa: E402
-
-PROMPT = b"demo# "
-TIMEOUT = 900
-# About a second of mixed work: files, processes, pipes, memory, arithmetic in a shell.
-WORK = ("ls -lR /bin /proc/self >/dev/null; relay 300 >/dev/null; dd if=/dev/zero of=/tmp/x bs=1M count=60 2>/dev/null; "
-        "cksum /tmp/x; rm /tmp/x; i=0; while [ $i -lt 40000 ]; do i=$((i+1)); done; ")
+RECORDING_LIMIT = 3600
+QEMU = "qemu-system-x86_64"
 
 
-class Recorder:
-    def __init__(self, deja: Path, guest: tuple[str, str], recording: Path, *options: str):
-        kernel, initrd = guest
-        self.output = b""
-        self.process = subprocess.Popen(
-            [str(deja), "record", "-o", str(recording.with_suffix("")), "-m", "512M", "--kernel", kernel, "--initrd", initrd,
-             "--append", "console=ttyS0 quiet", *options],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+def kill(process: subprocess.Popen) -> None:
+    process.kill()  # a replaying QEMU does not hear anything less
+    process.communicate()
 
-    def expect(self, pattern: bytes) -> None:
-        deadline = time.monotonic() + TIMEOUT
-        while pattern not in self.output:
-            if not select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
-                sys.exit(f"bench: no {pattern!r} from the guest within {TIMEOUT} s")
-            data = os.read(self.process.stdout.fileno(), 65536)
+
+def time_of_work(command: list[str], limit: float) -> float:
+    """Runs a machine to its end; the host's seconds between the two marks on its console."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline, output, marks = time.monotonic() + limit, b"", {}
+    while True:
+        if not select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
+            kill(process)
+            raise TimeoutError(f"timed out after {limit:.0f} s")
+        data = os.read(process.stdout.fileno(), 65536)
+        if not data:
+            break
+        output += data
+        for mark in (b"TRAVEL-START", b"TRAVEL-END"):
+            if mark in output:
+                marks.setdefault(mark, time.monotonic())
+    if process.wait() != 0 or len(marks) != 2:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {output[-500:].decode(errors='replace')}")
+    return marks[b"TRAVEL-END"] - marks[b"TRAVEL-START"]
+
+
+@dataclass
+class Travel:
+    """What gdb's script took: seconds by step, and what is to be said of those that went wrong."""
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    trouble: dict[str, str] = field(default_factory=dict)
+
+    def cell(self, step: str) -> str:
+        times = sorted(self.seconds.get(step, []))
+        text = ""
+        if len(times) > 3:
+            text = f"{shown(statistics.median(times))}, longest {shown(times[-1])}"
+        elif times:
+            text = ", ".join(shown(s) for s in self.seconds[step])
+        if step in self.trouble:
+            text = f"{text}; {self.trouble[step]}" if text else self.trouble[step]
+        return text or "-"
+
+
+def shown(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def travel(server: subprocess.Popen, target: str, places: dict[str, str], what: str, steps: int, seeks: int,
+           limit: float) -> Travel:
+    environment = {**os.environ, **places, "TRAVEL_TARGET": target, "TRAVEL_WHAT": what, "TRAVEL_STEPS": str(steps),
+                   "TRAVEL_SEEKS": str(seeks)}
+    gdb = subprocess.Popen(["gdb", "-nx", "-q", "-batch", "-x", str(ROOT / "bench" / "travel_gdb.py")], env=environment,
+                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    result, step, pending = Travel(), "start of gdb", b""
+    try:
+        while True:
+            if not select.select([gdb.stdout], [], [], limit)[0]:
+                result.trouble[step] = f"timed out after {limit:.0f} s"
+                return result
+            data = os.read(gdb.stdout.fileno(), 65536)
             if not data:
-                sys.exit(f"bench: the recorder ended: {self.process.stderr.read().decode(errors='replace')}")
-            self.output += data
-
-    def run(self, command: str) -> float:
-        """Seconds from typing it to its end."""
-        began = time.monotonic()
-        self.output = b""
-        self.process.stdin.write(f"{command} echo en''ded\n".encode())
-        self.process.stdin.flush()
-        self.expect(b"\nended")
-        return time.monotonic() - began
-
-    def cpu_seconds(self) -> tuple[float, float]:
-        """CPU time of the vCPUs' thread, and of the one that writes checkpoints."""
-        seconds = {True: 0.0, False: 0.0}
-        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            seconds[int(task.name) == self.process.pid] += int((task / "schedstat").read_text().split()[0]) / 1e9
-        return seconds[True], seconds[False]
-
-    def finish(self) -> str:
-        self.process.stdin.write(b"poweroff -f\n")
-        self.process.stdin.flush()
-        return self.process.communicate(timeout=TIMEOUT)[1].decode(errors="replace")
+                break
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                words = line.decode(errors="replace").split(maxsplit=4)
+                if words[:2] == ["TRAVEL", "begin"]:
+                    step = words[2]
+                elif words[:2] == ["TRAVEL", "end"]:
+                    result.seconds.setdefault(step, []).append(float(words[3]))
+                    if words[4] != "ok":
+                        result.trouble[step] = words[4]
+                    step = "what follows " + words[2]
+        if gdb.wait() != 0:
+            result.trouble[step] = f"gdb ended with {gdb.returncode}"
+        return result
+    finally:
+        kill(gdb)
+        kill(server)
 
 
-def record(options: argparse.Namespace, guest: tuple[str, str], recording: Path, *extra: str) -> tuple[float, float, float]:
-    """Seconds that the work takes, and of CPU time by the two threads."""
-    shutil.rmtree(recording, ignore_errors=True)
-    recorder = Recorder(options.deja, guest, recording, *extra)
-    recorder.expect(PROMPT)
-    before = recorder.cpu_seconds()
-    seconds = recorder.run(f"n=0; while [ $n -lt {options.repeat} ]; do n=$((n+1)); {WORK} done;")
-    vcpus, writer = (now - then for now, then in zip(recorder.cpu_seconds(), before))
-    recorder.finish()
-    return seconds, vcpus, writer
+class Deja:
+    def __init__(self, binary: Path, guest: TravelGuest, seconds: int, work: Path):
+        self.binary, self.guest, self.seconds, self.work = binary, guest, seconds, work
+        self.recording = work / "with.deja"
+
+    def record(self, name: str, *options: str) -> float:
+        shutil.rmtree(self.work / f"{name}.deja", ignore_errors=True)
+        command = [str(self.binary), "record", "-o", str(self.work / name), *options, *self.guest.options(self.seconds)]
+        return time_of_work(command, RECORDING_LIMIT)
+
+    def info(self, key: str) -> str:
+        text = subprocess.run([str(self.binary), "info", str(self.recording)], capture_output=True, text=True, check=True).stdout
+        return re.search(rf"^{key} +(.*)$", text, re.M)[1]
+
+    def places(self) -> dict[str, str]:
+        """Where the end of the work and the host name are in this kernel, from its own symbol table."""
+        shown_by_gdb = subprocess.run(
+            [str(self.binary), "debug", str(self.recording), "--", "-nx", "-batch", "-ex", "output/x (long) &__x64_sys_reboot",
+             "-ex", "echo \\n", "-ex", "output/x (long) &init_uts_ns + 65"], capture_output=True, text=True, check=True).stdout
+        end, name = re.findall(r"^0xffffffff[0-9a-f]{8}", shown_by_gdb, re.M)[-2:]
+        return {"TRAVEL_END": end, "TRAVEL_NAME": name}  # new_utsname.nodename is behind 65 bytes of sysname
+
+    def travel(self, places: dict[str, str], steps: int, seeks: int) -> Travel:
+        server = subprocess.Popen([str(self.binary), "debug", "-s", "0", str(self.recording)], stderr=subprocess.PIPE)
+        line = server.stderr.readline().decode()
+        return travel(server, re.search(r"localhost:\d+", line)[0], places, "reverse-stepi reverse-continue seek", steps, seeks,
+                      RECORDING_LIMIT)
+
+
+class Qemu:
+    def __init__(self, guest: TravelGuest, seconds: int, work: Path, snapshot_every: float):
+        self.guest, self.seconds, self.work, self.snapshot_every = guest, seconds, work, snapshot_every
+        self.log, self.disk, self.monitor, self.gdb = (work / name for name in ("qemu.rr", "snapshots.qcow2", "qmp", "gdb"))
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(self.disk), "1G"], check=True)
+
+    def command(self, mode: str, snapshot: bool) -> list[str]:
+        both = [option.replace("--", "-", 1) for option in self.guest.options(self.seconds)]
+        rr = f"shift=auto,rr={mode},rrfile={self.log}" + (",rrsnapshot=init" if snapshot else "")
+        disk = ["-drive", f"file={self.disk},if=none,id=snapshots"] if snapshot else []
+        return [QEMU, "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-accel", "tcg", "-icount", rr, *disk,
+                "-cpu", "max", *both]
+
+    def record(self, snapshots: bool, limit: float) -> float:
+        command = self.command("record", snapshots)
+        if not snapshots or not self.snapshot_every:
+            return time_of_work(command, limit)
+        over = threading.Event()
+        taker = threading.Thread(target=self._take_snapshots, args=(over,))
+        taker.start()
+        try:
+            return time_of_work([*command, "-qmp", f"unix:{self.monitor},server=on,wait=off"], limit)
+        finally:
+            over.set()
+            taker.join()
+
+    def _take_snapshots(self, over: threading.Event) -> None:
+        while not self.monitor.exists() and not over.wait(0.1):
+            pass
+        with socket.socket(socket.AF_UNIX) as connection:
+            try:
+                connection.connect(str(self.monitor))
+                with connection.makefile("rw") as lines:
+                    lines.readline()
+                    self._ask(lines, "qmp_capabilities")
+                    number = 0
+                    while not over.wait(self.snapshot_every):
+                        number += 1
+                        self._ask(lines, "human-monitor-command", {"command-line": f"savevm s{number}"})
+            except (OSError, ValueError):
+                pass  # it has powered off
+
+    @staticmethod
+    def _ask(lines, command: str, arguments: dict | None = None) -> None:
+        lines.write(json.dumps({"execute": command, "arguments": arguments or {}}) + "\n")
+        lines.flush()
+        while "return" not in json.loads(lines.readline()):
+            pass
+
+    def snapshots(self) -> int:
+        text = subprocess.run(["qemu-img", "snapshot", "-l", str(self.disk)], capture_output=True, text=True, check=True).stdout
+        return len(re.findall(r"^\d+ ", text, re.M))
+
+    def travel(self, places: dict[str, str], what: str, steps: int, limit: float) -> Travel:
+        self.gdb.unlink(missing_ok=True)
+        server = subprocess.Popen([*self.command("replay", True), "-S", "-chardev",
+                                   f"socket,path={self.gdb},server=on,wait=off,id=gdb", "-gdb", "chardev:gdb"],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not self.gdb.exists() and server.poll() is None:
+            time.sleep(0.1)
+        return travel(server, str(self.gdb), places, what, steps, 0, limit)
+
+
+def measure_deja(options: argparse.Namespace, guest: TravelGuest, seconds: int, work: Path):
+    """The table's column, and where to stop in the guest."""
+    deja = Deja(options.deja, guest, seconds, work)
+    off, on = [], []
+    for _ in range(options.rounds):
+        off.append(deja.record("without", "--checkpoint-every", "off"))
+        on.append(deja.record("with"))
+    places = deja.places()
+    gone = deja.travel(places, options.steps, options.seeks)
+    size = (deja.recording / "checkpoints.dat").stat().st_size
+    without, with_them = statistics.median(off), statistics.median(on)
+    steps = deja.info("steps")
+    cells = {"recorded": f"{steps} steps, {deja.info('guest.s time')} of guest time",
+             "recording the work": f"{shown(without)} without checkpoints, {shown(with_them)} with "
+                                   f"({(with_them / without - 1) * 100:+.0f} %)",
+             "checkpoints": f"{size / 2**20:.1f} MiB, {size / 2**20 / float(deja.info('guest.s time').split()[0]) * 60:.0f} MiB "
+                            "per minute of guest time"}
+    for step in ("replay", "reverse-stepi", "reverse-continue", "seek", "who-wrote"):
+        cells[step] = gone.cell(step)
+    return cells, places
+
+
+def measure_qemu(options: argparse.Namespace, guest: TravelGuest, seconds: int, work: Path,
+                 places: dict[str, str]) -> dict[str, str]:
+    qemu = Qemu(guest, seconds, work, options.qemu_snapshot_every)
+    cells = {}
+    try:
+        without = qemu.record(False, options.qemu_recording_limit)
+        with_them = qemu.record(True, options.qemu_recording_limit)
+    except (TimeoutError, RuntimeError) as error:
+        return {"recording the work": str(error)}
+    cells["recording the work"] = (f"{shown(without)} without snapshots, {shown(with_them)} with "
+                                   f"({(with_them / without - 1) * 100:+.0f} %)")
+    cells["checkpoints"] = f"{qemu.disk.stat().st_size / 2**20:.0f} MiB for {qemu.snapshots()} snapshot(s)"
+    # Its steps back may hang; what comes behind is asked in a session of its own.
+    for what in ("reverse-stepi", "reverse-continue"):
+        gone = qemu.travel(places, what, options.qemu_steps, options.qemu_limit)
+        cells.setdefault("replay", gone.cell("replay"))
+        cells[what] = gone.cell(what)
+        others = [f"{step}: {trouble}" for step, trouble in gone.trouble.items() if step not in (what, "replay")]
+        if others or cells[what] == "-":
+            cells[what] = "; ".join(["not reached" if cells[what] == "-" else cells[what], *others])
+    return cells
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    build = bench_guest.ROOT / "build"
+    build = ROOT / "build"
     parser.add_argument("--travel", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--deja", type=Path, default=build / "deja")
     parser.add_argument("--random-seeks", type=Path, default=build / "tests" / "seek" / "random_seeks")
-    parser.add_argument("--repeat", type=int, default=10, help="how often the work of about a second is done [10]")
-    parser.add_argument("--rounds", type=int, default=3, help="recordings of each kind [3]")
-    parser.add_argument("--seeks", type=int, default=200)
+    parser.add_argument("--seconds", type=int, nargs="+", default=[10], metavar="S",
+                        help="how long the guest works, by its own clock, in each of the recordings [10]; 60, 600")
+    parser.add_argument("--rounds", type=int, default=3, help="DejaVM's recordings with and without checkpoints, in turns [3]")
+    parser.add_argument("--steps", type=int, default=50, help="times of reverse-stepi in DejaVM [50]")
+    parser.add_argument("--seeks", type=int, default=50, help="seeks to random places [50]")
+    parser.add_argument("--no-qemu", action="store_true", help="DejaVM alone")
+    parser.add_argument("--qemu-steps", type=int, default=3, help="times of reverse-stepi in QEMU [3]")
+    parser.add_argument("--qemu-limit", type=float, default=300, help="seconds for each of QEMU's steps [300]")
+    parser.add_argument("--qemu-recording-limit", type=float, default=1200, help="seconds for QEMU's recordings [1200]")
+    parser.add_argument("--qemu-snapshot-every", type=float, default=0,
+                        help="seconds between snapshots that QEMU takes while it records (savevm), besides the one at the "
+                             "beginning [0: none]")
     options = parser.parse_args()
-    made = demo_guest("cloud-amd64", refresh=False)
-    guest = made["kernel"], made["initrd"]
-    with tempfile.TemporaryDirectory(prefix="deja-bench-") as work:
-        with_them, without = Path(work) / "with.deja", Path(work) / "without.deja"
-        costs: dict[str, list[tuple[float, float, float]]] = {"off": [], "default": []}
-        for _ in range(options.rounds):
-            costs["off"].append(record(options, guest, without, "--checkpoint-every", "off"))
-            costs["default"].append(record(options, guest, with_them))
-        off, off_vcpus, _ = map(statistics.median, zip(*costs["off"]))
-        default, vcpus, writer = map(statistics.median, zip(*costs["default"]))
-        size = (with_them / "checkpoints.dat").stat().st_size
-        info = subprocess.run([str(options.deja), "replay", "--to", "end", "--digest", str(with_them)], capture_output=True,
-                              text=True, check=True).stdout
-        steps = int(re.match(r"step (\d+)", info)[1])
-        print(f"recording {steps:,} steps, median of {options.rounds}: without checkpoints {off:.2f} s, with {default:.2f} s "
-              f"({(default / off - 1) * 100:+.1f} %)")
-        # What a host that is busy otherwise disturbs less.
-        print(f"CPU time: of the vCPU's thread {off_vcpus:.2f} s and {vcpus:.2f} s ({(vcpus / off_vcpus - 1) * 100:+.1f} %), "
-              f"of the thread that writes checkpoints {writer:.2f} s ({writer / off_vcpus * 100:.1f} %)")
-        print(f"checkpoints: {size / 2**20:.1f} MiB, {size / 2**20 / default * 60:.0f} MiB per minute of recording")
-        sys.stdout.flush()
-        sys.exit(subprocess.run([str(options.random_seeks), str(with_them), str(options.seeks)], check=False).returncode)
+    for seconds in options.seconds:
+        with tempfile.TemporaryDirectory(prefix="deja-bench-") as folder:
+            work = Path(folder)
+            guest = TravelGuest(work)
+            deja, places = measure_deja(options, guest, seconds, work)
+            qemu = {} if options.no_qemu else measure_qemu(options, guest, seconds, work, places)
+            # Times mean little on a busy host.
+            print(f"\n{deja.pop('recorded')}; {os.cpu_count()} processors, load average {os.getloadavg()[0]:.1f} at the end\n\n"
+                  "| | DejaVM | QEMU |\n| --- | --- | --- |")
+            for row in dict.fromkeys([*deja, *qemu]):
+                print(f"| {row} | {deja.get(row, '-')} | {qemu.get(row, '-')} |")
+            sys.stdout.flush()
+            # The library below all of this, without gdb: far and near, each state compared with a straight replay's.
+            if subprocess.run([str(options.random_seeks), str(work / "with.deja"), str(options.seeks)], check=False).returncode:
+                sys.exit(1)
 
 
 if __name__ == "__main__":
