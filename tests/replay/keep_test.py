@@ -88,8 +88,7 @@ class Keep(ReplayTest):
 
     def test_a_recorder_that_is_killed_while_its_beginning_moves_leaves_a_recording(self):
         for moves, when in ((1, lambda: len(self.files("checkpoints")) > 1),
-                            (2, lambda: "checkpoints-1.dat" in self.files("checkpoints")
-                                and self.manifest().get("window", {}).get("number") == 1)):
+                            (2, lambda: self.manifest().get("window", {}).get("number", 0) >= 1)):
             recorder, _ = self.record_work()
             self.wait_for(recorder, when)
             recorder.kill()
