@@ -223,15 +223,15 @@ class CheckpointedDiskTest : public CheckpointTest {
   }
   // The disk at checkpoint `i`, put together from what the file says.
   u64 disk_digest(const CheckpointReader& reader, std::size_t i) {
-    std::vector<std::pair<u64, DiskOverlay::SharedBlock>> blocks;
+    std::vector<DiskOverlay::NumberedBlock> blocks;
     std::array<u8, kPageSize> zeros{};
     for (const FramePage& b : reader.disk(i, 0)) {
       if (b.page == kZeroPage) {
-        blocks.emplace_back(b.frame, DiskOverlay::make_block(b.frame, zeros.data()));
+        blocks.push_back({b.frame, disk_.make_block(b.frame, zeros.data()).value()});
         continue;
       }
       const Status status = reader.read_pages({&b.page, 1}, [&](u32, const u8* page) {
-        blocks.emplace_back(b.frame, DiskOverlay::make_block(b.frame, page));
+        blocks.push_back({b.frame, disk_.make_block(b.frame, page).value()});
       });
       EXPECT_TRUE(status.ok());
     }

@@ -129,27 +129,38 @@ void CheckpointWriter::take(CheckpointPoint point) {
     const u8* page = ram_.host(Gpa(u64{frame} << kPageShift));
     job->pages.insert(job->pages.end(), page, page + kPageSize);
   }
-  add_disks(*job);
-  ++taken_;
+  Status status;
+  for (const auto& blocks : take_disks(*job)) {
+    for (const DiskOverlay::NumberedBlock& b : blocks) {
+      StoredBlock::Bytes bytes;
+      if (status) status = b.block->read(&bytes);
+      job->pages.insert(job->pages.end(), bytes.begin(), bytes.end());
+    }
+  }
   const std::lock_guard lock(mutex_);
+  if (!status) {
+    status_ = status;
+    return;
+  }
+  ++taken_;
   waiting_bytes_ += job->pages.size();
   jobs_.push_back(std::move(job));
   changed_.notify_all();
 }
 
-void CheckpointWriter::add_disks(Job& job) {
+std::vector<std::vector<DiskOverlay::NumberedBlock>> CheckpointWriter::take_disks(Job& job) {
   std::vector<DiskOverlay::Snapshot> now = std::move(job.point.machine.disks);
   job.point.machine.disks.clear();
   disks_.resize(now.size());
-  job.blocks.resize(now.size());
+  job.blocks.assign(now.size(), {});
+  std::vector<std::vector<DiskOverlay::NumberedBlock>> written;
   for (std::size_t i = 0; i < now.size(); ++i) {
-    job.blocks[i].clear();
-    for (const DiskOverlay::NumberedBlock& b : DiskOverlay::changes(disks_[i], now[i])) {
+    written.push_back(DiskOverlay::changes(disks_[i], now[i]));
+    for (const DiskOverlay::NumberedBlock& b : written.back())
       job.blocks[i].push_back(static_cast<u32>(b.number));
-      job.pages.insert(job.pages.end(), b.bytes, b.bytes + kPageSize);
-    }
   }
   disks_ = std::move(now);
+  return written;
 }
 
 Status CheckpointWriter::take_base(CheckpointPoint point) {
@@ -160,11 +171,17 @@ Status CheckpointWriter::take_base(CheckpointPoint point) {
   const auto address = [](u32 frame) { return Gpa(u64{frame} << kPageShift); };
   for (u32 frame = 0; frame < ram_.frames(); ++frame)
     if (ram_.contains(address(frame))) job.frames.push_back(frame);
-  add_disks(job);
+  std::vector<DiskOverlay::NumberedBlock> blocks;
+  for (const auto& disk : take_disks(job)) blocks.insert(blocks.end(), disk.begin(), disk.end());
   written_.clear();
   ++taken_;
   // Nothing has been handed to the thread yet, so what is its own is free.
-  return write(job, [&](std::size_t i) { return ram_.host(address(job.frames[i])); });
+  StoredBlock::Bytes bytes;
+  return write(job, [&](std::size_t i) -> Result<const u8*> {
+    if (i < job.frames.size()) return ram_.host(address(job.frames[i]));
+    DEJA_TRY(blocks[i - job.frames.size()].block->read(&bytes));
+    return bytes.data();
+  });
 }
 
 Status CheckpointWriter::finish() {
@@ -249,7 +266,7 @@ void CheckpointWriter::work() {
     jobs_.pop_front();
     const bool sound = status_.ok();
     lock.unlock();
-    const auto page = [&](std::size_t i) { return &job->pages[i * kPageSize]; };
+    const auto page = [&](std::size_t i) { return Result<const u8*>(&job->pages[i * kPageSize]); };
     Status status = sound ? write(*job, page) : Status();
     lock.lock();
     if (!status) status_ = std::move(status);
@@ -270,7 +287,7 @@ u32 CheckpointWriter::number_of(const u8* page, CheckpointRecord& record, std::s
   return next_number_++;
 }
 
-Status CheckpointWriter::write(Job& job, const std::function<const u8*(std::size_t)>& frame_page) {
+Status CheckpointWriter::write(Job& job, const std::function<Result<const u8*>(std::size_t)>& page) {
   CheckpointRecord record;
   record.point = std::move(job.point);
   record.point.events -= events_before_;
@@ -279,19 +296,18 @@ Status CheckpointWriter::write(Job& job, const std::function<const u8*(std::size
   std::string payload;
   record.ram.written.reserve(job.frames.size());
   for (std::size_t i = 0; i < job.frames.size(); ++i) {
-    const u32 number = number_of(frame_page(i), record, payload);
+    DEJA_ASSIGN(const u8* const content, page(i));
+    const u32 number = number_of(content, record, payload);
     record.ram.written.push_back({job.frames[i], number});
     image_[job.frames[i]] = number;
   }
   blocks_.resize(job.blocks.size());
-  u64 blocks = 0;
-  for (const auto& written : job.blocks) blocks += written.size();
-  const u8* block = job.pages.data() + job.pages.size() - blocks * kPageSize;  // they come last
+  std::size_t next = job.frames.size();
   for (std::size_t i = 0; i < job.blocks.size(); ++i) {
     PageChanges& disk = record.disks.emplace_back();
     for (const u32 at : job.blocks[i]) {
-      const u32 number = number_of(block, record, payload);
-      block += kPageSize;
+      DEJA_ASSIGN(const u8* const content, page(next++));
+      const u32 number = number_of(content, record, payload);
       disk.written.push_back({at, number});
       blocks_[i][at] = number;
     }

@@ -86,11 +86,11 @@ class CheckpointWriter {
   void start();
   Status follow(Move& move);
   Status copy_from(const Continuation& from);
-  // Takes the disks out of the point.
-  void add_disks(Job& job);
+  // Takes the disks out of the point; the blocks written since the last time, by drive.
+  std::vector<std::vector<DiskOverlay::NumberedBlock>> take_disks(Job& job);
   void work();
-  // `frame_page`: what the frame with that index in job.frames holds.
-  Status write(Job& job, const std::function<const u8*(std::size_t)>& frame_page);
+  // `page`: what the frame with that index in job.frames holds; behind the frames come the disks' blocks.
+  Status write(Job& job, const std::function<Result<const u8*>(std::size_t)>& page);
   u32 number_of(const u8* page, CheckpointRecord& record, std::string& payload);
 
   // --- the machine's thread

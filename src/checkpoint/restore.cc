@@ -38,23 +38,31 @@ Result<DiskOverlay::Snapshot> DiskHistory::disk_at(std::size_t checkpoint, unsig
   const auto key = [](u32 block, u32 page) { return u64{block} << 32 | page; };
   auto& known_blocks = known_[drive];
   std::erase_if(known_blocks, [](const auto& entry) { return entry.second.expired(); });
-  std::vector<Block> blocks;
+  std::vector<DiskOverlay::NumberedBlock> blocks;
   std::vector<FramePage> missing;
   for (const FramePage& p : checkpoints_.disk(checkpoint, drive)) {
     const auto known = known_blocks.find(key(p.frame, p.page));
     if (DiskOverlay::SharedBlock block = known != known_blocks.end() ? known->second.lock() : nullptr)
-      blocks.emplace_back(p.frame, std::move(block));
+      blocks.push_back({p.frame, std::move(block)});
     else
       missing.push_back(p);
   }
   std::unordered_map<u32, u32> page_of;
   for (const FramePage& p : missing) page_of[p.frame] = p.page;
+  const DiskOverlay& disk = machine_.drive(drive);
+  Status made;
   DEJA_TRY(read_each(checkpoints_, std::move(missing), [&](u32 block, const u8* bytes) {
-    DiskOverlay::SharedBlock shared = DiskOverlay::make_block(block, bytes);
-    known_blocks[key(block, page_of[block])] = shared;
-    blocks.emplace_back(block, std::move(shared));
+    if (!made) return;
+    Result<DiskOverlay::SharedBlock> shared = disk.make_block(block, bytes);
+    if (!shared) {
+      made = shared.error();
+      return;
+    }
+    known_blocks[key(block, page_of[block])] = *shared;
+    blocks.push_back({block, std::move(*shared)});
   }));
-  return machine_.drive(drive).snapshot_of(blocks);
+  DEJA_TRY(made);
+  return disk.snapshot_of(blocks);
 }
 
 Result<std::vector<DiskOverlay::Snapshot>> DiskHistory::disks_at(std::size_t checkpoint) {

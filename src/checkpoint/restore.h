@@ -22,13 +22,12 @@ class DiskHistory {
   Result<std::vector<DiskOverlay::Snapshot>> disks_at(std::size_t checkpoint);
 
  private:
-  using Block = std::pair<u64, DiskOverlay::SharedBlock>;  // by number
   Result<DiskOverlay::Snapshot> disk_at(std::size_t checkpoint, unsigned drive);
 
   Machine& machine_;
   const CheckpointReader& checkpoints_;
   // By drive; then by block and the number of its content.
-  std::vector<std::unordered_map<u64, std::weak_ptr<const void>>> known_;
+  std::vector<std::unordered_map<u64, std::weak_ptr<const StoredBlock>>> known_;
 };
 
 // Puts all of RAM back, and only RAM, from a checkpoint that does not lean on power-on: the base of a

@@ -363,38 +363,5 @@ TEST_F(VirtioTest, NetBothWays) {
   EXPECT_EQ(nic.room(), 0u) << "the rest is lost";
 }
 
-TEST(DiskOverlay, SnapshotsAreIndependent) {
-  PatternImage image;
-  DiskOverlay disk{image};
-  const auto fill = [&](u64 offset, u8 value) {
-    ASSERT_TRUE(disk.write(offset, std::vector<u8>(5000, value)).ok());
-  };
-  const auto byte = [&](u64 offset) {
-    u8 b = 0;
-    EXPECT_TRUE(disk.read(offset, {&b, 1}).ok());
-    return b;
-  };
-  fill(10'000, 1);
-  const DiskOverlay::Snapshot first = disk.snapshot();
-  const u64 digest = disk.digest();
-  fill(10'000, 2);
-  fill(500'000, 3);
-  EXPECT_NE(disk.digest(), digest);
-  disk.restore(first);
-  EXPECT_EQ(disk.digest(), digest);
-  EXPECT_EQ(byte(10'000), 1);
-  EXPECT_EQ(byte(500'000), PatternImage::at(500'000));
-  fill(10'000, 2);
-  fill(500'000, 3);
-  const u64 again = disk.digest();
-  DiskOverlay other{image};
-  ASSERT_TRUE(other.write(500'000, std::vector<u8>(5000, 3)).ok());
-  ASSERT_TRUE(other.write(10'000, std::vector<u8>(5000, 1)).ok());
-  ASSERT_TRUE(other.write(10'000, std::vector<u8>(5000, 2)).ok());
-  EXPECT_EQ(other.digest(), again) << "a function of content, not of the way there";
-  disk.restore(first);
-  EXPECT_EQ(byte(10'000), 1) << "the snapshot was not written through";
-}
-
 }  // namespace
 }  // namespace deja

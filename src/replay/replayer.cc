@@ -64,6 +64,7 @@ Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
   if (boot.kernel.empty() && boot.firmware.empty())
     return make_error("{}: the manifest names neither a kernel nor firmware", recording_.dir.string());
   DEJA_ASSIGN(files_, read_guest_files(boot, drives));
+  if (!drives.empty()) BlockStore::of_process();  // its scratch space
   DEJA_TRY(sandbox::enter());
   const GuestSetup setup{m.machine, m.rtc_base_unix_seconds, m.rng_seed};
   DEJA_ASSIGN(const MachineConfig config, machine_config(setup, files_));
