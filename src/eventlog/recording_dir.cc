@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -146,6 +147,8 @@ int answer_request(const fs::path& dir, pid_t session, unsigned next, char what,
 }
 
 int keep_recordings(int socket, const fs::path& dir, pid_t session, unsigned most) {
+  // It goes by the socket alone, so that it can tidy up when the engine was killed.
+  ::prctl(PR_SET_PDEATHSIG, 0);
   HelperProcess::confine(Confined::keeper, {{}, {dir}});
   unsigned begun = 0;
   while (const std::optional<Message> request = receive_message(socket)) {

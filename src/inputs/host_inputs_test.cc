@@ -108,7 +108,7 @@ TEST_F(HostInputsTest, EscapeKeys) {
 
 TEST_F(HostInputsTest, MonitorBehindCtrlAC) {
   open_stdio();
-  hub_->set_monitor_actions({[] { return std::string("step 42"); }, {}, {}});
+  hub_->set_monitor_actions({[] { return std::string("step 42"); }, {}, {}, {}});
   send("one\001cstatus\nnmi\n\001ctwo");
   EXPECT_THAT(all(), ElementsAre(HostInput(input::SerialBytes{0, "onetwo"}), HostInput(input::NmiButton{})));
   EXPECT_THAT(read_some(out_[0]), HasSubstr("step 42\nok\n"));
@@ -293,7 +293,7 @@ TEST_F(HostInputsTest, MonitorSocketAtALongPath) {
   struct stat st {};
   ASSERT_EQ(::stat(socket.c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0600u);
-  hub_->set_monitor_actions({[] { return std::string("fine"); }, {}, {}});
+  hub_->set_monitor_actions({[] { return std::string("fine"); }, {}, {}, {}});
   const int a = connect_unix(socket).value();
   const int b = connect_unix(socket).value();
   ASSERT_EQ(::write(a, "status\npause\nresume", 19), 19);

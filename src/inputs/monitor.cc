@@ -29,6 +29,7 @@ enum class Verb {
   sendkey,
   mark,
   record,
+  screendump,
   quit
 };
 
@@ -55,6 +56,7 @@ constexpr Command kCommands[] = {
     {"mark", "", Verb::mark, "TEXT", "write a note into the recording at this moment"},
     {"record", "", Verb::record, "start [NAME] | stop",
      "begin a recording at this moment, or end it; the machine runs on"},
+    {"screendump", "", Verb::screendump, "FILE.png", "write the picture on the screen into a new file"},
     {"quit", "q", Verb::quit, "", "end the recording and leave"},
 };
 
@@ -154,6 +156,9 @@ MonitorAnswer run_monitor_command(std::string_view line, const MonitorActions& a
       return ok(input::Mark{std::string(argument)});
     case Verb::record:
       return record(argument, actions);
+    case Verb::screendump:
+      if (!actions.screendump) return {"error: no session\n", {}};
+      return answer(actions.screendump(std::string(argument)));
     case Verb::quit:
       return ok(input::Quit{false, "monitor"});
   }

@@ -22,6 +22,7 @@ struct MonitorActions {
   // Each answers with what to tell.
   std::function<Result<std::string>(const std::string& name)> start_recording;
   std::function<Result<std::string>()> stop_recording;
+  std::function<Result<std::string>(const std::string& file)> screendump;
 };
 
 struct MonitorAnswer {

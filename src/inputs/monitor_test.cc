@@ -20,6 +20,7 @@ MonitorAnswer run(std::string_view line) {
     return "into [" + name + "]";
   };
   actions.stop_recording = [] { return Result<std::string>("done"); };
+  actions.screendump = [](const std::string& file) { return Result<std::string>("into " + file); };
   return run_monitor_command(line, actions);
 }
 
@@ -52,10 +53,11 @@ TEST(MonitorCommand, TextAndErrors) {
   EXPECT_EQ(run("record  start  boot ").text, "into [boot]\n");
   EXPECT_EQ(run("record start taken").text, "error: there is one\n");
   EXPECT_EQ(run("record stop").text, "done\n");
+  EXPECT_EQ(run("screendump /tmp/a b.png").text, "into /tmp/a b.png\n");
   EXPECT_THAT(run("fly").text, HasSubstr("unknown command 'fly'"));
   EXPECT_THAT(run("fly\x1b[2J").text, HasSubstr("'fly?[2J'"));
   for (const char* bad : {"pause now", "mark", "break x", "break 10", "sysrq", "sysrq hh", "record",
-                          "record now", "record stop x"}) {
+                          "record now", "record stop x", "screendump"}) {
     EXPECT_THAT(run(bad).text, HasSubstr("error: ")) << bad;
     EXPECT_TRUE(run(bad).inputs.empty()) << bad;
   }
@@ -94,7 +96,8 @@ TEST_F(Session, OneCommandARound) {
   OutputStream out(pipe_[1], false, "test");
   MonitorSession session(out, false);
   std::string state = "running";
-  const MonitorActions actions{[&] { return state; }, {}, {}};
+  MonitorActions actions;
+  actions.status = [&] { return state; };
   session.feed("status\npause\nstatus\nresume\nsta");
   std::vector<HostInput> inputs;
   session.run(actions, inputs);

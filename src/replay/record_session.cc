@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "inputs/host_inputs.h"
+#include "replay/screenshot.h"
 #include "sandbox/sandbox.h"
 
 namespace deja {
@@ -28,6 +29,15 @@ class UnlessStarted {
  private:
   std::filesystem::path dir_;
 };
+
+Result<std::string> screendump(Machine& machine, std::optional<PictureWriter>& writer,
+                               const std::string& file) {
+  DEJA_ASSIGN(const Picture picture, take_picture(machine));
+  if (!writer) return make_error("this session cannot write pictures; `deja screenshot` can");
+  DEJA_TRY(writer->write(picture, file));
+  return fmt::format("{}: the screen at step {}, {}x{}", file, machine.clock().steps, picture.width,
+                     picture.height);
+}
 
 }  // namespace
 
@@ -102,6 +112,10 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   } else {
     DEJA_ASSIGN(inputs, HostInputs::create(std::move(inputs_config), clock));
   }
+  std::optional<PictureWriter> pictures;
+  if (machine->has_screen() && !request.branch) {
+    DEJA_ASSIGN(pictures, PictureWriter::create());
+  }
   for (const DiskImage& image : files.drives) sandbox::allow_read(image.path);  // is it the same at the end?
   DEJA_TRY(sandbox::enter());
   cleanup.started();
@@ -141,9 +155,11 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   LiveSession session(*machine, *inputs, *inputs, clock, recorder.recording() ? &recorder : nullptr, notify,
                       options);
   live = &session;
-  inputs->set_monitor_actions({[&] { return session.status(); },
-                               [&](const std::string& name) { return session.start_recording(name); },
-                               [&] { return session.stop_recording("the monitor"); }});
+  inputs->set_monitor_actions(
+      {[&] { return session.status(); },
+       [&](const std::string& name) { return session.start_recording(name); },
+       [&] { return session.stop_recording("the monitor"); },
+       [&](const std::string& file) { return screendump(*machine, pictures, file); }});
 
   SessionReport report;
   report.end = session.run();

@@ -1,6 +1,9 @@
 #include "replay/screenshot.h"
 
 #include <png.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -8,6 +11,7 @@
 #include <memory>
 
 #include "sandbox/outside_file.h"
+#include "sandbox/sandbox.h"
 
 namespace deja {
 namespace {
@@ -62,6 +66,69 @@ Status write_png(const Picture& picture, const std::filesystem::path& out) {
   const int cause = errno;
   remove_outside_file(out);
   return make_error("{}: cannot write: {}", out.string(), cause ? std::strerror(cause) : image.message);
+}
+
+namespace {
+
+// A request is this and the file's name, with a descriptor of memory that has the pixels; the answer is an
+// error's message, or one blank.
+struct PictureSize {
+  u32 width = 0, height = 0;
+  u64 bytes() const { return u64{width} * height * 3; }
+};
+
+Status serve_request(const Message& request) {
+  PictureSize size;
+  if (request.bytes.size() <= sizeof size) return make_error("a picture without a name");
+  std::memcpy(&size, request.bytes.data(), sizeof size);
+  const std::string name = request.bytes.substr(sizeof size);
+  constexpr ScreenSize kMost = BochsDisplay::kLargest;
+  Picture picture{size.width, size.height, {}};
+  if (!size.width || !size.height || size.width > kMost.width || size.height > kMost.height)
+    return make_error("{}: a picture of {}x{}", name, size.width, size.height);
+  // Nothing that a program would take for anything but a picture.
+  if (!name.ends_with(".png")) return make_error("{}: the name of a picture ends with .png", name);
+  picture.rgb.resize(size.bytes());
+  if (::pread(request.fd, picture.rgb.data(), picture.rgb.size(), 0) != static_cast<ssize_t>(size.bytes()))
+    return make_error("{}: the picture is not whole", name);
+  return write_png(picture, name);
+}
+
+int serve_pictures(int socket) {
+  HelperProcess::confine(Confined::keeper, {{}, {"/"}});
+  while (const std::optional<Message> request = receive_message(socket)) {
+    const Status status = serve_request(*request);
+    if (request->fd >= 0) ::close(request->fd);
+    if (!send_message(socket, status ? " " : status.error().message)) break;
+  }
+  return 0;
+}
+
+}  // namespace
+
+Result<PictureWriter> PictureWriter::create() {
+  PictureWriter writer;
+  if (sandbox::enabled()) {
+    DEJA_ASSIGN(writer.process_, HelperProcess::start("deja-picture", serve_pictures));
+  }
+  return writer;
+}
+
+Status PictureWriter::write(const Picture& picture, const std::string& file) {
+  if (!file.ends_with(".png")) return make_error("{}: the name of a picture ends with .png", file);
+  if (!process_) return write_png(picture, file);
+  const int memory = ::memfd_create("picture", MFD_CLOEXEC);
+  if (memory < 0) return make_error("{}: {}", file, std::strerror(errno));
+  const PictureSize size{picture.width, picture.height};
+  const bool whole =
+      ::pwrite(memory, picture.rgb.data(), picture.rgb.size(), 0) == static_cast<ssize_t>(size.bytes());
+  const bool sent =
+      whole && send_message(process_->socket(),
+                            std::string(reinterpret_cast<const char*>(&size), sizeof size) + file, memory);
+  ::close(memory);
+  const std::optional<Message> answer = sent ? receive_message(process_->socket()) : std::nullopt;
+  if (!answer) return make_error("{}: the process that writes pictures has ended", file);
+  return answer->bytes == " " ? Status() : Error{answer->bytes};
 }
 
 }  // namespace deja

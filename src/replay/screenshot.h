@@ -2,8 +2,10 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 
 #include "machine/machine.h"
+#include "sandbox/helper_process.h"
 
 namespace deja {
 
@@ -17,5 +19,17 @@ Result<Picture> take_picture(Machine& machine);
 
 // As PNG; `out` must not exist.
 Status write_png(const Picture& picture, const std::filesystem::path& out);
+
+// Writes them to wherever the user says while the machine runs: in the sandbox a process does that which
+// makes new PNG files, and nothing else.
+class PictureWriter {
+ public:
+  // Before the sandbox is entered.
+  static Result<PictureWriter> create();
+  Status write(const Picture& picture, const std::string& file);
+
+ private:
+  std::unique_ptr<HelperProcess> process_;  // absent: no sandbox
+};
 
 }  // namespace deja

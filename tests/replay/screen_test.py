@@ -58,14 +58,30 @@ class Screen(ReplayTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         return out
 
-    def sendkey(self, *keys):
+    def monitor(self, *lines, pause=0.0):
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.connect(str(self.recording / "monitor.sock"))
             answers = monitor.makefile("rb")
-            for key in keys:
-                monitor.sendall(f"sendkey {key}\n".encode())
-                self.assertEqual(answers.readline(), b"ok\n")
-                time.sleep(0.05)
+            for line in lines:
+                monitor.sendall(f"{line}\n".encode())
+                yield answers.readline().decode()
+                time.sleep(pause)
+
+    def sendkey(self, *keys):
+        for answer in self.monitor(*(f"sendkey {key}" for key in keys), pause=0.05):
+            self.assertEqual(answer, "ok\n")
+
+    def check_screendump(self):
+        """The same picture from the running machine as from its recording so far."""
+        live, other = self.folder / "a live one.png", self.folder / "live.txt"
+        answers = list(self.monitor("pause", f"screendump {live}", f"screendump {live}", f"screendump {other}", "resume"))
+        self.assertRegex(answers[1], rf"^{live}: the screen at step \d+, {WIDTH}x{HEIGHT}\n$")
+        self.assertRegex(answers[2], "error: .*exists")
+        self.assertRegex(answers[3], "error: .*ends with .png")
+        self.assertFalse(other.exists())
+        rows = decode(live)
+        self.assertEqual(cells(rows), {(column, 2) for column in range(4, 8)})
+        self.assertEqual(decode(self.screenshot("so far.png", "end")), rows)
 
     def test_the_console_is_seen_and_the_keyboard_types(self):
         recorder, at = self.record_until_prompt(append="console=tty0 console=ttyS0",
@@ -73,6 +89,7 @@ class Screen(ReplayTest):
         # Nothing but four letters, in the third line.
         recorder.type(r"printf '\033c\033[?25l\033[3;5HHHHH' >/dev/tty1; echo dr''awn" "\n")
         at = recorder.expect(b"drawn", at)
+        self.check_screendump()
         recorder.type("read text </dev/tty1; echo \"typed: $text\"\n")
         time.sleep(2)
         self.sendkey("h", "i", "spc", "shift-a", "1", "ret")
