@@ -252,7 +252,9 @@ void CheckpointWriter::work() {
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [&] { return stop_ || !jobs_.empty() || move_; });
-    if (move_ && !stop_) {
+    // The checkpoint that it begins with may still wait to be written.
+    const bool can_move = jobs_.empty() || (move_ && jobs_.front()->point.step > move_->base);
+    if (move_ && !stop_ && can_move) {
       Move move = std::move(*move_);
       move_.reset();
       lock.unlock();
