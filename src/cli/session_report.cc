@@ -58,7 +58,8 @@ bool tell_of(const RecordingReport& r) {
     note(fmt::format("it holds the last {} (--keep), with checkpoints of {}", seconds(r.kept_ns),
                      bytes(r.checkpoint_bytes)));
   else if (r.checkpoints)
-    note(fmt::format("{} checkpoints of {}", r.checkpoints, bytes(r.checkpoint_bytes)));
+    note(fmt::format("{} checkpoint{} of {}", r.checkpoints, r.checkpoints == 1 ? "" : "s",
+                     bytes(r.checkpoint_bytes)));
   if (r.checkpoint_error)
     note(
         fmt::format("{}; the recording is complete, but has no more checkpoints from there on: "
@@ -94,13 +95,17 @@ int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
   const auto& drives = request.setup.spec.drives;
   const bool may_write =
       std::any_of(drives.begin(), drives.end(), [](const DriveSpec& d) { return !d.read_only; });
+  // Said before somebody has worked for a day.
+  if (may_write && !request.record_at_once)
+    note("what the guest writes to its disks is gone when this run ends; `deja record` keeps it");
   auto report = run_session(std::move(request), clock);
   if (!report) return fail(report.error());
   const int status = report_session(*report, engine.stats);
-  // With the end of the run on record.
-  const bool last = !report->recordings.empty() && !report->recordings.back().error &&
-                    !report->recordings.back().image_error;
-  if (may_write && last) tell_where_writes_are(*report);
+  if (may_write && !report->recordings.empty()) {
+    const RecordingReport& last = report->recordings.back();
+    if (!last.error && !last.image_error && last.final_step == report->steps)
+      tell_where_writes_are(*report);
+  }
   return status;
 }
 

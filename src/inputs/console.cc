@@ -28,6 +28,18 @@ Console::Console(int stdin_fd, int stdout_fd)
   terminal_.enter_raw();
 }
 
+Console::~Console() {
+  constexpr u64 kLastWordNs = 100'000'000;
+  if (!terminal_.is_terminal() || !in_line_) return;
+  out_.write("\n");
+  (void)out_.drain(kLastWordNs).ok();
+}
+
+void Console::write(std::string_view bytes) {
+  if (!bytes.empty()) in_line_ = bytes.back() != '\n' && bytes.back() != '\r';
+  out_.write(bytes);
+}
+
 // A person at a terminal must reach the escape keys also while the guest takes nothing; a pipe or file is
 // held back.
 bool Console::wants_input() const {

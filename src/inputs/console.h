@@ -12,13 +12,15 @@ class Console : public SerialBackend {
   // Puts the terminal, if `stdin_fd` is one, in raw mode. Works with pipes, files and /dev/null as well;
   // escape keys are then recognised in the same way, and the end of input is simply the end of input.
   Console(int stdin_fd, int stdout_fd);
+  // What is said next at the terminal begins a line.
+  ~Console() override;
 
   void add_to(PollSet& set) const override;
   void service(const PollSet& set) override;
   bool input_waiting(std::size_t room) const override;
   void take_input(u8 port, std::size_t room, const MonitorActions& actions,
                   std::vector<HostInput>& out) override;
-  void write(std::string_view bytes) override { out_.write(bytes); }
+  void write(std::string_view bytes) override;
   bool backlogged() const override { return out_.backlogged(); }
   Status drain(u64 timeout_ns) override { return out_.drain(timeout_ns); }
   void suspend() override { terminal_.restore(); }
@@ -36,6 +38,7 @@ class Console : public SerialBackend {
   MonitorSession monitor_;
   LineInput line_;
   std::vector<HostInput> commands_;  // from escape keys
+  bool in_line_ = false;             // the guest has said something behind its last newline
   bool input_ended_ = false;
   bool escape_ = false;      // Ctrl-A was the last key
   bool in_monitor_ = false;  // keys go to the monitor

@@ -157,8 +157,14 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   live = &session;
   inputs->set_monitor_actions(
       {[&] { return session.status(); },
-       [&](const std::string& name) { return session.start_recording(name); },
-       [&] { return session.stop_recording("the monitor"); },
+       [&](const std::string& name) -> Result<std::string> {
+         DEJA_ASSIGN(const std::string where, session.start_recording(name));
+         return "recording into " + where;
+       },
+       [&]() -> Result<std::string> {
+         DEJA_ASSIGN(const std::string what, session.stop_recording("the monitor"));
+         return "recorded in " + what;
+       },
        [&](const std::string& file) { return screendump(*machine, pictures, file); }});
 
   SessionReport report;

@@ -219,6 +219,7 @@ const RecordingReport& SessionRecorder::end(const event::End& end) {
   }
   if (flight_) flight_->finish();
   if (Status status = writer_->finish(info); !status) report.error = status.error();
+  report.final_step = info.final_step;
   report.log_bytes = writer_->log_bytes();
   report.digests = writer_->digests();
   if (flight_ && flight_->moved()) report.kept_ns = info.host_ns - flight_->began_ns();

@@ -47,6 +47,7 @@ struct BranchPoint {
 // One that was made.
 struct RecordingReport {
   std::filesystem::path dir;
+  Step final_step = 0;
   u64 digests = 0, log_bytes = 0;
   u64 checkpoints = 0, checkpoint_bytes = 0;
   u64 kept_ns = 0;  // host time that it holds, when its beginning has moved on; else 0

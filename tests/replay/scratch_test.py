@@ -77,7 +77,11 @@ class Scratch(ReplayTest):
         recorder = self.start(TMPDIR=str(self.folder / "none"))
         self.type("drivers; echo he''re | dd of=/dev/vda; head -c 4 /dev/vda\n")
         self.expect(b"here")
-        self.end(recorder)
+        self.expect(PROMPT)
+        self.type("\x01x")
+        self.expect(b"\r\ndeja: ended by quit")  # not behind the prompt
+        self.expect(b"recorded in")
+        self.assertEqual(recorder.wait(TIMEOUT), 0)
         done = deja("verify", self.recording, env={**os.environ, "TMPDIR": str(self.folder / "none")})
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("TMPDIR names another place", done.stderr)
