@@ -35,14 +35,15 @@ std::string why(const event::End& end) {
 }
 
 // The image is as it was before: what a guest wrote is not where a user may look for it.
-void tell_where_writes_are(const SessionReport& report) {
+void tell_where_writes_are(const SessionReport& report, bool network) {
   const std::string recording = report.recordings.back().dir.string();
   const bool can_go_on = report.end.reason == event::EndReason::quit ||
                          report.end.reason == event::EndReason::signal ||
                          report.end.reason == event::EndReason::host_error;
   note(fmt::format(
       "disk images are as they were; `deja export {} disk FILE` makes one with what was written{}", recording,
-      can_go_on ? fmt::format(", `deja live {}` goes on from here", recording) : ""));
+      can_go_on ? fmt::format(", `deja live {}{}` goes on from here", recording, network ? " --nic user" : "")
+                : ""));
 }
 
 // False: it is not what it should be.
@@ -95,6 +96,7 @@ int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
   const auto& drives = request.setup.spec.drives;
   const bool may_write =
       std::any_of(drives.begin(), drives.end(), [](const DriveSpec& d) { return !d.read_only; });
+  const bool network = request.nic.kind == NicConfig::Kind::user;
   // Said before somebody has worked for a day.
   if (may_write && !request.record_at_once)
     note("what the guest writes to its disks is gone when this run ends; `deja record` keeps it");
@@ -104,7 +106,7 @@ int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
   if (may_write && !report->recordings.empty()) {
     const RecordingReport& last = report->recordings.back();
     if (!last.error && !last.image_error && last.final_step == report->steps)
-      tell_where_writes_are(*report);
+      tell_where_writes_are(*report, network);
   }
   return status;
 }

@@ -13,7 +13,19 @@ struct Options {
   EngineArguments engine;
   std::string recording, at = "end", name;
   std::vector<std::string> serial;
+  std::string nic = "none";
 };
+
+// What the card that the machine has is connected to now.
+Result<NicConfig> connection(const std::string& text, const MachineSpec& machine) {
+  DEJA_ASSIGN(NicConfig nic, parse_nic(text));
+  if (nic.kind == NicConfig::Kind::none) return nic;
+  if (machine.nic_mac.empty())
+    return make_error("--nic {}: the machine was recorded without a network card", text);
+  if (text.find("mac=") != std::string::npos && nic.mac != machine.nic_mac)
+    return make_error("--nic {}: the card's address is {} and cannot be changed", text, machine.nic_mac);
+  return nic;
+}
 
 int live(const Options& o) {
   auto dir = resolve_recording(o.recording);
@@ -30,7 +42,11 @@ int live(const Options& o) {
   request.record_at_once = true;
   // Going to the moment runs the guest: what the session makes on the host comes first.
   RealHostClock clock;
-  auto prepared = PreparedSession::make(o.name, request.serial, clock);
+  const MachineSpec& machine = parent->manifest.machine;
+  auto nic = connection(o.nic, machine);
+  if (!nic) return fail(nic.error());
+  auto prepared = PreparedSession::make(o.name, request.serial, std::move(*nic),
+                                        machine.options.contains(std::string(kScreenOption)), clock);
   if (!prepared) return fail(prepared.error());
   request.prepared.emplace(std::move(prepared).value());
   auto nav = open_recording(o.recording, o.engine);
@@ -57,11 +73,16 @@ void add_live(CLI::App& app, Action* action) {
       "well.\n"
       "Examples:\n"
       "  deja live crash --at panic#1           from right after the panic\n"
-      "  deja live crash --at -2s -o fixed      from two seconds before the end");
+      "  deja live crash --at -2s -o fixed      from two seconds before the end\n"
+      "  deja live day --nic user               where yesterday's work was left, with a network again");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
   verb->add_option("--at", o->at, "the moment: docs/time-travel.md has all forms")->capture_default_str();
   verb->add_option("-o,--output", o->name, "name of the new recording, or a path with a slash [the date]");
   verb->add_option("--serial", o->serial, "COM1, as for `deja record` [as it was recorded]");
+  verb->add_option("--nic", o->nic,
+                   "what the machine's network card is connected to from there on: none, or "
+                   "user[,hostfwd=tcp::HOSTPORT-:GUESTPORT]…[,restrict=on]")
+      ->capture_default_str();
   o->engine.add_to(*verb);
   verb->final_callback([o, action] { *action = [o] { return live(*o); }; });
 }

@@ -7,7 +7,6 @@
 
 #include "base/log.h"
 #include "inputs/host_inputs.h"
-#include "replay/screenshot.h"
 #include "sandbox/sandbox.h"
 
 namespace deja {
@@ -30,10 +29,10 @@ class UnlessStarted {
   std::filesystem::path dir_;
 };
 
+// `writer` is there when the machine has a screen.
 Result<std::string> screendump(Machine& machine, std::optional<PictureWriter>& writer,
                                const std::string& file) {
   DEJA_ASSIGN(const Picture picture, take_picture(machine));
-  if (!writer) return make_error("this session cannot write pictures; `deja screenshot` can");
   DEJA_TRY(writer->write(picture, file));
   return fmt::format("{}: the screen at step {}, {}x{}", file, machine.clock().steps, picture.width,
                      picture.height);
@@ -42,15 +41,19 @@ Result<std::string> screendump(Machine& machine, std::optional<PictureWriter>& w
 }  // namespace
 
 Result<PreparedSession> PreparedSession::make(const std::string& name, std::vector<SerialConfig> serial,
-                                              HostClock& clock) {
+                                              NicConfig nic, bool screen, HostClock& clock) {
   DEJA_ASSIGN(FutureRecording recording,
               FutureRecording::make(name, clock.wall_unix_ns(), kMostLaterRecordings));
   PreparedSession prepared(std::move(recording));
   HostInputsConfig config;
   config.serial = std::move(serial);
+  config.nic = std::move(nic);
   config.monitor_socket = (prepared.recording_.dir() / kMonitorSocket).string();
   DEJA_ASSIGN(prepared.inputs_, HostInputs::create(std::move(config), clock));
   prepared.inputs_->suspend();
+  if (screen) {
+    DEJA_ASSIGN(prepared.pictures_, PictureWriter::create());
+  }
   return prepared;
 }
 
@@ -113,7 +116,9 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
     DEJA_ASSIGN(inputs, HostInputs::create(std::move(inputs_config), clock));
   }
   std::optional<PictureWriter> pictures;
-  if (machine->has_screen() && !request.branch) {
+  if (request.prepared) {
+    pictures = request.prepared->take_pictures();
+  } else if (machine->has_screen()) {
     DEJA_ASSIGN(pictures, PictureWriter::create());
   }
   for (const DiskImage& image : files.drives) sandbox::allow_read(image.path);  // is it the same at the end?

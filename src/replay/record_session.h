@@ -15,6 +15,7 @@
 #include "inputs/serial_config.h"
 #include "replay/guest_setup.h"
 #include "replay/live_session.h"
+#include "replay/screenshot.h"
 #include "replay/session_recorder.h"
 
 namespace deja {
@@ -23,18 +24,21 @@ namespace deja {
 // of a recording begins after a guest has run. Nothing is left of it unless it is handed to a session.
 class PreparedSession {
  public:
-  // The terminal stays as it is until the session begins. `clock` outlives the object.
+  // The terminal stays as it is until the session begins. `clock` outlives the object. `screen`: pictures of
+  // it may be asked for.
   static Result<PreparedSession> make(const std::string& name, std::vector<SerialConfig> serial,
-                                      HostClock& clock);
+                                      NicConfig nic, bool screen, HostClock& clock);
   PreparedSession(PreparedSession&&) = default;
   PreparedSession& operator=(PreparedSession&&) = delete;
 
   std::unique_ptr<HostInputs> take_inputs() { return std::move(inputs_); }
+  std::optional<PictureWriter> take_pictures() { return std::move(pictures_); }
 
  private:
   explicit PreparedSession(FutureRecording recording) : recording_(std::move(recording)) {}
   FutureRecording recording_;
   std::unique_ptr<HostInputs> inputs_;  // the monitor's socket is in the recording
+  std::optional<PictureWriter> pictures_;
 };
 
 struct SessionRequest {

@@ -13,7 +13,7 @@ import time
 import unittest
 from pathlib import Path
 
-from guest_session import GUESTS, KERNEL, PROMPT, Recorder, ReplayTest, deja
+from guest_session import DEJA, GUESTS, KERNEL, PROMPT, TIMEOUT, Recorder, ReplayTest, deja
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -191,6 +191,33 @@ class Devices(ReplayTest):
         self.assertIn(b"through the forwarded port", traffic, "received")
         self.assertIn(data[:1000], traffic)
         self.assert_identical("--chaos-engine", 5)
+
+    def test_a_session_that_goes_on_is_connected_anew(self):
+        served = self.folder / "served"
+        served.mkdir()
+        (served / "file").write_bytes(random.Random(9).randbytes(100_000))
+        handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=served)
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.shutdown)
+        recorder, *_ = self.start_with_network()
+        recorder.type("\x01x")
+        recorder.finish()
+        branch = self.folder / "branch.deja"
+        fetch = f"wget -q -O - http://10.0.2.2:{server.server_port}/file | sha256sum; poweroff -f\n"
+        done = subprocess.run([DEJA, "live", self.recording, "--nic", "user", "-o", branch], input=fetch.encode(),
+                              capture_output=True, timeout=TIMEOUT)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        digest = hashlib.sha256((served / "file").read_bytes()).hexdigest()
+        self.assertIn(digest, done.stdout.decode(errors="replace"))
+        self.assert_clean_error(deja("live", self.recording, "--nic", "user,mac=52:54:00:00:00:01", "-o", "./no"),
+                                "cannot be changed")
+        self.recording = branch
+        self.assert_identical()
+
+    def test_a_machine_without_a_card_is_not_connected(self):
+        deja("record", "-o", self.recording, "-m", "64M", "--kernel", GUESTS / "power_off")
+        self.assert_clean_error(deja("live", self.recording, "--at", "start", "--nic", "user"), "without a network card")
 
     def test_a_forwarded_port_in_use_is_named(self):
         guest = devices_guest()
