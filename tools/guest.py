@@ -28,7 +28,8 @@ APPLETS = """sh mount umount mkdir mknod mkfifo rm cp mv ln dd df du ps top kill
 # What a kernel has built in is passed over.
 DEVICE_APPLETS = "insmod lsmod ip udhcpc nc wget ping blockdev cmp".split()
 MODULES = """virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci rng-core virtio-rng virtio_blk
-    failover net_failover virtio_net virtio_console crc32c_generic crc16 mbcache jbd2 ext4""".split()
+    failover net_failover virtio_net virtio_console crc32c_generic crc16 mbcache jbd2 ext4
+    drm drm_kms_helper ttm drm_ttm_helper drm_vram_helper bochs""".split()
 LOAD_DRIVERS = b"""#!/bin/sh
 # Loads the drivers of the machine's devices.
 for module in /usr/lib/drivers/*.ko; do insmod "$module"; done

@@ -51,7 +51,7 @@ std::array<u8, 128> make_edid(ScreenSize size) {
 }  // namespace
 
 u64 BochsDisplay::memory_for(ScreenSize size) {
-  return std::bit_ceil(std::max<u64>(u64{size.width} * size.height * 4, kMemoryUnit));
+  return std::bit_ceil(std::max<u64>(2 * u64{size.width} * size.height * 4, kMemoryUnit));
 }
 
 BochsDisplay::BochsDisplay(ScreenSize preferred, std::function<void(u64)> window_moved)

@@ -28,7 +28,8 @@ struct ScreenMode {
 class BochsDisplay final : public PciFunction {
  public:
   static constexpr ScreenSize kSmallest{320, 200}, kLargest{1920, 1080};
-  // What a screen of this size needs, at 4 bytes a pixel, as a power of two.
+  // What a screen of this size needs, at 4 bytes a pixel, as a power of two. Twice, since Linux's bochs-drm
+  // takes no mode that it could not keep two pictures of, one to show and one to draw.
   static u64 memory_for(ScreenSize size);
 
   // `window_moved` is told where the window to video memory is now, kUnmapped: nowhere.

@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "guest/ram.h"
+
 namespace deja {
 namespace {
 
@@ -20,9 +22,17 @@ class BochsDisplayTest : public testing::Test {
 TEST_F(BochsDisplayTest, DriversFindItsRegisters) {
   EXPECT_EQ(screen_.config_read(0, 4), 0x11111234u);
   EXPECT_EQ(get(0) & 0xfff0, 0xb0c0u);
-  EXPECT_EQ(get(10), 4_MiB / 64_KiB);
+  EXPECT_EQ(get(10), 8_MiB / 64_KiB);
   EXPECT_EQ(screen_.bar_read(2, 0x600, 4), 8u);
   EXPECT_EQ(screen_.bar_read(2, 0x604, 4), 0x1e1e1e1eu);
+}
+
+TEST_F(BochsDisplayTest, MemoryHoldsTwoPictures) {
+  for (const ScreenSize size : {BochsDisplay::kSmallest, {1024, 768}, {1280, 1024}, BochsDisplay::kLargest}) {
+    const u64 memory = BochsDisplay::memory_for(size);
+    EXPECT_GE(memory, 2 * u64{size.width} * size.height * 4) << size.width;
+    EXPECT_LE(memory, kMaxVideoMemory);
+  }
 }
 
 TEST_F(BochsDisplayTest, EdidPrefersTheSizeAskedFor) {
@@ -49,9 +59,9 @@ TEST_F(BochsDisplayTest, AModeIsWhatFitsIntoVideoMemory) {
   set(6, 1024), set(8, 16), set(9, 2);
   EXPECT_EQ(screen_.mode()->stride, 4096u);
   EXPECT_EQ(screen_.mode()->offset, 2 * 4096u + 64);
-  set(9, 424);
-  EXPECT_TRUE(screen_.mode()) << "lines 424 to 1023 of 1024";
-  set(9, 425);
+  set(9, 1448);
+  EXPECT_TRUE(screen_.mode()) << "lines 1448 to 2047 of 2048";
+  set(9, 1449);
   EXPECT_FALSE(screen_.mode()) << "beyond the end";
   set(9, 0), set(3, 8);
   EXPECT_FALSE(screen_.mode()) << "8 bits a pixel need a palette";

@@ -17,9 +17,9 @@ namespace deja {
 
 inline constexpr u64 kHighRamStart = 4_GiB;
 inline constexpr u64 kMaxLowRam = 3_GiB;  // the hole is [3 GiB, 4 GiB)
-inline constexpr u64 kVideoMemory = 0xff000000;
-inline constexpr u64 kMaxVideoMemory = 8_MiB;
-inline constexpr u64 kMaxRom = kHighRamStart - kVideoMemory - kMaxVideoMemory;
+inline constexpr u64 kVideoMemory = 0xe1000000;
+inline constexpr u64 kMaxVideoMemory = 16_MiB;
+inline constexpr u64 kMaxRom = 8_MiB;
 
 // Told of writes to tracked pages, after the bytes have changed.
 class RamObserver {

@@ -219,8 +219,8 @@ Bytes pci_root(u64 mmio_start) {
                                                  io_window(0, kPciConfigAddressPort - 1),
                                                  io_window(kPciConfigAddressPort + 8, 0xffff),
                                                  memory_window(kVideoStart, 0xbffff),
-                                                 memory_window(mmio_start, kEcamBase - 1),
-                                                 memory_window(kEcamEnd, kPciMmioEnd - 1),
+                                                 memory_window(mmio_start, kPciGapStart - 1),
+                                                 memory_window(kPciGapEnd, kPciMmioEnd - 1),
                                              })),
                                 name("_PRT", package(routes))}));
 }

@@ -119,7 +119,7 @@ Status Machine::power_on() {
   if (config_.boot.firmware) {
     load_firmware(*ram_, *config_.boot.firmware);
   } else {
-    pci_host_->assign_bars(kEcamEnd, kPciMmioEnd);
+    pci_host_->assign_bars(kPciGapEnd, kPciMmioEnd);
     if (screen_) {
       screen_->switch_on();
       const u32 stride = config_.screen->width * 4u;

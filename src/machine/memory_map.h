@@ -29,7 +29,8 @@ inline constexpr u64 kAcpiTablesSize = 124_KiB;
 inline constexpr u64 kAcpiNvsSize = 4_KiB;
 
 // --- Windows between 3 and 4 GiB.
-// BARs, but for the window of configuration space. From 2 GiB up where RAM leaves room: firmware does so too.
+// BARs, but for a gap in the middle. From 2 GiB up where RAM leaves room: firmware does so too, and places
+// them from one of the ends.
 inline constexpr u64 kMinPciMmioStart = 2_GiB;
 inline u64 pci_mmio_start(const GuestRam& ram) {
   return ram.low_size() <= kMinPciMmioStart ? kMinPciMmioStart : kMaxLowRam;
@@ -37,12 +38,13 @@ inline u64 pci_mmio_start(const GuestRam& ram) {
 inline constexpr u64 kPciMmioEnd = 0xfec00000;  // exclusive
 inline constexpr u64 kEcamBase = 0xe0000000;    // PCI Express configuration space of bus 0
 inline constexpr u64 kEcamSize = 1_MiB;
-inline constexpr u64 kEcamEnd = kEcamBase + kEcamSize;
+inline constexpr u64 kPciGapStart = kEcamBase;  // configuration space and video memory, see guest/ram.h
+inline constexpr u64 kPciGapEnd = kVideoMemory + kMaxVideoMemory;
 inline constexpr u64 kIoapicBase = 0xfec00000;
 inline constexpr u64 kIoapicSize = 4_KiB;
 inline constexpr u64 kLapicBase = 0xfee00000;  // reset value of IA32_APIC_BASE
 inline constexpr u64 kLapicSize = 4_KiB;
-// kVideoMemory and the firmware's ROM, behind it, are in guest/ram.h.
+// The firmware's ROM ends at 4 GiB.
 
 // --- Ports.
 inline constexpr u16 kPicMasterPort = 0x20, kPicSlavePort = 0xa0, kElcrPort = 0x4d0;

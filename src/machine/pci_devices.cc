@@ -9,8 +9,8 @@ void Machine::build_pci_devices() {
       *reset_control_, [this](unsigned wire, bool level) { bus_.set_gsi(kPciGsiBase + wire, level); });
   pci_host_->attach(io_);
   pci_host_->attach_ecam(io_, kEcamBase);
-  pci_host_->attach_window(io_, pci_mmio_start(*ram_), kEcamBase - pci_mmio_start(*ram_));
-  pci_host_->attach_window(io_, kEcamEnd, kPciMmioEnd - kEcamEnd);
+  pci_host_->attach_window(io_, pci_mmio_start(*ram_), kPciGapStart - pci_mmio_start(*ram_));
+  pci_host_->attach_window(io_, kPciGapEnd, kPciMmioEnd - kPciGapEnd);
   host_bridge_ = std::make_unique<PciHostBridge>([this](u8 byte) {
     if (guest_control_) guest_control_->take_byte(byte);
   });
@@ -54,7 +54,7 @@ void Machine::build_pci_devices() {
 void Machine::move_screen_window(u64 start) {
   const u64 end = start + ram_->video_size();
   const bool decoded =
-      (start >= pci_mmio_start(*ram_) && end <= kEcamBase) || (start >= kEcamEnd && end <= kPciMmioEnd);
+      (start >= pci_mmio_start(*ram_) && end <= kPciGapStart) || (start >= kPciGapEnd && end <= kPciMmioEnd);
   ram_->set_aperture(decoded ? start : GuestRam::kNoAperture);
   if (engine_) engine_->memory_map_changed();
 }

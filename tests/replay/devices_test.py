@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @functools.cache
-def devices_guest():
+def devices_guest(kernel="cloud-amd64"):
     """The demo guest with drivers."""
-    lines = subprocess.run([ROOT / "dev", "guest", "--devices"], check=True, capture_output=True, text=True).stdout
+    lines = subprocess.run([ROOT / "dev", "guest", "--devices", "--kernel", kernel], check=True, capture_output=True, text=True).stdout
     return dict(line.split("=", 1) for line in lines.splitlines())
 
 

@@ -5,6 +5,7 @@ import time
 import unittest
 import zlib
 
+from devices_test import devices_guest
 from guest_session import PROMPT, ReplayTest, deja
 
 WIDTH, HEIGHT = 640, 480
@@ -105,6 +106,21 @@ class Screen(ReplayTest):
         echoed = cells(decode(self.screenshot("echoed.png", "end")))
         self.assertTrue({(8, 2), (9, 2), (11, 2), (12, 2)} <= echoed, "hi and A1, echoed")
         self.assertNotIn((10, 2), echoed)
+
+    def test_bochs_drm_takes_the_screen_over(self):
+        guest = devices_guest("amd64")
+        recorder, at = self.record_until_prompt(kernel=guest["kernel"], initrd=guest["initrd"],
+                                                append="console=tty0 console=ttyS0", options=["--screen", f"{WIDTH}x{HEIGHT}"])
+        recorder.type("cat /proc/fb; drivers; cat /proc/fb\n")
+        at = recorder.expect(b"0 EFI VGA", at)
+        at = recorder.expect(b"0 bochs-drmdrmfb", at)
+        # The driver copies what was drawn a moment later.
+        recorder.type(r"printf '\033c\033[?25l\033[3;5HHHHH' >/dev/tty1; sleep 1; echo dr''awn" "\n")
+        recorder.expect(b"drawn", at)
+        self.power_off_and_verify(recorder)
+        letters = decode(self.screenshot("letters.png", 'serial:"drawn"'))
+        self.assertEqual((len(letters[0]), len(letters)), (WIDTH, HEIGHT))
+        self.assertEqual(cells(letters), {(column, 2) for column in range(4, 8)})
 
     def test_screens_that_cannot_be_are_named(self):
         self.assert_clean_error(deja("run", "--kernel", "x", "--screen", "10x10"), "screen 10x10", "1024x768")
