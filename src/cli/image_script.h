@@ -71,6 +71,14 @@ GRUB
 chroot "$root" grub-mkimage -O i386-pc -o /tmp/core.img -p '(hd0,msdos1)/boot/grub' \
   biosdisk part_msdos ext2 normal linux serial terminal configfile echo minicmd reboot halt
 cat "$root/usr/lib/grub/i386-pc/boot.img" "$root/tmp/core.img" >"$LOADER"
+# And GRUB for UEFI, where firmware looks on disks that it knows nothing of.
+chroot "$root" grub-mkimage -O x86_64-efi -o /tmp/grub.efi -p '(hd0,msdos1)/boot/grub' \
+  part_msdos ext2 normal linux serial terminal configfile echo minicmd reboot halt efi_gop
+truncate -s "$ESP_BYTES" "$ESP"
+mkfs.vfat --invariant -F 12 -i 64656a61 -n ESP "$ESP" >/dev/null
+export TZ=UTC MTOOLS_SKIP_CHECK=1
+mmd -i "$ESP" ::/EFI ::/EFI/BOOT
+mcopy -i "$ESP" "$root/tmp/grub.efi" ::/EFI/BOOT/BOOTX64.EFI
 # What differs from one build to the next, and what nobody needs.
 : >"$root/etc/machine-id"
 ln -sf /etc/machine-id "$root/var/lib/dbus/machine-id"

@@ -23,10 +23,12 @@ namespace {
 constexpr std::string_view kPackages =
     "systemd-sysv,udev,dbus,openssh-server,iproute2,linux-image-cloud-amd64,initramfs-tools,zstd,e2fsprogs,"
     "kmod,"
-    "procps,less,wget,ca-certificates,netbase,grub-pc-bin";
+    "procps,less,wget,ca-certificates,netbase,grub-pc-bin,grub-efi-amd64-bin";
 // What files are dated at the latest, and the file system exactly: an image depends on its packages only.
 constexpr std::string_view kEpoch = "1700000000";
-constexpr u64 kPartitionStart = 1_MiB, kMinSize = 1_GiB;
+// The EFI system partition is in front of the root file system, so that this one can grow with the disk. It
+// is the second nevertheless: the root is vda1 however the machine is started.
+constexpr u64 kEspStart = 1_MiB, kRootStart = 4_MiB, kMinSize = 1_GiB;
 
 struct Options {
   std::string system, out;
@@ -72,11 +74,29 @@ Status run_program(const std::vector<std::string>& command,
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
-    return make_error(
-        "{} is not installed; on Debian: apt-get install mmdebstrap e2fsprogs uidmap qemu-utils", command[0]);
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
     return make_error("{} failed; its messages are above", command[0]);
+  return {};
+}
+
+// Said before work of minutes and not after. Where daemons are is not in everybody's PATH, but in that of the
+// script.
+Status check_installed(std::initializer_list<std::string_view> programs) {
+  const char* const set = std::getenv("PATH");
+  const std::string path = std::string(set ? set : "") + ":/usr/sbin:/sbin";
+  for (const std::string_view program : programs) {
+    bool found = false;
+    for (std::size_t at = 0; !found && at < path.size();) {
+      const auto end = std::min(path.find(':', at), path.size());
+      found = ::access((fs::path(path.substr(at, end - at)) / program).c_str(), X_OK) == 0;
+      at = end + 1;
+    }
+    if (!found)
+      return make_error(
+          "{} is not installed; on Debian: apt-get install mmdebstrap e2fsprogs uidmap dosfstools mtools "
+          "qemu-utils",
+          program);
+  }
   return {};
 }
 
@@ -91,36 +111,36 @@ std::string package_source(const Options& o) {
   return {};
 }
 
-// What stands before the first partition: the boot loader, in whose first sector the partition table is; one
-// active Linux partition from kPartitionStart to the end.
-Result<std::vector<char>> disk_start(const fs::path& loader, u64 size) {
-  std::ifstream in(loader, std::ios::binary);
-  std::vector<char> start{std::istreambuf_iterator<char>(in), {}};
-  if (start.size() < 512 || start.size() > kPartitionStart)
-    return make_error("the boot loader has {} bytes; it should fit before the partition at {}", start.size(),
-                      kPartitionStart);
-  std::fill(start.begin() + 440, start.begin() + 512, '\0');
-  u8* const mbr = reinterpret_cast<u8*>(start.data());
-  u8* const entry = &mbr[446];
-  const u32 first = kPartitionStart / 512, count = static_cast<u32>((size - kPartitionStart) / 512);
-  entry[0] = 0x80;
-  entry[4] = 0x83;
+void write_partition(u8* entry, u8 status, u8 type, u64 start, u64 end) {
+  const u32 first = static_cast<u32>(start / 512), count = static_cast<u32>((end - start) / 512);
+  entry[0] = status;
+  entry[4] = type;
   std::fill(entry + 1, entry + 4, u8{0xff}),
       std::fill(entry + 5, entry + 8, u8{0xff});  // no cylinders, heads
   std::memcpy(entry + 8, &first, 4);
   std::memcpy(entry + 12, &count, 4);
+}
+
+// What stands before the first partition: GRUB for BIOS, in whose first sector the partition table is.
+Result<std::vector<char>> disk_start(const fs::path& loader, u64 size) {
+  std::ifstream in(loader, std::ios::binary);
+  std::vector<char> start{std::istreambuf_iterator<char>(in), {}};
+  if (start.size() < 512 || start.size() > kEspStart)
+    return make_error("the boot loader has {} bytes; it should fit before the partition at {}", start.size(),
+                      kEspStart);
+  std::fill(start.begin() + 440, start.begin() + 512, '\0');
+  u8* const mbr = reinterpret_cast<u8*>(start.data());
+  constexpr u8 kActive = 0x80, kLinux = 0x83, kEfiSystem = 0xef;
+  write_partition(&mbr[446], kActive, kLinux, kRootStart, size);
+  write_partition(&mbr[446 + 16], 0, kEfiSystem, kEspStart, kRootStart);
   mbr[510] = 0x55, mbr[511] = 0xaa;
   return start;
 }
 
-// Copies `from` into `to` at kPartitionStart, leaving holes where there are zeros.
-Status assemble(const fs::path& loader, const fs::path& from, const fs::path& to, u64 size) {
-  DEJA_ASSIGN(const std::vector<char> start, disk_start(loader, size));
+// Copies `from` to `at`, leaving holes where there are zeros.
+void copy_sparsely(const fs::path& from, std::ofstream& out, u64 at) {
   std::ifstream in(from, std::ios::binary);
-  std::ofstream out(to, std::ios::binary | std::ios::trunc);
-  out.write(start.data(), static_cast<std::streamsize>(start.size()));
   std::vector<char> piece(1_MiB);
-  u64 at = kPartitionStart;
   while (in.read(piece.data(), static_cast<std::streamsize>(piece.size())) || in.gcount() > 0) {
     const auto n = static_cast<std::size_t>(in.gcount());
     if (std::any_of(piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(n),
@@ -130,6 +150,15 @@ Status assemble(const fs::path& loader, const fs::path& from, const fs::path& to
     }
     at += n;
   }
+}
+
+Status assemble(const fs::path& loader, const fs::path& esp, const fs::path& root, const fs::path& to,
+                u64 size) {
+  DEJA_ASSIGN(const std::vector<char> start, disk_start(loader, size));
+  std::ofstream out(to, std::ios::binary | std::ios::trunc);
+  out.write(start.data(), static_cast<std::streamsize>(start.size()));
+  copy_sparsely(esp, out, kEspStart);
+  copy_sparsely(root, out, kRootStart);
   out.close();
   if (!out || ::truncate(to.c_str(), static_cast<off_t>(size)) != 0)
     return make_error("{}: cannot write: {}", to.string(), std::strerror(errno));
@@ -143,6 +172,8 @@ Status build(const Options& o) {
   if (!qcow2 && out.extension() != ".raw" && out.extension() != ".img")
     return make_error("{}: the name must end in .qcow2, .raw or .img, which says what it will be", o.out);
   if (fs::exists(out)) return make_error("{}: exists already; remove it first", o.out);
+  DEJA_TRY(check_installed({"mmdebstrap", "mke2fs", "mkfs.vfat", "mcopy"}));
+  if (qcow2) DEJA_TRY(check_installed({"qemu-img"}));
   DEJA_ASSIGN(const u64 size, parse_memory_size(o.size));
   if (size < kMinSize) return make_error("--size {}: at least 1G", o.size);
   std::string key;
@@ -156,7 +187,7 @@ Status build(const Options& o) {
   DEJA_ASSIGN(fs::path folder, WorkFolder::make(out.parent_path()));
   const WorkFolder work(std::move(folder));
   const fs::path hook = work.path() / "hook", filesystem = work.path() / "root.ext4",
-                 loader = work.path() / "loader", disk = work.path() / "disk";
+                 loader = work.path() / "loader", esp = work.path() / "esp", disk = work.path() / "disk";
   std::ofstream(hook) << kImageScript;
   ::chmod(hook.c_str(), 0755);
 
@@ -179,9 +210,11 @@ Status build(const Options& o) {
                                  {"SSH_KEY", key},
                                  {"FS", filesystem.string()},
                                  {"LOADER", loader.string()},
-                                 {"FS_BYTES", std::to_string(size - kPartitionStart)}}));
+                                 {"ESP", esp.string()},
+                                 {"ESP_BYTES", std::to_string(kRootStart - kEspStart)},
+                                 {"FS_BYTES", std::to_string(size - kRootStart)}}));
   note("writing the disk");
-  DEJA_TRY(assemble(loader, filesystem, disk, size));
+  DEJA_TRY(assemble(loader, esp, filesystem, disk, size));
   fs::remove(filesystem);
   if (qcow2) {
     const fs::path packed = work.path() / "disk.qcow2";
@@ -206,9 +239,11 @@ void add_image(CLI::App& app, Action* action) {
       "Examples:\n"
       "  deja image debian12 debian.qcow2 --ssh-key ~/.ssh/id_ed25519.pub\n"
       "  deja image debian12 build.raw --size 4G --packages gcc,libc6-dev,make --hostname build\n"
-      "Needs mmdebstrap, mke2fs and, for qcow2, qemu-img; no root, mounts or loop devices. The same packages "
-      "make the "
-      "same image, bit for bit.");
+      "It starts by itself, and from BIOS and UEFI firmware (--firmware). Needs mmdebstrap, mke2fs, "
+      "mkfs.vfat, "
+      "mtools and, for qcow2, qemu-img; no root, mounts or loop devices. The same packages make the same "
+      "image, "
+      "bit for bit.");
   verb->add_option("SYSTEM", o->system, "debian12")->required();
   verb->add_option("OUT", o->out, "the image: .qcow2, .raw or .img")->required();
   verb->add_option("--size", o->size, "of the disk [2G]");

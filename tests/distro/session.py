@@ -2,11 +2,13 @@
 """A whole Debian system, used as a person would while it is recorded: `./dev distro`.
 
 Builds an image, records it with two vCPUs, logs in with ssh, compiles a program and fetches a file over HTTP inside, and
-switches it off; then a second recording with four vCPUs under stress-ng. Everything that follows works on the
-recordings alone: they must verify as identical, also under engine chaos, the traffic must open in tshark, and the disk
-at half time must pass e2fsck and open in debugfs. Takes several minutes, most of them for packages.
+switches it off; then a second recording with four vCPUs under stress-ng; then the image is started from BIOS and UEFI
+firmware. Everything that follows works on the recordings alone: they must verify as identical, also under engine chaos,
+the traffic must open in tshark, and the disk at half time must pass e2fsck and open in debugfs. Takes several minutes,
+most of them for packages.
 """
 import argparse
+import atexit
 import functools
 import hashlib
 import http.server
@@ -22,7 +24,7 @@ import time
 from pathlib import Path
 
 PACKAGES = "gcc,libc6-dev,stress-ng"
-PARTITION_START = 1 << 20
+PARTITION_START = 4 << 20
 PROGRAM = r"""#include <stdio.h>
 int main(void) { printf("compiled in the guest: %d\n", 6 * 7); return 0; }
 """
@@ -57,6 +59,7 @@ class Guest:
         self.process = subprocess.Popen([deja, "record", "-o", self.recording, work / "debian.raw", "-m", "1G", *options,
                                          "-nic", f"user,hostfwd=tcp:127.0.0.1:{self.port}-:22", "--serial", "none"],
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
+        atexit.register(self.process.kill)
         self.wait_for_ssh()
 
     def ssh(self, command, timeout=600):
@@ -84,13 +87,17 @@ class Guest:
             sys.exit(f"distro: deja ended with an error:\n{Path(self.log.name).read_text(errors='replace')}")
 
 
+def verify(deja, recording, *options):
+    start = time.monotonic()
+    last = run(deja, "verify", *options, recording).strip().splitlines()[-1]
+    if not last.startswith("identical: "):
+        sys.exit(f"distro: {recording}: {last}")
+    return f"{' '.join(['verify', *options])}: {last} ({time.monotonic() - start:.0f} s)"
+
+
 def check_identical(deja, recording):
     for options in ([], ["--chaos-engine", "7"]):
-        start = time.monotonic()
-        last = run(deja, "verify", *options, recording).strip().splitlines()[-1]
-        if not last.startswith("identical: "):
-            sys.exit(f"distro: {recording}: {last}")
-        say(f"{' '.join(['verify', *options])}: {last} ({time.monotonic() - start:.0f} s)")
+        say(verify(deja, recording, *options))
 
 
 def serve(folder):
@@ -101,8 +108,12 @@ def serve(folder):
     return server.server_port
 
 
+def make_key(work):
+    if not (work / "key").exists():
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", work / "key")
+
+
 def make_image(deja, work, image):
-    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", work / "key") if not (work / "key").exists() else None
     if image:
         (work / "debian.raw").symlink_to(image.absolute())
         return
@@ -157,13 +168,24 @@ def stress(deja, work, seconds):
     check_identical(deja, guest.recording)
 
 
+def start_from_firmware(deja, work):
+    """GRUB starts the kernel, which says so."""
+    for firmware in ("seabios", "ovmf"):
+        guest = Guest(deja, work, firmware, "--firmware", firmware)
+        guest.do("grep BOOT_IMAGE=/vmlinuz /proc/cmdline")
+        if bool(guest.ssh("test -d /sys/firmware/efi").returncode) != (firmware == "seabios"):
+            sys.exit(f"distro: {firmware} did not start the system")
+        guest.power_off()
+        say(f"{firmware} and GRUB start the image; {verify(deja, guest.recording)}")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="./dev distro", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--deja", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--image", type=Path, help="use this image (with its key in --work) instead of making one")
     parser.add_argument("--work", type=Path, help="folder to work in; it is kept (default: a temporary one)")
     parser.add_argument("--seconds", type=int, default=10, help="of the guest's time for stress-ng (default: %(default)s)")
-    parser.add_argument("--only", choices=["work", "stress"], help="one of the two sessions")
+    parser.add_argument("--only", choices=["work", "stress", "firmware"], help="one of the sessions")
     options = parser.parse_args()
     for tool in ("ssh", "tshark", "e2fsck", "debugfs"):
         if not shutil.which(tool):
@@ -171,11 +193,14 @@ def main():
     work = options.work or Path(tempfile.mkdtemp(prefix="deja-distro-"))
     work.mkdir(exist_ok=True)
     try:
+        make_key(work)
         make_image(options.deja, work, options.image)
-        if options.only != "stress":
+        if options.only in (None, "work"):
             daily_work(options.deja, work)
-        if options.only != "work":
+        if options.only in (None, "stress"):
             stress(options.deja, work, options.seconds)
+        if options.only in (None, "firmware"):
+            start_from_firmware(options.deja, work)
         say("all is well")
     finally:
         if not options.work:
