@@ -6,6 +6,8 @@ switches it off; then a second recording with four vCPUs under stress-ng; then t
 firmware. Everything that follows works on the recordings alone: they must verify as identical, also under engine chaos,
 the traffic must open in tshark, and the disk at half time must pass e2fsck and open in debugfs. Takes several minutes,
 most of them for packages.
+
+With --only cloud-init: an image that nobody can log in to gets its name, a user's key and a command from a NoCloud seed.
 """
 import argparse
 import atexit
@@ -52,11 +54,11 @@ def free_port():
 class Guest:
     """The image, being recorded, with ssh."""
 
-    def __init__(self, deja, work, name, *options):
+    def __init__(self, deja, work, name, *options, image="debian.raw"):
         self.recording, self.key, self.port = work / f"{name}.deja", work / "key", free_port()
         self.log = open(work / f"{name}.log", "wb")
         self.started = time.monotonic()
-        self.process = subprocess.Popen([deja, "record", "-o", self.recording, work / "debian.raw", "-m", "1G", *options,
+        self.process = subprocess.Popen([deja, "record", "-o", self.recording, work / image, "-m", "1G", *options,
                                          "-nic", f"user,hostfwd=tcp:127.0.0.1:{self.port}-:22", "--serial", "none"],
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
         atexit.register(self.process.kill)
@@ -179,22 +181,53 @@ def start_from_firmware(deja, work):
         say(f"{firmware} and GRUB start the image; {verify(deja, guest.recording)}")
 
 
+def cloud_init(deja, work, image):
+    if image:
+        (work / "cloud.raw").symlink_to(image.absolute())
+    else:
+        run(deja, "image", "debian12", work / "cloud.raw", "--packages", "cloud-init", "--hostname", "nameless")
+    (work / "meta-data").write_text("instance-id: deja-1\nlocal-hostname: seeded\n")
+    (work / "user-data").write_text(f"""#cloud-config
+disable_root: false
+locale: false
+ssh_authorized_keys: [{(work / "key.pub").read_text().strip()}]
+write_files: [{{path: /root/greeting, content: "written by cloud-init"}}]
+runcmd: [[sh, -c, "echo it ran >/root/ran"]]
+""")
+    seed = work / "seed.img"
+    seed.write_bytes(bytes(1 << 20))
+    run("mkfs.vfat", "-n", "CIDATA", seed)
+    run("mcopy", "-i", seed, work / "meta-data", work / "user-data", "::/")
+    guest = Guest(deja, work, "cloud", "--drive", f"file={seed},format=raw,readonly", image="cloud.raw")
+    guest.ssh("cloud-init status --wait")
+    said = guest.do("hostname; cat /root/greeting; echo; cat /root/ran; grep -o 'NoCloud .seed=/dev/vdb' /run/cloud-init/result.json")
+    if said.splitlines() != ["seeded", "written by cloud-init", "it ran", "NoCloud [seed=/dev/vdb"]:
+        sys.exit(f"distro: after cloud-init:\n{said}{guest.do('cloud-init status --long; tail -20 /var/log/cloud-init.log')}")
+    say("cloud-init took name, key, file and command from the seed")
+    guest.power_off()
+    check_identical(deja, guest.recording)
+
+
 def main():
     parser = argparse.ArgumentParser(prog="./dev distro", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--deja", type=Path, required=True, help=argparse.SUPPRESS)
     parser.add_argument("--image", type=Path, help="use this image (with its key in --work) instead of making one")
     parser.add_argument("--work", type=Path, help="folder to work in; it is kept (default: a temporary one)")
     parser.add_argument("--seconds", type=int, default=10, help="of the guest's time for stress-ng (default: %(default)s)")
-    parser.add_argument("--only", choices=["work", "stress", "firmware"], help="one of the sessions")
+    parser.add_argument("--only", choices=["work", "stress", "firmware", "cloud-init"],
+                        help="one session (default: all but cloud-init)")
     options = parser.parse_args()
-    for tool in ("ssh", "tshark", "e2fsck", "debugfs"):
+    for tool in ("ssh", "tshark", "e2fsck", "debugfs", "mkfs.vfat", "mcopy"):
         if not shutil.which(tool):
             sys.exit(f"distro: {tool} is not installed")
     work = options.work or Path(tempfile.mkdtemp(prefix="deja-distro-"))
     work.mkdir(exist_ok=True)
     try:
         make_key(work)
-        make_image(options.deja, work, options.image)
+        if options.only == "cloud-init":
+            cloud_init(options.deja, work, options.image)
+        else:
+            make_image(options.deja, work, options.image)
         if options.only in (None, "work"):
             daily_work(options.deja, work)
         if options.only in (None, "stress"):
