@@ -106,6 +106,7 @@ void Translator::exit_indirect(u32 branch) {
 
 u8* emit_jump_lookup(Emitter& e, View view) {
   e.rorx32(HR10, HR9, kJumpSlotShift);
+  e.lea(HR10, HR10, HR9, 1, 0);
   e.movzx16(HR10, HR10);
   e.mov_load_gs(HRCX, HR10, view_offset(view) + static_cast<u32>(offsetof(ViewTables, jump_tag)));
   e.lea(HRCX, HRCX, HR9, 1, 0);

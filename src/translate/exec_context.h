@@ -30,7 +30,7 @@ enum class View : u8 {
 inline constexpr unsigned kViews = 3;
 
 // Tables that inline code looks up, the TLB by the low 20 bits of the virtual page number, which one 32-bit
-// shift leaves over; the jump cache by 16 bits of the linear PC (jump_slot). A tag is the negated
+// shift leaves over; the jump cache by 16 bits of a hash of the linear PC (jump_slot). A tag is the negated
 // page address or PC, so that adding the address looked up gives 0 (+ offset) on a hit. Most of them is never
 // touched.
 inline constexpr u64 kTlbSlots = 1 << 20;
@@ -56,10 +56,10 @@ struct AddressSpaceTables {
 constexpr u64 invalid_page_tag(u64 index) {
   return index == 0 || index == kTlbSlots - 1 ? u64{0} - ((index ^ kTlbSlots / 2) << kPageShift) : 0;
 }
-// PCs less than 256 KiB apart have slots of their own, but for those within the same four bytes: seldom are two
-// of these jumped to.
-inline constexpr unsigned kJumpSlotShift = 2;
-constexpr u64 jump_slot(u64 pc) { return pc >> kJumpSlotShift & 0xffff; }
+// No two PCs less than 60 KiB apart have the same slot, and function entries, which stand on 16-byte
+// boundaries, use all slots: 17 is odd.
+inline constexpr unsigned kJumpSlotShift = 4;
+constexpr u64 jump_slot(u64 pc) { return (pc + (pc >> kJumpSlotShift)) & 0xffff; }
 constexpr u64 invalid_jump_tag(u64 slot) { return slot == 0 ? u64{0} - (1 << kJumpSlotShift) : 0; }
 
 struct CodeStore;
