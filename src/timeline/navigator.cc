@@ -149,8 +149,11 @@ Status Navigator::make_again(u32 number, u8* page) {
   }
   if (status) return {};
   repairer_.reset();
-  return make_error("{}: the checkpoint at step {} is damaged and cannot be made again: {}", dir_.string(),
-                    format_count(step), status.error().message);
+  Error error = make_error("{}: the checkpoint at step {} is damaged and cannot be made again: {}",
+                           dir_.string(), format_count(step), status.error().message);
+  // Who only looks at the machine where it stands sees zeros there.
+  log_warn("timeline", "{}", error.message);
+  return error;
 }
 
 Status Navigator::load_all() {
