@@ -34,8 +34,14 @@ def kill(process: subprocess.Popen) -> None:
     process.communicate()
 
 
-def time_of_work(command: list[str], limit: float) -> float:
-    """Runs a machine to its end; the host's seconds between the two marks on its console."""
+@dataclass
+class Cost:
+    seconds: float  # of the host, between the two marks on the console
+    cpu: float      # seconds of all its threads, its start included: other work on the host matters less
+
+
+def cost_of_work(command: list[str], limit: float) -> Cost:
+    """Runs a machine to its end."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline, output, marks = time.monotonic() + limit, b"", {}
     while True:
@@ -49,9 +55,20 @@ def time_of_work(command: list[str], limit: float) -> float:
         for mark in (b"TRAVEL-START", b"TRAVEL-END"):
             if mark in output:
                 marks.setdefault(mark, time.monotonic())
-    if process.wait() != 0 or len(marks) != 2:
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0 or len(marks) != 2:
         raise RuntimeError(f"{command[0]} ended with {process.returncode}: {output[-500:].decode(errors='replace')}")
-    return marks[b"TRAVEL-END"] - marks[b"TRAVEL-START"]
+    return Cost(marks[b"TRAVEL-END"] - marks[b"TRAVEL-START"], usage.ru_utime + usage.ru_stime)
+
+
+def compared(without: list[Cost], with_them: list[Cost], what: str) -> dict[str, str]:
+    """Rows of the table: what recording costs with and without checkpoints or snapshots."""
+    rows = {}
+    for row, cost in (("recording the work", lambda c: c.seconds), ("CPU time of recording", lambda c: c.cpu)):
+        a, b = (statistics.median(map(cost, costs)) for costs in (without, with_them))
+        rows[row] = f"{shown(a)} without {what}, {shown(b)} with ({(b / a - 1) * 100:+.0f} %)"
+    return rows
 
 
 @dataclass
@@ -114,10 +131,10 @@ class Deja:
         self.binary, self.guest, self.seconds, self.work = binary, guest, seconds, work
         self.recording = work / "with.deja"
 
-    def record(self, name: str, *options: str) -> float:
+    def record(self, name: str, *options: str) -> Cost:
         shutil.rmtree(self.work / f"{name}.deja", ignore_errors=True)
         command = [str(self.binary), "record", "-o", str(self.work / name), *options, *self.guest.options(self.seconds)]
-        return time_of_work(command, RECORDING_LIMIT)
+        return cost_of_work(command, RECORDING_LIMIT)
 
     def info(self, key: str) -> str:
         text = subprocess.run([str(self.binary), "info", str(self.recording)], capture_output=True, text=True, check=True).stdout
@@ -151,15 +168,15 @@ class Qemu:
         return [QEMU, "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot", "-accel", "tcg", "-icount", rr, *disk,
                 "-cpu", "max", *both]
 
-    def record(self, snapshots: bool, limit: float) -> float:
+    def record(self, snapshots: bool, limit: float) -> Cost:
         command = self.command("record", snapshots)
         if not snapshots or not self.snapshot_every:
-            return time_of_work(command, limit)
+            return cost_of_work(command, limit)
         over = threading.Event()
         taker = threading.Thread(target=self._take_snapshots, args=(over,))
         taker.start()
         try:
-            return time_of_work([*command, "-qmp", f"unix:{self.monitor},server=on,wait=off"], limit)
+            return cost_of_work([*command, "-qmp", f"unix:{self.monitor},server=on,wait=off"], limit)
         finally:
             over.set()
             taker.join()
@@ -211,11 +228,9 @@ def measure_deja(options: argparse.Namespace, guest: TravelGuest, seconds: int, 
     places = deja.places()
     gone = deja.travel(places, options.steps, options.seeks)
     size = (deja.recording / "checkpoints.dat").stat().st_size
-    without, with_them = statistics.median(off), statistics.median(on)
     steps = deja.info("steps")
     cells = {"recorded": f"{steps} steps, {deja.info('guest.s time')} of guest time",
-             "recording the work": f"{shown(without)} without checkpoints, {shown(with_them)} with "
-                                   f"({(with_them / without - 1) * 100:+.0f} %)",
+             **compared(off, on, "checkpoints"),
              "checkpoints": f"{size / 2**20:.1f} MiB, {size / 2**20 / float(deja.info('guest.s time').split()[0]) * 60:.0f} MiB "
                             "per minute of guest time"}
     for step in ("replay", "reverse-stepi", "reverse-continue", "seek", "who-wrote"):
@@ -232,8 +247,7 @@ def measure_qemu(options: argparse.Namespace, guest: TravelGuest, seconds: int, 
         with_them = qemu.record(True, options.qemu_recording_limit)
     except (TimeoutError, RuntimeError) as error:
         return {"recording the work": str(error)}
-    cells["recording the work"] = (f"{shown(without)} without snapshots, {shown(with_them)} with "
-                                   f"({(with_them / without - 1) * 100:+.0f} %)")
+    cells.update(compared([without], [with_them], "snapshots"))
     cells["checkpoints"] = f"{qemu.disk.stat().st_size / 2**20:.0f} MiB for {qemu.snapshots()} snapshot(s)"
     # Its steps back may hang; what comes behind is asked in a session of its own.
     for what in ("reverse-stepi", "reverse-continue"):
