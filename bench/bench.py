@@ -9,6 +9,7 @@ import json
 import math
 import os
 import platform
+import random
 import re
 import shutil
 import statistics
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import bench_guest
+import servers
 import session
 from session import Result, Session
 
@@ -26,14 +28,20 @@ sys.path.insert(0, str(bench_guest.ROOT / "tools"))
 from guest import demo_guest  # noqa: E402
 
 JIT_WORKLOADS = ["javascript", "luajit"]
+# Of a machine with a disk and a network card; and of one with a disk and two vCPUs.
+DEVICE_WORKLOADS, SMP_WORKLOADS = ["disk", "download", "upload"], ["smp"]
+# What is typed at which prompt: the time to the first one is measured, the last answer ends the session.
+BOOTS = {"boot": [(b"\ndemo# ", b"poweroff -f\n")], "debian": [(b" login: ", b"root\n"), (b"# ", b"poweroff -ff\n")]}
 WORKLOADS = [*"""integer sieve pointer_chase memcpy string_hash fp_scalar fp_vector interpreter compiler sqlite 7zip openssl
-    syscalls pipe_ping_pong fork_exec page_faults""".split(), *JIT_WORKLOADS]
+    syscalls pipe_ping_pong fork_exec page_faults""".split(), *JIT_WORKLOADS, *DEVICE_WORKLOADS, *SMP_WORKLOADS]
 ENGINES = ["native", "deja", "deja-record", "deja-replay", "qemu", "qemu-record", "qemu-replay"]
 NEEDS = {"deja-replay": "deja-record", "qemu-replay": "qemu-record"}
 MEMORY = "512M"
 # Both kinds of guest go without the kernel's workarounds for CPU flaws: the two CPU models have different ones.
 BENCH_APPEND = "console=ttyS0 quiet mitigations=off"
 BOOT_APPEND = "console=ttyS0"
+DEBIAN_APPEND = "root=/dev/vda1 ro console=ttyS0"
+DISK_SIZE = 32 << 20
 
 
 @dataclass
@@ -43,16 +51,35 @@ class Guest:
     initrd: str
     append: str
     work: Path
+    disk: str | None = None
+    network: bool = False
+    vcpus: int = 1
 
     def deja(self, binary: Path, verb: str) -> list[str]:
-        return [str(binary), verb, "-m", MEMORY, "--kernel", self.kernel, "--initrd", self.initrd,
-                "--append", self.append]
+        disk = ["--drive", f"file={self.disk},format=raw"] if self.disk else []
+        return [str(binary), verb, "-m", MEMORY, "--smp", str(self.vcpus), *disk, "--nic", "user" if self.network else "none",
+                "--kernel", self.kernel, "--initrd", self.initrd, "--append", self.append]
 
     def qemu(self, icount: str | None) -> list[str]:
         mode = ["-icount", f"shift=auto,rr={icount},rrfile={self.qemu_log}"] if icount else []
         return ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot",
-                "-accel", "tcg", *mode, "-cpu", "max", "-m", MEMORY, "-kernel", self.kernel,
-                "-initrd", self.initrd, "-append", self.append]
+                "-accel", "tcg", *mode, "-cpu", "max", "-smp", str(self.vcpus), "-m", MEMORY,
+                *self.qemu_devices(icount is not None), "-kernel", self.kernel, "-initrd", self.initrd,
+                "-append", self.append]
+
+    def qemu_devices(self, replay: bool) -> list[str]:
+        """The same as DejaVM's; recording and replaying go through filters (QEMU's docs/system/replay.rst)."""
+        options = []
+        if self.disk:
+            options += ["-drive", f"file={self.disk},format=raw,if=none,id=image,snapshot=on"]
+            if replay:
+                options += ["-drive", "driver=blkreplay,if=none,image=image,id=replayed"]
+            options += ["-device", f"virtio-blk-pci,drive={'replayed' if replay else 'image'}"]
+        if self.network:
+            options += ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net"]
+            if replay:
+                options += ["-object", "filter-replay,id=filter,netdev=net"]
+        return options
 
     @property
     def recording(self) -> Path:
@@ -80,39 +107,61 @@ class Guest:
 class Bench:
     def __init__(self, options: argparse.Namespace, workloads: list[str], engines: list[str]):
         self._options, self._engines = options, engines
-        self._boot, self._workloads = "boot" in workloads, [name for name in workloads if name != "boot"]
+        self._workloads = workloads
+        on_host = [name for name in workloads if name not in [*DEVICE_WORKLOADS, *SMP_WORKLOADS, *BOOTS]]
         self._guests = {kind: (bench_guest.make_guest(kind), names)
-                        for kind in bench_guest.MAKERS
-                        if (names := [n for n in self._workloads if (n in JIT_WORKLOADS) == (kind == "jit")])}
+                        for kind in ("bench", "jit")
+                        if (names := [n for n in on_host if (n in JIT_WORKLOADS) == (kind == "jit")])}
         self._samples: dict[tuple[str, str], list[Result]] = {}
         self._printed: set[str] = set()
         self.troubles: list[str] = []
-        self._demo = demo_guest("cloud-amd64", refresh=False)
+        self._demo = demo_guest(bench_guest.FLAVOUR, refresh=False)
+        self._ports = servers.start() if set(DEVICE_WORKLOADS) & set(workloads) else []
 
     def round(self, number: int) -> None:
         with tempfile.TemporaryDirectory(prefix="deja-bench-") as folder:
-            boot = Guest(self._demo["kernel"], self._demo["initrd"], BOOT_APPEND, Path(folder, "boot"))
-            guests = [(Guest(self._demo["kernel"], made["initrd"], f"{BENCH_APPEND} bench={','.join(names)}",
-                             Path(folder, kind)), names) for kind, (made, names) in self._guests.items()]
-            for guest in [boot, *[guest for guest, _ in guests]]:
-                guest.work.mkdir()
+            machines = self._machines(Path(folder))
+            for machine, _ in machines:
+                machine.work.mkdir()
             for engine in self._engines:
                 if engine == "native":
                     for made, names in self._guests.values():
                         self._run_native(number, made["root"], names)
                     continue
-                if self._boot:
-                    self._run(number, engine, boot, ["boot"])
-                for guest, names in guests:
-                    self._run(number, engine, guest, names)
+                for machine, names in machines:
+                    # QEMU 7.2 refuses to record more than one CPU.
+                    if machine.vcpus == 1 or engine not in ("qemu-record", "qemu-replay"):
+                        self._run(number, engine, machine, names)
+
+    def _machines(self, folder: Path) -> list[tuple[Guest, list[str]]]:
+        """What is started, and which workloads each does."""
+        machines = []
+        if "boot" in self._workloads:
+            machines.append((Guest(self._demo["kernel"], self._demo["initrd"], BOOT_APPEND, folder / "boot"), ["boot"]))
+        if "debian" in self._workloads:
+            made = bench_guest.make_debian(self._options.deja)
+            machines.append((Guest(made["kernel"], made["initrd"], DEBIAN_APPEND, folder / "debian", made["disk"],
+                                   network=True), ["debian"]))
+        for kind, (made, names) in self._guests.items():
+            machines.append((Guest(self._demo["kernel"], made["initrd"], f"{BENCH_APPEND} bench={','.join(names)}",
+                                   folder / kind), names))
+        for kind, known, vcpus in (("devices", DEVICE_WORKLOADS, 1), ("smp", SMP_WORKLOADS, 2)):
+            if names := [name for name in self._workloads if name in known]:
+                made, disk = bench_guest.make_guest("devices"), folder / f"{kind}.raw"
+                disk.write_bytes(random.Random(1).randbytes(DISK_SIZE))
+                network = bool(self._ports) and kind == "devices"
+                sources = f" sources={','.join(map(str, self._ports))}" if network else ""
+                machines.append((Guest(made["kernel"], made["initrd"], f"{BENCH_APPEND} bench={','.join(names)}{sources}",
+                                       folder / kind, str(disk), network, vcpus), names))
+        return machines
 
     def _run(self, number: int, engine: str, guest: Guest, expected: list[str]) -> None:
-        log, boot = guest.log(engine), expected == ["boot"]
+        log = guest.log(engine)
         if engine == "deja-record":
             shutil.rmtree(guest.recording, ignore_errors=True)
         command = guest.command(engine, self._options.deja)
-        self._keep(number, engine, self._pinned(engine, command), expected, log=log, boot=boot,
-                   types=boot and engine not in NEEDS)
+        self._keep(number, engine, self._pinned(engine, command), expected, log=log, dialogue=BOOTS.get(expected[0]),
+                   types=engine not in NEEDS)
 
     def _run_native(self, number: int, root: str, names: list[str]) -> None:
         enter = ["chroot"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "chroot"]
@@ -132,7 +181,7 @@ class Bench:
         return command
 
     def _keep(self, number: int, engine: str, command: list[str], expected: list[str], log: Path | None,
-              **how: bool) -> None:
+              **how) -> None:
         what = expected[0] if len(expected) == 1 else f"{len(expected)} workloads"
         print(f"bench: round {number}, {engine}: {what} …", file=sys.stderr, end=" ", flush=True)
         try:
@@ -154,7 +203,7 @@ class Bench:
     def rows(self) -> list[dict]:
         """Medians over the rounds; a checksum that is not the same every time and everywhere is a trouble."""
         rows = []
-        for name in [*self._workloads, *(["boot"] if self._boot else [])]:
+        for name in self._workloads:
             sums = {}
             for engine in self._engines:
                 samples = self._samples.get((name, engine))
@@ -254,7 +303,7 @@ def chosen(text: str | None, known: list[str], option: str) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="also write one object per workload and engine")
-    parser.add_argument("--only", metavar="A,B", help=f"workloads: {', '.join([*WORKLOADS, 'boot'])}")
+    parser.add_argument("--only", metavar="A,B", help=f"workloads: {', '.join([*WORKLOADS, *BOOTS])}")
     parser.add_argument("--engines", metavar="A,B", help=f"engines: {', '.join(ENGINES)} (a replay needs its record)")
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="rounds; medians are reported (default: 1)")
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)), help="CPU to pin to (default: last)")
@@ -262,7 +311,7 @@ def main() -> int:
     parser.add_argument("--deja", type=Path, default=bench_guest.ROOT / "build" / "deja", help="default: build/deja")
     parser.add_argument("--verbose", action="store_true", help="print each command line when it is run")
     options = parser.parse_args()
-    workloads = chosen(options.only, [*WORKLOADS, "boot"], "--only")
+    workloads = chosen(options.only, [*WORKLOADS, *BOOTS], "--only")
     engines = chosen(options.engines, ENGINES, "--engines")
     for replay, record in NEEDS.items():
         if replay in engines and record not in engines:

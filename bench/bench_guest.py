@@ -1,6 +1,7 @@
 """The bench's guests: workloads and Debian's own programs in one root file system, as an initramfs for the virtual
 machines and as a folder for the host to chroot into, so that the same binaries run everywhere. The programs that
-compile at run time are in a guest of their own: with their libraries they would slow down the others' boot."""
+compile at run time are in a guest of their own: with their libraries they would slow down the others' boot; and so are the
+drivers, for what needs a disk, a network card or several vCPUs, of which the host has nothing to compare with."""
 
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 from cache import Recipe, cache_dir, locked, put, say  # noqa: E402
-from guest import add_busybox  # noqa: E402
+from guest import add_busybox, add_drivers, kernel  # noqa: E402
 from image import Image  # noqa: E402
 
 import generate  # noqa: E402
@@ -25,6 +26,8 @@ APPLETS = "sh mount cat echo md5sum poweroff tr".split()
 JIT_PACKAGES = """busybox-static libc6 libgcc-s1 libstdc++6 zlib1g nodejs libnode108 libuv1 libc-ares2 libnghttp2-14 libbrotli1
     libssl3 libicu72 node-acorn node-cjs-module-lexer node-undici luajit libluajit-5.1-2""".split()
 JIT_PROGRAMS = "usr/bin/node usr/bin/luajit".split()
+DEVICE_APPLETS = "dd head wc nc wget ip udhcpc insmod sha256sum".split()
+FLAVOUR = "cloud-amd64"
 WORKLOADS = ROOT / "bench" / "workloads"
 
 
@@ -70,12 +73,20 @@ def _make_jit() -> Image:
     return image
 
 
+def _make_devices() -> Image:
+    image = _with_scripts(["busybox-static"], [])
+    add_busybox(image, DEVICE_APPLETS)
+    add_drivers(image, FLAVOUR)
+    return image
+
+
 MAKERS = {"bench": ("python3, cc1, sqlite3, 7zz, openssl, and the workloads", _make_bench),
-          "jit": ("nodejs and luajit", _make_jit)}
+          "jit": ("nodejs and luajit", _make_jit),
+          "devices": ("busybox and the kernel's drivers", _make_devices)}
 
 
 def make_guest(kind: str) -> dict[str, str]:
-    """{"initrd": PATH, "root": FOLDER} of the guest of MAKERS."""
+    """{"kernel": PATH, "initrd": PATH, "root": FOLDER} of the guest of MAKERS."""
     content, make = MAKERS[kind]
     tools = [ROOT / "tools" / name for name in ("debian.py", "image.py", "guest.py")]
     own = [ROOT / "bench" / name for name in ("bench_guest.py", "generate.py")]
@@ -92,5 +103,33 @@ def make_guest(kind: str) -> dict[str, str]:
                 unfinished.chmod(0o755)
                 image.unpack(unfinished)
                 shutil.move(unfinished, root)
-            made = recipe.remember({"initrd": initrd, "root": root})
+            made = recipe.remember({"kernel": kernel(FLAVOUR), "initrd": initrd, "root": root})
     return made
+
+
+def make_debian(deja: Path) -> dict[str, str]:
+    """{"kernel": PATH, "initrd": PATH, "disk": PATH}: an image as `deja image` makes it, and what is started from it."""
+    recipe = Recipe("debian", [ROOT / "src" / "cli" / name for name in ("image_script.h", "verb_image.cc")], [])
+    with locked():
+        made = recipe.made()
+        if made is None:
+            say("bench: making a Debian image (minutes)")
+            disk = cache_dir("images") / "bench-debian.raw"
+            disk.unlink(missing_ok=True)
+            subprocess.run([deja, "image", "debian12", disk], check=True)
+            made = recipe.remember({"disk": disk, **{name: put("guest", f"debian-{name}", "", _from_root(disk, path))
+                                                     for name, path in (("kernel", "vmlinuz"), ("initrd", "initrd.img"))}})
+    return made
+
+
+def _from_root(disk: Path, name: str) -> bytes:
+    """The file /boot/NAME-VERSION of the image's first partition."""
+    with open(disk, "rb") as file:
+        start = int.from_bytes(file.read(512)[454:458], "little") * 512
+
+    def debugfs(command: str) -> bytes:
+        return subprocess.run(["/sbin/debugfs", "-R", command, f"{disk}?offset={start}"], check=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+
+    (found,) = [field for field in debugfs("ls -p /boot").decode().split("/") if field.startswith(f"{name}-")]
+    return debugfs(f"cat /boot/{found}")

@@ -14,7 +14,6 @@ from pathlib import Path
 START = re.compile(rb"BENCH-START ([\w-]+)\r?\n")
 END = re.compile(rb"BENCH-END ([\w-]+) checksum=(\w*)\r?\n")
 PEAK = re.compile(rb"BENCH-PEAK (\d+)")
-PROMPT = b"\ndemo# "
 
 
 @dataclass
@@ -60,17 +59,17 @@ class PeakMemory:
         return int(found.group(1)) * 1024 if found else 0
 
 
-def run(command: list[str], expected: list[str], log: Path | None, timeout: float, boot: bool = False,
-        types: bool = False) -> Session:
-    """Runs until the program ends. With `boot`, the time to the demo guest's prompt is the result, and if `types`,
-    the harness then switches the guest off, as a user would at the keyboard."""
+def run(command: list[str], expected: list[str], log: Path | None, timeout: float,
+        dialogue: list[tuple[bytes, bytes]] | None = None, types: bool = False) -> Session:
+    """Runs until the program ends. With a `dialogue` of prompts and answers, the time to its first prompt is the
+    result, and if `types`, the harness answers, as a user would at the keyboard; the last answer switches it off."""
     session = Session()
     started_at = time.monotonic()
     process = subprocess.Popen(command, stdin=subprocess.PIPE if types else subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     memory = PeakMemory(process.pid)
     running: tuple[str, float, int | None] | None = None
-    pending = b""
+    pending, boot, dialogue = b"", expected[0] if dialogue else None, list(dialogue or [])
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
@@ -84,11 +83,11 @@ def run(command: list[str], expected: list[str], log: Path | None, timeout: floa
                 break
             pending += arrived
             session.tail = (session.tail + arrived)[-2000:]
-            if boot and PROMPT in pending:
-                session.results["boot"] = Result(now - started_at, None, None, memory.read())
-                boot, pending = False, b""
+            if dialogue and dialogue[0][0] in pending:
+                session.results.setdefault(boot, Result(now - started_at, None, None, memory.read()))
+                pending, (_, answer) = b"", dialogue.pop(0)
                 if types:
-                    process.stdin.write(b"poweroff -f\n")
+                    process.stdin.write(answer)
                     process.stdin.flush()
             while mark := START.search(pending) if running is None else END.search(pending):
                 pending = pending[mark.end():]
@@ -112,8 +111,8 @@ def run(command: list[str], expected: list[str], log: Path | None, timeout: floa
             # busybox 1.35 takes ru_maxrss for pages and prints four times the KiB.
             result.peak_rss = int(peak.group(1)) * 1024 // 4
         result.peak_rss = result.peak_rss or usage.ru_maxrss * 1024
-    if "boot" in session.results:
-        session.results["boot"].log_bytes = size_of(log)
+    if boot in session.results:
+        session.results[boot].log_bytes = size_of(log)
     missing = [name for name in expected if name not in session.results or session.results[name].checksum == ""]
     if session.trouble is None and process.returncode != 0:
         session.trouble = f"ended with status {process.returncode}"
