@@ -9,6 +9,7 @@
 #include <random>
 
 #include "disk/image_hash.h"
+#include "disk/image_process.h"
 
 namespace deja {
 namespace {
@@ -185,6 +186,10 @@ class ForeignImageTest : public DiskImageTest {
       want.resize(size);
       ASSERT_TRUE(read(disk, at, size) == want) << path << ": " << size << " bytes at " << at;
     }
+    // And as the sandbox has it read.
+    auto remote = RemoteImage::open(HostFile::open(path).value(), format);
+    ASSERT_TRUE(remote.ok()) << remote.error().message;
+    ASSERT_TRUE(read(**remote, 0, kSize) == content_) << path;
   }
   static std::string text_of(const std::string& path) {
     std::ifstream in(path, std::ios::binary);
