@@ -87,7 +87,8 @@ void add_debug(CLI::App& app, Action* action) {
       "  deja debug --at end crash\n"
       "  deja debug crash -- -batch -x SCRIPT    what follows -- is for gdb\n"
       "  deja debug --at end -p 214 crash        breakpoints in programs are for process 214\n"
-      "  deja debug -s 1234 crash                for a gdb of your own: target extended-remote localhost:1234\n"
+      "  deja debug -s 1234 crash                for a gdb of your own: target extended-remote "
+      "localhost:1234\n"
       "In gdb: when, seek, checkpoint, restart, who-wrote, insn. docs/debugging.md goes through a session.");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`");
   verb->add_option("--at", o->at, "where to begin: docs/time-travel.md has all forms")->capture_default_str();

@@ -46,10 +46,13 @@ int export_moment(const Options& o) {
                bytes(machine.drive(o.drive).size()));
     return kExitOk;
   }
-  if (Status status = (*nav)->load_all(); !status) return fail(status.error());
   std::vector<u32> running;
-  if (o.what == "vmcore")
-    if (auto kernel = find_guest_kernel(**nav)) running = running_threads(*kernel, machine);
+  if (o.what == "vmcore") {
+    auto kernel = find_guest_kernel(**nav);  // it may look elsewhere in time
+    if (Status status = (*nav)->seek(*step); !status) return fail(status.error());
+    if (kernel) running = running_threads(*kernel, machine);
+  }
+  if (Status status = (*nav)->load_all(); !status) return fail(status.error());
   auto report =
       o.what == "vmcore" ? write_vmcore(machine, running, o.file) : write_raw_memory(machine, o.file);
   if (!report) return fail(report.error());

@@ -26,8 +26,6 @@ Result<std::unique_ptr<RecordingWriter>> RecordingWriter::create(fs::path dir, R
   DEJA_ASSIGN(auto file, create_append_file((w->dir_ / events_file(w->manifest_)).string()));
   DEJA_ASSIGN(w->log_, LogWriter::create(std::move(file), clock));
   DEJA_TRY(w->write_manifest());
-  // A link that cannot be made is no reason not to record.
-  if (Status s = point_latest_to(w->dir_); !s) log_warn("recording", "{}", s.error().message);
   return w;
 }
 

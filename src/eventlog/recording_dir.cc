@@ -17,6 +17,7 @@
 #include <system_error>
 #include <tuple>
 
+#include "base/log.h"
 #include "eventlog/packed_recording.h"
 #include "eventlog/small_file.h"
 #include "sandbox/helper_process.h"
@@ -293,16 +294,19 @@ FutureRecording::~FutureRecording() {
   remove_outside_file(dir_);
 }
 
-Status point_latest_to(const fs::path& recording) {
+void point_latest_to(const fs::path& recording) {
   const auto home = default_recordings_dir();
   std::error_code ec;
-  if (!home.ok() || !fs::equivalent(recording.parent_path(), home.value(), ec)) return {};
+  if (!home.ok() || !fs::equivalent(recording.parent_path(), home.value(), ec)) return;
+  const fs::path link = home.value() / kLatest;
+  Status made;
   if (sandbox::entered() && g_later.keeper) {
-    const int error = ask_keeper(kPointLatest, recording.filename());
-    if (error == 0) return {};
-    return make_error("{}: cannot make a link: {}", (home.value() / kLatest).string(), std::strerror(error));
+    if (const int error = ask_keeper(kPointLatest, recording.filename()))
+      made = make_error("{}: cannot make a link: {}", link.string(), std::strerror(error));
+  } else {
+    made = point_link(link, recording.filename().string());
   }
-  return point_link(home.value() / kLatest, recording.filename().string());
+  if (!made) log_warn("recording", "{}", made.error().message);
 }
 
 std::string_view to_string(RecordingState state) {

@@ -61,9 +61,10 @@ class FutureRecording {
 // default directory (with or without .deja), or "latest". An absolute, lexically clean path.
 Result<std::filesystem::path> resolve_recording(std::string_view rec);
 
-// Points `latest` beside `recording` to it, atomically. Only in the default directory; elsewhere does
-// nothing.
-Status point_latest_to(const std::filesystem::path& recording);
+// Points `latest` beside `recording` to it, atomically, once there is something to replay. Only in the
+// default directory; elsewhere does nothing. A link that cannot be made is no reason not to record: it is
+// logged.
+void point_latest_to(const std::filesystem::path& recording);
 
 enum class RecordingState {
   writing,  // a recorder holds it

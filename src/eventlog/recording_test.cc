@@ -132,6 +132,7 @@ class RecordingDir : public testing::Test {
     auto manifest = sample_manifest();
     manifest.inputs = {add_input(dir, "kernel", tmp_.path / "kernel", InputStorage::copy).value()};
     auto w = std::move(RecordingWriter::create(dir, manifest, clock_)).value();
+    point_latest_to(dir);
     for (u64 i = 0; i < 5; ++i) EXPECT_TRUE(w->append({i * 100, event::Progress{i}}).ok());
     const Status s = w->finish(sample_end());
     EXPECT_TRUE(s.ok()) << (s ? "" : s.error().message);

@@ -58,7 +58,8 @@ GdbStop TimeTarget::stop(GdbStop::Why why, unsigned vcpu) {
 }
 
 std::size_t TimeTarget::read_memory(unsigned vcpu, bool physical, u64 address, void* out, std::size_t size) {
-  return read_guest(machine(), conditions_.pins, vcpu, physical, address, out, size);
+  const std::size_t got = read_guest(machine(), conditions_.pins, vcpu, physical, address, out, size);
+  return nav_.sound() ? got : 0;  // zeros in place of a damaged page are not what was there
 }
 
 // --- what to look for

@@ -79,7 +79,7 @@ bool GuestReader::text(u64 address, std::size_t most, std::string* out) const {
   if (!bytes(address, buffer.data(), most)) return false;
   *out = buffer.substr(0, buffer.find('\0'));
   for (char& c : *out)
-    if (static_cast<u8>(c) < ' ' || c == '\x7f') c = '?';
+    if (c < ' ' || c > '~') c = '?';  // beyond ASCII there are controls of terminals too
   return true;
 }
 

@@ -69,6 +69,7 @@ Result<std::vector<KernelMessage>> read_kernel_log(const GuestKernel& kernel, Ma
     return make_error("the kernel's ring buffer of messages is not there (yet) at this moment, or damaged");
 
   std::vector<KernelMessage> messages;
+  u64 total = 0;
   const u64 count = u64{1} << count_bits, size = u64{1} << size_bits;
   for (u64 id = tail, seen = 0; seen < count; ++seen, id = (id + 1) & kIdMask) {
     const u64 desc = descs + (id & (count - 1)) * at.desc_size;
@@ -89,6 +90,8 @@ Result<std::vector<KernelMessage>> read_kernel_log(const GuestKernel& kernel, Ma
           guest.value(info + at.level, &flags_and_level)) {
         m.level = flags_and_level >> 5;
         m.text.resize(std::min<u64>(length, from < size ? size - from : 0));
+        // What there is room for in the ring; more is of a guest that lets messages share their text.
+        if ((total += sizeof(u64) + m.text.size()) > size) break;
         if (guest.bytes(data + from, m.text.data(), m.text.size())) messages.push_back(std::move(m));
       }
     }
@@ -106,7 +109,8 @@ std::string as_dmesg(const std::vector<KernelMessage>& messages) {
       out += stamp;
       // What a guest prints is not to steer the reader's terminal.
       for (const char c : m.text.substr(at, end - at))
-        out += c == '\t' || static_cast<u8>(c) >= ' ' ? std::string(1, c) : fmt::format("\\x{:02x}", c);
+        out += c == '\t' || (c >= ' ' && c <= '~') ? std::string(1, c)
+                                                   : fmt::format("\\x{:02x}", static_cast<u8>(c));
       out += '\n';
       at = end + 1;
     }

@@ -7,9 +7,10 @@
 namespace deja {
 namespace {
 
-constexpr std::size_t kMostModules = 1 << 14;  // more is a loop
+constexpr std::size_t kMostModules = 1 << 12;  // more is a loop
+constexpr std::size_t kMostUses = 1 << 16;     // of all modules together, likewise
 constexpr std::size_t kNameBytes = 56;         // MODULE_NAME_LEN
-constexpr std::size_t kMostSections = 1 << 10;
+constexpr std::size_t kMostSections = 1 << 8;
 constexpr std::size_t kSectionNameBytes = 64;
 constexpr u64 kNoteBytes = 36;  // of a build-id: header, "GNU", SHA-1
 constexpr i32 kOwnUse = 1;      // MODULE_REF_BASE
@@ -76,6 +77,7 @@ Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, Machine
   const GuestReader guest(machine, key);
 
   std::vector<GuestModule> modules;
+  std::size_t uses_read = 0;
   u64 at = 0;
   for (bool sound = guest.value(head, &at) && at; sound && at != head && modules.size() < kMostModules;
        sound = guest.value(at, &at)) {
@@ -87,12 +89,12 @@ Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, Machine
         !guest.value(module + users, &m.users))
       break;
     m.size = bytes;
-    m.users -= kOwnUse;
+    m.users = static_cast<i32>(i64{m.users} - kOwnUse);
     m.state = how < std::size(kStates) ? kStates[how] : "Unknown";
     if (sections) sections.value().read(guest, module, &m);
     u64 use = 0;
-    for (bool more = guest.value(module + uses, &use);
-         more && use != module + uses && m.used_by.size() < kMostModules; more = guest.value(use, &use)) {
+    for (bool more = guest.value(module + uses, &use); more && use != module + uses && uses_read < kMostUses;
+         more = guest.value(use, &use), ++uses_read) {
       u64 source = 0;
       std::string other;
       if (!guest.value(use - use_list + use_source, &source) ||

@@ -301,7 +301,7 @@ Result<std::string> LiveSession::start_recording(const std::string& name) {
   bring_to_rest(machine_);
   if (machine_.trouble()) return *machine_.trouble();
   if (end_ || machine_.end() != MachineEnd::none) return make_error("the session is ending");
-  events_ = 0;
+  events_ = digests_ = 0;
   DEJA_ASSIGN(EventSink* const sink, options_.begin_recording({name, counts(), instructions(),
                                                                clock_.monotonic_ns() - started_ns_}));
   sink_ = sink;

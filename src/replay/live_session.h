@@ -35,11 +35,11 @@ class EventSink {
   virtual std::string describe() const = 0;
 };
 
-// Digests are taken when the number of steps is a multiple of this: often enough to find a divergence soon,
-// seldom enough to cost next to nothing.
 // End::detail of a guest that ended by triple fault with --no-reboot.
 inline constexpr std::string_view kTripleFault = "triple fault";
 
+// Digests are taken when the number of steps is a multiple of this: often enough to find a divergence soon,
+// seldom enough to cost next to nothing.
 inline constexpr Step kDigestInterval = 100'000'000;
 
 // What a session has gone through that its machine does not hold.

@@ -77,17 +77,25 @@ struct PictureSize {
   u64 bytes() const { return u64{width} * height * 3; }
 };
 
+// Nothing that a program would take for anything but a picture. A NUL would hide the end from the kernel.
+Status check_name(const std::string& name) {
+  for (const char c : name)
+    if (static_cast<unsigned char>(c) < ' ')
+      return make_error("the name of a picture has a control character");
+  if (!name.ends_with(".png")) return make_error("{}: the name of a picture ends with .png", name);
+  return {};
+}
+
 Status serve_request(const Message& request) {
   PictureSize size;
   if (request.bytes.size() <= sizeof size) return make_error("a picture without a name");
   std::memcpy(&size, request.bytes.data(), sizeof size);
   const std::string name = request.bytes.substr(sizeof size);
-  constexpr ScreenSize kMost = BochsDisplay::kLargest;
+  DEJA_TRY(check_name(name));
   Picture picture{size.width, size.height, {}};
-  if (!size.width || !size.height || size.width > kMost.width || size.height > kMost.height)
+  constexpr u64 kMostPixels = kMaxVideoMemory / 2;  // of two bytes each
+  if (!size.width || !size.height || u64{size.width} * size.height > kMostPixels)
     return make_error("{}: a picture of {}x{}", name, size.width, size.height);
-  // Nothing that a program would take for anything but a picture.
-  if (!name.ends_with(".png")) return make_error("{}: the name of a picture ends with .png", name);
   picture.rgb.resize(size.bytes());
   if (::pread(request.fd, picture.rgb.data(), picture.rgb.size(), 0) != static_cast<ssize_t>(size.bytes()))
     return make_error("{}: the picture is not whole", name);
@@ -115,7 +123,7 @@ Result<PictureWriter> PictureWriter::create() {
 }
 
 Status PictureWriter::write(const Picture& picture, const std::string& file) {
-  if (!file.ends_with(".png")) return make_error("{}: the name of a picture ends with .png", file);
+  DEJA_TRY(check_name(file));
   if (!process_) return write_png(picture, file);
   const int memory = ::memfd_create("picture", MFD_CLOEXEC);
   if (memory < 0) return make_error("{}: {}", file, std::strerror(errno));

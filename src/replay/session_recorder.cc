@@ -15,7 +15,9 @@ namespace fs = std::filesystem;
 SessionRecorder::SessionRecorder(Subject subject, RecordingRequest request, HostClock& clock)
     : subject_(std::move(subject)), request_(std::move(request)), clock_(clock) {
   for (std::size_t i = 0; i < subject_.files.drives.size(); ++i) {
-    const RecordedFile drive = add_drive(fmt::format("drive{}", i), subject_.files.drives[i]);
+    // What the cache of hashes says of it is asked for now: the sandbox leaves no way to it.
+    const RecordedFile& drive =
+        drives_.emplace_back(add_drive(fmt::format("drive{}", i), subject_.files.drives[i]));
     if (drive.sha256.empty())
       hashes_.push_back({drive.role, std::make_unique<BackgroundHash>(drive.original_path), false, {}});
   }
@@ -52,8 +54,7 @@ Result<RecordingManifest> SessionRecorder::manifest_for(const fs::path& dir) con
     else
       DEJA_TRY(add("kernel", files.kernel));
     if (files.initrd) DEJA_TRY(add("initrd", *files.initrd));
-    for (std::size_t i = 0; i < files.drives.size(); ++i) {
-      RecordedFile drive = add_drive(fmt::format("drive{}", i), files.drives[i]);
+    for (RecordedFile drive : drives_) {
       for (const Hash& h : hashes_)
         if (h.role == drive.role && h.result && h.result->ok()) drive.sha256 = h.result->value();
       manifest.inputs.push_back(std::move(drive));
@@ -77,6 +78,7 @@ Status SessionRecorder::begin(const fs::path& dir) {
     manifest.parent = {branch->parent_dir.stem().string(), branch->parent.created_unix_ns,
                        subject_.machine.clock().steps};
   DEJA_ASSIGN(writer_, RecordingWriter::create(dir, std::move(manifest), clock_));
+  point_latest_to(dir);
   if (branch) {
     for (const LogEvent& event : branch->log) DEJA_TRY(writer_->append(event));
     DEJA_TRY(writer_->flush());
@@ -123,6 +125,7 @@ Status SessionRecorder::begin_base(const fs::path& dir, const RecordingStart& st
   DEJA_ASSIGN(checkpoints_, CheckpointWriter::create(std::move(file), checkpoint_owner(writer_->manifest()),
                                                      machine.ram()));
   DEJA_TRY(checkpoints_->take_base(checkpoint_point(machine, start.counts, {})));
+  point_latest_to(dir);  // before that there was nothing to replay
   if (request_.keep_ns) start_flight(start.host_ns);
   return {};
 }

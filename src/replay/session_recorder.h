@@ -119,6 +119,7 @@ class SessionRecorder final : public EventSink {
   const Subject subject_;
   const RecordingRequest request_;
   HostClock& clock_;
+  std::vector<RecordedFile> drives_;
   std::vector<Hash> hashes_;
   std::vector<RecordingReport> reports_;
 

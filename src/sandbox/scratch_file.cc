@@ -1,6 +1,7 @@
 #include "sandbox/scratch_file.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -16,6 +17,7 @@ std::string ScratchFile::usual_dir() {
 }
 
 Result<ScratchFile> ScratchFile::create(const std::string& dir) {
+  ::signal(SIGXFSZ, SIG_IGN);  // beyond `ulimit -f` a write fails, as on a full disk
   int fd = ::open(dir.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {  // some file systems cannot
     std::string name = dir + "/deja-XXXXXX";

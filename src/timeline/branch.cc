@@ -26,13 +26,13 @@ Status add_checkpoints(Navigator& nav, BranchPoint* branch) {
 Result<BranchPoint> branch_here(Navigator& nav) {
   if (nav.machine().end() != MachineEnd::none)
     return make_error("the machine has ended at step {}: go on from an earlier moment", nav.position());
-  DEJA_TRY(nav.load_all());
   BranchPoint branch;
   branch.machine = &nav.machine();
   branch.parent = nav.manifest();
   branch.parent_dir = nav.dir();
   // Without a base the checkpoints are not needed.
   if (Status status = add_checkpoints(nav, &branch); !status && nav.manifest().base) return status.error();
+  DEJA_TRY(nav.load_all());  // last: whatever goes back in time makes pages absent again
   branch.counts = nav.replayer().counts();
   DEJA_ASSIGN(Recording recording, Recording::reopen(nav.dir(), nav.manifest()));
   while (branch.log.size() < branch.counts.events) {

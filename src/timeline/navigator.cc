@@ -14,6 +14,12 @@
 namespace deja {
 namespace {
 
+// As a new thread of C++ expects it.
+void reset_fpu() {
+  constexpr u32 kMxcsr = 0x1f80;
+  asm volatile("fninit; ldmxcsr %0" ::"m"(kMxcsr));
+}
+
 // On the way to a position snapshots are taken at half the distance, a quarter… down to this many steps from
 // it: that many run in a tenth of a millisecond.
 constexpr Step kFinest = 16'384;
@@ -138,6 +144,7 @@ Status Navigator::make_again(u32 number, u8* page) {
   try {
     const OnlyOwnSignals inherited;
     std::thread([&] {
+      reset_fpu();  // a thread begins with those of its maker
       try {
         status = again();
       } catch (const std::exception& error) {  // memory is used up
@@ -158,7 +165,9 @@ Status Navigator::make_again(u32 number, u8* page) {
 
 Status Navigator::load_all() {
   history_->load_all();
-  return sound();
+  Status status = sound();
+  if (!status) avoid_damage();
+  return status;
 }
 
 Status Navigator::sound() const {
@@ -299,6 +308,25 @@ Status Navigator::seek(Step target) {
 }
 
 Status Navigator::travel(Step target) {
+  Status status = travel_once(target);
+  while (!status && !sound() && avoid_damage()) status = travel_once(target);
+  return status;
+}
+
+// The checkpoint that the present leans on has a page that can neither be read nor made again: it is used no
+// more. False: there is none before it.
+bool Navigator::avoid_damage() {
+  const std::size_t base = history_->base();
+  if (base == 0 || snapshots_.begin()->second.ram.base == base) return false;
+  if (!damaged_[base - 1])
+    log_warn("timeline", "an earlier checkpoint is used instead of that at step {}",
+             format_count(checkpoints_.point(base - 1).step));
+  damaged_[base - 1] = true;
+  std::erase_if(snapshots_, [&](const auto& s) { return s.second.ram.base == base; });
+  return true;
+}
+
+Status Navigator::travel_once(Step target) {
   DEJA_TRY(jump_near(target));
   while (true) {
     // Down to kFinest in halves, then the rest at once.
@@ -325,7 +353,10 @@ Result<Replayer::Stop> Navigator::run_to(Step target) {
   while (true) {
     const Step next = std::min(target, position() + kTrail);
     DEJA_ASSIGN(const Replayer::Stop stop, replayer_->run_to(next));
-    DEJA_TRY(sound());
+    if (Status status = sound(); !status) {
+      avoid_damage();
+      return status.error();
+    }
     if (stop == Replayer::Stop::reached) leave_trail();
     if (stop != Replayer::Stop::reached || next == target) return stop;
   }

@@ -79,6 +79,9 @@ class Navigator {
   // Loads what is absent of RAM (GuestRam), for a machine that is to go on without the recording. An error:
   // some of it is damaged beyond repair.
   Status load_all();
+  // An error: some page that was loaded since the last seek, because somebody looked at it, is damaged beyond
+  // repair; there are zeros in its place.
+  Status sound() const;
 
   // Memory that snapshots may take, in bytes.
   void set_snapshot_budget(u64 bytes) { budget_ = bytes; }
@@ -100,9 +103,10 @@ class Navigator {
   Status make_again(u32 number, u8* page);
   Result<Replayer::Point> checkpointed_point(std::size_t i);
   Status travel(Step target);
+  Status travel_once(Step target);
+  bool avoid_damage();
   Status unobserved(const std::function<Status()>& f);
   Status expect_reached(Replayer::Stop stop) const;
-  Status sound() const;  // whether all that was loaded of RAM is what it was
   void leave_trail();
   // Puts the machine to the nearest known place at or before `target`, if that is nearer than where it is.
   Status jump_near(Step target);

@@ -158,6 +158,41 @@ TEST_F(NavigatorTest, MakesDamagedPagesAgain) {
   EXPECT_TRUE(status) << status.error().message;
 }
 
+TEST_F(NavigatorTest, ACheckpointWithAPageThatCannotBeMadeAgainIsPassedOver) {
+  const auto dir = record_a_bit_of_all();
+  add_checkpoints(dir, kTestDigests);
+  const auto file = dir / "checkpoints.dat";
+  std::vector<u64> pages;  // of the last checkpoint that has any of its own
+  u64 sound_ram = 0;
+  Step step = 0;
+  {
+    auto nav = open(dir);
+    const CheckpointReader& checkpoints = nav->checkpoints();
+    for (const auto& batch : checkpoints.batches(checkpoints.size() - 1))
+      if (!batch.pages.empty()) {
+        pages.clear();
+        for (u32 i = 0; i < batch.pages.size(); ++i)
+          pages.push_back(batch.offset_of(batch.first + i) + batch.pages[i].size / 2);
+      }
+    step = checkpoints.point(checkpoints.size() - 1).step;
+    ASSERT_TRUE(nav->seek(step));
+    sound_ram = nav->machine().ram().digest_from_scratch();
+  }
+  std::string bytes = slurp(file);
+  for (const u64 at : pages) bytes[at] = static_cast<char>(bytes[at] ^ 0x55);
+  spew(file, bytes);
+  auto nav = open(dir);
+  ASSERT_TRUE(nav->seek(step));
+  std::filesystem::remove(dir / "manifest.json");  // what would make it again cannot be begun
+  EXPECT_FALSE(nav->load_all());
+  EXPECT_FALSE(nav->sound());
+  Status status = nav->seek(step);
+  ASSERT_TRUE(status) << status.error().message;
+  status = nav->load_all();
+  EXPECT_TRUE(status) << status.error().message;
+  EXPECT_EQ(nav->machine().ram().digest_from_scratch(), sound_ram);
+}
+
 TEST_F(NavigatorTest, ADivergenceShowsBothSidesWhereACheckpointHasTheRecorders) {
   checkpoint_interval_ = kTestDigests;
   const std::string text = report_of_a_divergence();

@@ -119,14 +119,15 @@ void RamHistory::load(u64 frame, u8* page) {
     return;
   }
   Status status = checkpoints_.read_page(number, page);
-  if (!status) status = make_again_(number, page);
+  if (!status && !damage_)
+    status = make_again_(number, page);  // once is enough to know that RAM is of no use
   if (status) return;
   std::memset(page, 0, kPageSize);
   if (!damage_) damage_ = status.error();
 }
 
 void RamHistory::load_all() {
-  for (u32 frame = 0; frame < present_.size(); ++frame)
+  for (u32 frame = 0; frame < present_.size() && !damage_; ++frame)
     if (ram_.is_absent(frame)) (void)ram_.host(address_of(frame));
 }
 

@@ -50,6 +50,7 @@ class RamHistory final : private PageSource {
     std::vector<u32> frames;
   };
   SinceBase since_base();
+  std::size_t base() const { return base_; }  // that of State
 
   // Memory that captured pages take. Those that neither a state in `alive` nor the present needs can be
   // freed.

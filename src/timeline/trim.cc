@@ -100,6 +100,7 @@ Result<TrimReport> trim_recording(Navigator& nav, const TrimRequest& request, Ho
   DEJA_TRY(share_inputs(nav.dir(), dir, manifest.inputs));
   DEJA_ASSIGN(const std::unique_ptr<RecordingWriter> recording,
               RecordingWriter::create(dir, std::move(manifest), clock));
+  point_latest_to(dir);
   DEJA_ASSIGN(std::unique_ptr<AppendFile> file,
               create_append_file((dir / checkpoints_file(recording->manifest())).string()));
   DEJA_ASSIGN(

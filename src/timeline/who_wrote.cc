@@ -114,6 +114,7 @@ Result<std::optional<std::vector<Write>>> writes_between(Navigator& nav,
     if (interrupted()) return std::optional<std::vector<Write>>();
     if (w.vcpu) DEJA_TRY(nav.seek(w.before));
     add_instruction(nav.machine(), &w);
+    DEJA_TRY(nav.sound());
   }
   return std::optional(std::move(writes));
 }

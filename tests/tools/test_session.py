@@ -35,7 +35,7 @@ class SessionTest(unittest.TestCase):
 
     def test_boot_types_the_power_off(self):
         done = script("printf 'booting\\r\\ndemo# '; read line; test \"$line\" = 'poweroff -f'", ["boot"], None, 10,
-                      boot=True, types=True)
+                      dialogue=[(b"demo# ", b"poweroff -f\n")], types=True)
         self.assertIsNone(done.trouble)
         self.assertIn("boot", done.results)
 
