@@ -1,5 +1,7 @@
 """Recordings that begin in mid-run: asked for by the guest, or in the monitor."""
+import hashlib
 import json
+import os
 import subprocess
 import time
 import unittest
@@ -81,6 +83,18 @@ class LaterRecording(ReplayTest):
         self.assertEqual(live.returncode, 0, live.stderr)
         for self.recording in (self.folder / "end.deja", branch):
             self.assert_identical()
+
+    def test_an_image_whose_hash_is_remembered_is_known_by_it(self):
+        disk = self.folder / "disk.raw"
+        disk.write_bytes(os.urandom(1 << 20))
+        for name in ("first", "second"):  # the second finds the hash in the cache, to which the sandbox leaves no way
+            runner, at = self.run_until_prompt("--guest-control", "record", "--drive", f"file={disk}", **devices_guest())
+            runner.type(f"deja-mark --start {name}; poweroff -f\n")
+            status, messages = runner.finish()
+            self.assertEqual(status, 0, messages)
+            inputs = json.loads((self.home / f"{name}.deja" / "manifest.json").read_text())["inputs"]
+            hashes = [i["sha256"] for i in inputs if i["role"] == "drive0"]
+            self.assertEqual(hashes, [hashlib.sha256(disk.read_bytes()).hexdigest()], name)
 
     def test_the_monitor_begins_and_ends_recordings(self):
         runner, at = self.run_until_prompt("--sandbox", "strict")
