@@ -61,7 +61,7 @@ Result<DiskOverlay::Snapshot> DiskHistory::disk_at(std::size_t checkpoint, unsig
     known_blocks[key(block, page_of[block])] = *shared;
     blocks.push_back({block, std::move(*shared)});
   }));
-  DEJA_TRY(made);
+  if (!made) return made.error();
   return disk.snapshot_of(blocks);
 }
 

@@ -62,6 +62,7 @@ class WorkFolder {
 Status run_program(const std::vector<std::string>& command,
                    const std::vector<std::pair<std::string, std::string>>& more) {
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const std::string& a : command) arguments.push_back(const_cast<char*>(a.c_str()));
   arguments.push_back(nullptr);
   const pid_t child = ::fork();

@@ -25,7 +25,7 @@ class DiskImageTest : public testing::Test {
   }
   ~DiskImageTest() override { std::filesystem::remove_all(dir_); }
   std::string file(const std::string& bytes, const std::string& name = "image") {
-    const std::string path = (dir_ / name).string();
+    std::string path = (dir_ / name).string();
     std::ofstream(path, std::ios::binary) << bytes;
     return path;
   }
@@ -166,7 +166,7 @@ class ForeignImageTest : public DiskImageTest {
     (void)file(content_, "disk.raw");
   }
   std::string converted(const std::string& name, const std::string& options) {
-    const std::string out = (dir_ / name).string();
+    std::string out = (dir_ / name).string();
     const std::string command =
         "qemu-img convert -f raw " + options + " " + (dir_ / "disk.raw").string() + " " + out;
     EXPECT_EQ(std::system(command.c_str()), 0) << command;

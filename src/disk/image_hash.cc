@@ -74,7 +74,7 @@ Result<std::string> image_sha256(const HostFile& file, const std::function<bool(
   u8 digest[32];
   EVP_DigestFinal_ex(context, digest, nullptr);
   EVP_MD_CTX_free(context);
-  DEJA_TRY(status);
+  if (!status) return status.error();
   DEJA_ASSIGN(const std::string identity_after, file.identity());
   if (identity_after != identity)
     return make_error("disk image '{}': was changed while it was in use", file.path());

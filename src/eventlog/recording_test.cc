@@ -128,7 +128,7 @@ class RecordingDir : public testing::Test {
   // A recording ended in order.
   fs::path record(const std::string& name) {
     clock_.now_ns += 1'000'000'000;
-    const fs::path dir = create_recording_dir(name, clock_.wall_unix_ns()).value();
+    fs::path dir = create_recording_dir(name, clock_.wall_unix_ns()).value();
     auto manifest = sample_manifest();
     manifest.inputs = {add_input(dir, "kernel", tmp_.path / "kernel", InputStorage::copy).value()};
     auto w = std::move(RecordingWriter::create(dir, manifest, clock_)).value();

@@ -83,6 +83,7 @@ Result<std::unique_ptr<GdbProcess>> GdbProcess::prepare(const std::string& progr
   std::vector<std::string> words{program, "-q", "-x", (gdb->directory_ / "setup.gdb").string()};
   words.insert(words.end(), arguments.begin(), arguments.end());
   std::vector<char*> argv;
+  argv.reserve(words.size() + 1);
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   int ends[2];

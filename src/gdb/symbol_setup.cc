@@ -167,6 +167,7 @@ Status SymbolSetup::use_own_table(Navigator& nav, std::span<const u8> kernel) {
   const std::vector<KernelSymbol> symbols = read_kallsyms(kernel);
   if (symbols.empty()) return {};
   std::vector<std::pair<u64, std::string>> names;
+  names.reserve(symbols.size());
   for (const KernelSymbol& s : symbols) names.emplace_back(s.address, s.name);
   kernel_ = ElfSymbols::of(names);
   kernel_elf_ = symbols_as_elf(symbols);

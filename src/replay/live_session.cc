@@ -249,7 +249,8 @@ void LiveSession::trouble(const Error& error) {
 }
 
 void LiveSession::show_output() {
-  for (u8 port = 0; port < text_.size(); ++port) {
+  for (std::size_t i = 0; i < text_.size(); ++i) {
+    const u8 port = static_cast<u8>(i);
     if (text_[port].empty()) continue;
     if (port == 0 && sink_ && options_.checkpoint) sent_ += text_[port];
     if (port == 0) watch_output(text_[port]);

@@ -147,7 +147,7 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
     };
   }
   options.begin_recording = [&](const RecordingStart& start) -> Result<EventSink*> {
-    DEJA_TRY(later);
+    if (!later) return later.error();
     DEJA_TRY(recorder.begin_here(start));
     return &recorder;
   };

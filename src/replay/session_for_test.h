@@ -180,7 +180,7 @@ class SessionTest : public testing::Test {
     LiveSession session(
         *machine_, inputs_, output_, clock_, sink,
         [this](std::string_view line) { notes_.emplace_back(line); }, options);
-    const event::End end = session.run();
+    event::End end = session.run();
     warps_ = session.warps();
     digests_ = session.digests();
     if (checkpoints) {
@@ -203,7 +203,7 @@ class SessionTest : public testing::Test {
       std::function<bool(const LogEvent&)> drop;
       std::function<LogEvent(const LogEvent&)> alter;
     } sink;
-    const auto dir = create_recording_dir((temp_.path / "rec").string(), 0).value();
+    auto dir = create_recording_dir((temp_.path / "rec").string(), 0).value();
     RecordingManifest manifest;
     manifest.machine_version = kMachineBehaviour;
     manifest.machine = setup_.spec;

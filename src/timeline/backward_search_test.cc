@@ -40,6 +40,7 @@ class BackwardSearchTest : public SessionTest {
   }
   static std::vector<Step> places(const std::vector<Write>& writes) {
     std::vector<Step> out;
+    out.reserve(writes.size());
     for (const Write& w : writes) out.push_back(w.before);
     return out;
   }

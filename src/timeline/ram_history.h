@@ -29,7 +29,7 @@ class RamHistory final : private PageSource {
   // `ram` is as loaded at power-on. Both outlive the history. Without `make_again` all pages are loaded at
   // once, so that damage shows in restore().
   RamHistory(GuestRam& ram, const CheckpointReader& checkpoints, MakeAgain make_again);
-  ~RamHistory();
+  ~RamHistory() override;
   RamHistory(const RamHistory&) = delete;
 
   const State& power_on() const { return power_on_; }

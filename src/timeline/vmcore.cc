@@ -226,7 +226,7 @@ std::string find_vmcoreinfo(const GuestRam& ram) {
     for (u64 at = 0; at < r.size; at += kPageSize) {
       const char* page = reinterpret_cast<const char*>(ram.host(r.from + at));
       if (std::memcmp(page, kFirstLine.data(), kFirstLine.size()) != 0) continue;
-      const std::string info(page, ::strnlen(page, kPageSize));
+      std::string info(page, ::strnlen(page, kPageSize));
       if (info.find("\nSYMBOL(") == info.npos) continue;
       if (is_alive(ram, info)) return info;
       if (fallback.empty()) fallback = info;

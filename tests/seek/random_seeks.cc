@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <cstdio>
+#include <exception>
 #include <map>
 #include <random>
 
@@ -108,6 +110,10 @@ int run(const std::filesystem::path& dir, u64 seeks, u64 seed, u64 chaos) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) return fmt::print(stderr, "usage: random_seeks REC [SEEKS [SEED [CHAOS]]]\n"), 2;
-  return run(argv[1], number(argc, argv, 2, 1000), number(argc, argv, 3, 1), number(argc, argv, 4, 0));
+  if (argc < 2) return std::fputs("usage: random_seeks REC [SEEKS [SEED [CHAOS]]]\n", stderr), 2;
+  try {
+    return run(argv[1], number(argc, argv, 2, 1000), number(argc, argv, 3, 1), number(argc, argv, 4, 0));
+  } catch (const std::exception& error) {
+    return std::fprintf(stderr, "%s\n", error.what()), 1;
+  }
 }
