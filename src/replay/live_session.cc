@@ -198,11 +198,15 @@ InputRoom LiveSession::room() {
   return {room_, machine_.frame_room()};
 }
 
-// Host time that passes while the machine stands still is not made up for.
 void LiveSession::go_on() {
   if (standing_still()) return;
-  pace_ns_ += static_cast<i64>(clock_.monotonic_ns() - stand_still_since_ns_);
+  stood_still_since(stand_still_since_ns_);
   next_poll_ns_ = 0;
+}
+
+// Host time that passes while the machine stands still is not made up for.
+void LiveSession::stood_still_since(u64 ns) {
+  if (!standing_still()) pace_ns_ += static_cast<i64>(clock_.monotonic_ns() - ns);
 }
 
 void LiveSession::hold() {
@@ -303,8 +307,10 @@ Result<std::string> LiveSession::start_recording(const std::string& name) {
   if (machine_.trouble()) return *machine_.trouble();
   if (end_ || machine_.end() != MachineEnd::none) return make_error("the session is ending");
   events_ = digests_ = 0;
-  DEJA_ASSIGN(EventSink* const sink, options_.begin_recording({name, counts(), instructions(),
-                                                               clock_.monotonic_ns() - started_ns_}));
+  const u64 began_ns = clock_.monotonic_ns();
+  DEJA_ASSIGN(EventSink* const sink,
+              options_.begin_recording({name, counts(), instructions(), began_ns - started_ns_}));
+  stood_still_since(began_ns);
   sink_ = sink;
   sent_.clear();
   last_checkpoint_ = machine_.clock().steps;
@@ -320,7 +326,9 @@ Result<std::string> LiveSession::stop_recording(const std::string& who) {
   // A machine that waits for the host is between two states.
   if (!machine_.trouble()) take_digest();
   if (end_) return make_error("the session is ending");
+  const u64 began_ns = clock_.monotonic_ns();
   std::string told = options_.recording_stopped({event::EndReason::quit, 0, who + " ended the recording"});
+  stood_still_since(began_ns);
   sink_ = nullptr;
   next_digest_ = next_checkpoint_ = kNeverStep;
   next_progress_ns_ = next_checkpoint_ns_ = kNeverNs;

@@ -122,6 +122,7 @@ class LiveSession {
   InputRoom room();
   bool standing_still() const { return paused_ || in_trouble_; }
   void go_on();
+  void stood_still_since(u64 host_ns);
   void watch_resets();
   void hold();
   void cut_idle();
