@@ -75,6 +75,33 @@ class NavigatorTest : public SessionTest {
     EXPECT_TRUE(report->divergence && report->divergence->digests);
     return report->divergence_report;
   }
+  // What a recording was at its last checkpoint, before pages of its checkpoints were damaged.
+  struct Damage {
+    Step step = 0;
+    u64 sound_ram = 0;
+  };
+  // The middle of a page in the file of checkpoints.
+  static u64 place_of(const CheckpointReader::PageBatch& batch, u32 i) {
+    return batch.offset_of(batch.first + i) + batch.pages[i].size / 2;
+  }
+  // `choose` picks places, of the batches that have pages.
+  template <class Choose>
+  Damage damage_pages(const std::filesystem::path& dir, Choose&& choose) {
+    Damage damage;
+    auto nav = open(dir);
+    const CheckpointReader& checkpoints = nav->checkpoints();
+    std::vector<CheckpointReader::PageBatch> batches;
+    for (const CheckpointReader::PageBatch& batch : checkpoints.batches(checkpoints.size() - 1))
+      if (!batch.pages.empty()) batches.push_back(batch);
+    EXPECT_GT(batches.size(), 1u);
+    damage.step = checkpoints.point(checkpoints.size() - 1).step;
+    EXPECT_TRUE(nav->seek(damage.step));
+    damage.sound_ram = nav->machine().ram().digest_from_scratch();
+    std::string bytes = slurp(dir / "checkpoints.dat");
+    for (const u64 at : choose(batches)) bytes[at] = static_cast<char>(bytes[at] ^ 0x55);
+    spew(dir / "checkpoints.dat", bytes);
+    return damage;
+  }
   static u64 absent_pages(Navigator& nav) {
     const GuestRam& ram = nav.machine().ram();
     u64 n = 0;
@@ -134,26 +161,15 @@ TEST_F(NavigatorTest, LoadsPagesWhenSomebodyLooks) {
 TEST_F(NavigatorTest, MakesDamagedPagesAgain) {
   const auto dir = record_a_bit_of_all();
   add_checkpoints(dir, kTestDigests);
-  const auto file = dir / "checkpoints.dat";
-  std::vector<u64> pages;  // one of each checkpoint that has any of its own
-  u64 sound_ram = 0;
-  Step step = 0;
-  {
-    auto nav = open(dir);
-    const CheckpointReader& checkpoints = nav->checkpoints();
-    for (const auto& batch : checkpoints.batches(checkpoints.size() - 1))
-      if (!batch.pages.empty()) pages.push_back(batch.offset_of(batch.first) + batch.pages[0].size / 2);
-    step = checkpoints.point(checkpoints.size() - 1).step;
-    ASSERT_TRUE(nav->seek(step));
-    sound_ram = nav->machine().ram().digest_from_scratch();
-  }
-  ASSERT_GT(pages.size(), 1u);
-  std::string bytes = slurp(file);
-  for (const u64 at : pages) bytes[at] = static_cast<char>(bytes[at] ^ 0x55);
-  spew(file, bytes);
+  const Damage damage = damage_pages(dir, [](const auto& batches) {
+    std::vector<u64> places;  // one of each checkpoint that has any of its own
+    places.reserve(batches.size());
+    for (const auto& batch : batches) places.push_back(place_of(batch, 0));
+    return places;
+  });
   auto nav = open(dir);
-  ASSERT_TRUE(nav->seek(step));
-  EXPECT_EQ(nav->machine().ram().digest_from_scratch(), sound_ram);
+  ASSERT_TRUE(nav->seek(damage.step));
+  EXPECT_EQ(nav->machine().ram().digest_from_scratch(), damage.sound_ram);
   const Status status = nav->load_all();
   EXPECT_TRUE(status) << status.error().message;
 }
@@ -161,36 +177,21 @@ TEST_F(NavigatorTest, MakesDamagedPagesAgain) {
 TEST_F(NavigatorTest, ACheckpointWithAPageThatCannotBeMadeAgainIsPassedOver) {
   const auto dir = record_a_bit_of_all();
   add_checkpoints(dir, kTestDigests);
-  const auto file = dir / "checkpoints.dat";
-  std::vector<u64> pages;  // of the last checkpoint that has any of its own
-  u64 sound_ram = 0;
-  Step step = 0;
-  {
-    auto nav = open(dir);
-    const CheckpointReader& checkpoints = nav->checkpoints();
-    for (const auto& batch : checkpoints.batches(checkpoints.size() - 1))
-      if (!batch.pages.empty()) {
-        pages.clear();
-        for (u32 i = 0; i < batch.pages.size(); ++i)
-          pages.push_back(batch.offset_of(batch.first + i) + batch.pages[i].size / 2);
-      }
-    step = checkpoints.point(checkpoints.size() - 1).step;
-    ASSERT_TRUE(nav->seek(step));
-    sound_ram = nav->machine().ram().digest_from_scratch();
-  }
-  std::string bytes = slurp(file);
-  for (const u64 at : pages) bytes[at] = static_cast<char>(bytes[at] ^ 0x55);
-  spew(file, bytes);
+  const Damage damage = damage_pages(dir, [](const auto& batches) {
+    std::vector<u64> places;  // all of the last one
+    for (u32 i = 0; i < batches.back().pages.size(); ++i) places.push_back(place_of(batches.back(), i));
+    return places;
+  });
   auto nav = open(dir);
-  ASSERT_TRUE(nav->seek(step));
+  ASSERT_TRUE(nav->seek(damage.step));
   std::filesystem::remove(dir / "manifest.json");  // what would make it again cannot be begun
   EXPECT_FALSE(nav->load_all());
   EXPECT_FALSE(nav->sound());
-  Status status = nav->seek(step);
+  Status status = nav->seek(damage.step);
   ASSERT_TRUE(status) << status.error().message;
   status = nav->load_all();
   EXPECT_TRUE(status) << status.error().message;
-  EXPECT_EQ(nav->machine().ram().digest_from_scratch(), sound_ram);
+  EXPECT_EQ(nav->machine().ram().digest_from_scratch(), damage.sound_ram);
 }
 
 TEST_F(NavigatorTest, ADivergenceShowsBothSidesWhereACheckpointHasTheRecorders) {
