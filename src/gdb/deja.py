@@ -35,12 +35,16 @@ class Command(gdb.Command):
         self.run(argument)
 
 
-class When(Command):
-    """Show where in the recording this is: its step, the guest's time, the vCPU whose turn it is."""
-    name, help = "when", __doc__
+class Question(Command):
+    """A command that shows what the monitor answers."""
 
     def run(self, argument):
-        gdb.write(monitor("when"))
+        gdb.write(monitor(self.question))
+
+
+class When(Question):
+    """Show where in the recording this is: its step, the guest's time, the vCPU whose turn it is."""
+    name, help, question = "when", __doc__, "when"
 
 
 class Seek(Command):
@@ -52,20 +56,14 @@ mark:NAME, event:N, or the host's time of day."""
         arrive(monitor("seek " + argument))
 
 
-class Checkpoint(Command):
+class Checkpoint(Question):
     """Remember this place in the recording; `restart N` comes back to it."""
-    name, help = "checkpoint", __doc__
-
-    def run(self, argument):
-        gdb.write(monitor("checkpoint"))
+    name, help, question = "checkpoint", __doc__, "checkpoint"
 
 
-class InfoCheckpoints(Command):
+class InfoCheckpoints(Question):
     """The places in the recording that were remembered."""
-    name, help = "info checkpoints", __doc__
-
-    def run(self, argument):
-        gdb.write(monitor("checkpoints"))
+    name, help, question = "info checkpoints", __doc__, "checkpoints"
 
 
 class Restart(Command):
@@ -113,28 +111,19 @@ class Insn(Command):
         gdb.write(monitor("insn " + argument))
 
 
-class InfoProcesses(Command):
+class InfoProcesses(Question):
     """The processes and threads of a Linux guest: PID, name, page table. gdb's `info os processes` has their users."""
-    name, help = "info processes", __doc__
-
-    def run(self, argument):
-        gdb.write(monitor("processes"))
+    name, help, question = "info processes", __doc__, "processes"
 
 
-class Dmesg(Command):
+class Dmesg(Question):
     """What the kernel of a Linux guest has said up to here: its ring buffer of messages."""
-    name, help = "dmesg", __doc__
-
-    def run(self, argument):
-        gdb.write(monitor("dmesg"))
+    name, help, question = "dmesg", __doc__, "dmesg"
 
 
-class Lsmod(Command):
+class Lsmod(Question):
     """The modules that the kernel of a Linux guest has loaded, and where they are."""
-    name, help = "lsmod", __doc__
-
-    def run(self, argument):
-        gdb.write(monitor("modules"))
+    name, help, question = "lsmod", __doc__, "modules"
 
 
 class Symbols(Command):
