@@ -53,6 +53,25 @@ class BareMetal(TravelTest):
         first, start, one, two, again = (int(n) for n in re.findall(r"\$\d = (\d+)", output))
         self.assertEqual((start, one, two, again), (0, first, first - 1, first))
 
+    def test_ctrl_c_in_the_middle_of_a_long_search_backward(self):
+        self.record("long_count")
+        output = self.gdb(f"""
+            file {GUESTS}/long_count.elf
+            seek end
+            print $step
+            break *turn if $rax == 0x123456789abcdef0
+            shell (sleep 2; kill -INT $PPID) >/dev/null 2>&1 &
+            reverse-continue
+            print $step
+            stepi
+            reverse-stepi
+            print $step
+            """)
+        self.assert_shown(output, r"received signal SIGINT")
+        end, here, again = (int(n) for n in re.findall(r"\$\d = (\d+)", output))
+        self.assertTrue(0 < here <= end, output)
+        self.assertEqual(here, again)
+
     def test_race_between_two_vcpus(self):
         self.assertIn("the letter is gone", self.record("race", "--smp", 2))
         output = self.gdb(f"""

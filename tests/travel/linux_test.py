@@ -173,27 +173,6 @@ class Linux(TravelTest):
         output = self.gdb("seek end\nbreak __list_add_valid\nreverse-continue\nbacktrace 1\ninfo symbol $pc\n")
         self.assert_shown(output, r"Breakpoint 1, 0x\w+ in __list_add_valid \(\)", r"^__list_add_valid( \+ \d+)? in section")
 
-    def test_ctrl_c_in_the_middle_of_a_long_search_backward(self):
-        self.record_programs("true", {})
-        # Hit often, and never meant: to the beginning it takes minutes.
-        output = self.gdb("""
-            seek end
-            print $step
-            break __schedule if $rax == 0x123456789abcdef0
-            break memcpy if $rax == 0x123456789abcdef0
-            break _raw_spin_lock if $rax == 0x123456789abcdef0
-            shell (sleep 1; kill -INT $PPID) >/dev/null 2>&1 &
-            reverse-continue
-            print $step
-            stepi
-            reverse-stepi
-            print $step
-            """)
-        self.assert_shown(output, r"received signal SIGINT")
-        end, here, again = (int(n) for n in re.findall(r"\$\d = (\d+)", output))
-        self.assertTrue(0 < here <= end, output)
-        self.assertEqual(here, again)
-
     def test_stripped_programs_of_the_guest_have_the_names_that_they_export(self):
         self.record_programs("true", {})
         for package in fetch(["bash", "libc6"]):
