@@ -4,7 +4,6 @@
 
 #include <cstring>
 
-#include "decode/insn.h"
 #include "fuzz/native.h"
 #include "guest/fault.h"
 
@@ -64,32 +63,18 @@ const char* end_name(End end) {
 // tables say, so the P bit of the error code means nothing there.
 u64 comparable_error(const RunResult& r) { return r.cr2 >= 0x7ffffffff000 ? r.error & ~u64{1} : r.error; }
 
-// The instruction that a run ended at.
-ZydisMnemonic last_mnemonic(const TestCase& test, const RunResult& r, unsigned* memory_bytes) {
-  const Bytes code = test.code();
-  const u64 at = r.state.rip - test.start;
-  Insn insn;
-  if (at >= code.size() ||
-      decode(&code[at], code.size() - at, CodeSize::bits64, true, &insn) != DecodeStatus::ok)
-    return ZYDIS_MNEMONIC_INVALID;
-  for (unsigned i = 0; i < insn.operand_count; ++i)
-    if (insn.op[i].kind == OperandKind::mem) *memory_bytes = insn.op[i].size;
-  return insn.mnemonic;
-}
-
 // An 80-bit store is two stores on hardware, the first of which stays when the second faults. The engine has
 // none of it then, which the architecture allows as well.
 bool store_may_be_torn(const TestCase& test, const RunResult& r) {
-  unsigned size = 0;
-  const ZydisMnemonic m = last_mnemonic(test, r, &size);
-  return (m == ZYDIS_MNEMONIC_FSTP && size == 10) || m == ZYDIS_MNEMONIC_FBSTP;
+  const Insn insn = last_insn(test, r);
+  return (insn.mnemonic == ZYDIS_MNEMONIC_FSTP && insn.op[0].size == 10) ||
+         insn.mnemonic == ZYDIS_MNEMONIC_FBSTP;
 }
 
 // CR2 of an instruction with an operand of many bytes: which byte of the page is reported first differs
 // between cores; the engine reports the lowest one that cannot be accessed.
 bool cr2_is_a_page(const TestCase& test, const RunResult& r) {
-  unsigned size;
-  switch (last_mnemonic(test, r, &size)) {
+  switch (last_insn(test, r).mnemonic) {
     case ZYDIS_MNEMONIC_FLDENV:
     case ZYDIS_MNEMONIC_FRSTOR:
     case ZYDIS_MNEMONIC_VMASKMOVPS:
@@ -115,6 +100,16 @@ bool same(const RunResult& a, const RunResult& b) {
 }
 
 }  // namespace
+
+Insn last_insn(const TestCase& test, const RunResult& r) {
+  const Bytes code = test.code();
+  const u64 at = r.state.rip - test.start;
+  Insn insn;
+  if (at >= code.size() ||
+      decode(&code[at], code.size() - at, CodeSize::bits64, true, &insn) != DecodeStatus::ok)
+    insn.mnemonic = ZYDIS_MNEMONIC_INVALID;
+  return insn;
+}
 
 std::string describe(const UserState& s) {
   std::string out;

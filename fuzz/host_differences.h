@@ -12,8 +12,9 @@ namespace deja::fuzz {
 // Intel host.
 std::vector<unsigned> done_alike(const TestCase& test);
 
-// Whether the runs cannot be compared because this host, unlike Intel's cores, checks the alignment of AVX
-// operands too, and before it looks whether there is a page.
-bool alignment_differs(const RunResult& host, const RunResult& engine);
+// Whether the runs cannot be compared because this host checks in another order than Intel's cores: the
+// alignment of operands before whether there is a page, and before whether the address is canonical; and the
+// pages at which long x87 operands begin before whether their end is canonical.
+bool checks_differ(const TestCase& test, const RunResult& host, const RunResult& engine);
 
 }  // namespace deja::fuzz

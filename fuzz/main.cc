@@ -66,7 +66,7 @@ std::string compare(const TestCase& test, const Reference& reference, const RunR
   const auto ended = [](const RunResult& r) { return r.end == End::sentinel || r.end == End::fault; };
   if (other.endless_counts && ended(expected) && !ended(actual))
     return fmt::format("  {} {}\n", other.name, actual.end == End::timeout ? "did not end" : "shut down");
-  if (alignment_differs(expected, actual)) return {};
+  if (checks_differ(test, expected, actual)) return {};
   return differences(test, expected, actual, reference.name.c_str(), other.name.c_str());
 }
 

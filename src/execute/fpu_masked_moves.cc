@@ -8,13 +8,11 @@
 namespace deja {
 namespace {
 
-// The chosen bytes of a memory operand of up to 32 bytes.
+// The chosen bytes of a memory operand of up to 32 bytes. The address size limits where it begins, and not how
+// far it reaches.
 class MaskedOperand {
  public:
-  MaskedOperand(Seg segment, u64 offset, unsigned address_size)
-      : segment_(segment),
-        offset_(offset),
-        mask_(address_size == 8 ? ~u64{0} : (u64{1} << 8 * address_size) - 1) {}
+  MaskedOperand(Seg segment, u64 offset) : segment_(segment), offset_(offset) {}
 
   void choose(unsigned first, unsigned size) { chosen_ |= ((u64{1} << size) - 1) << first; }
 
@@ -25,7 +23,7 @@ class MaskedOperand {
     while (left) {
       const unsigned first = static_cast<unsigned>(__builtin_ctzll(left));
       const unsigned size = static_cast<unsigned>(__builtin_ctzll(~(left >> first)));
-      f(linear_address(cpu, segment_, (offset_ + first) & mask_, size, access), first, size);
+      f(linear_address(cpu, segment_, offset_ + first, size, access), first, size);
       left &= ~(((u64{1} << size) - 1) << first);
     }
   }
@@ -40,7 +38,7 @@ class MaskedOperand {
   void probe_quadwords(Vcpu& cpu, unsigned size) const {
     for (unsigned at = size; at > 0;) {
       at -= 8;
-      const Gva address = linear_address(cpu, segment_, (offset_ + at) & mask_, 8, Access::write);
+      const Gva address = linear_address(cpu, segment_, offset_ + at, 8, Access::write);
       check_alignment(cpu, address, 8);
       cpu.mmu.probe(address, 8, Access::write);
     }
@@ -56,14 +54,13 @@ class MaskedOperand {
  private:
   Seg segment_;
   u64 offset_;
-  u64 mask_;
   u64 chosen_ = 0;
 };
 
 // MASKMOVQ and MASKMOVDQU address DS:rDI (or an overriding segment), which is no operand of theirs.
 MaskedOperand rdi_operand(const Vcpu& cpu, const Insn& insn, const u8* mask, unsigned size) {
   const u64 limit = insn.address_size == 8 ? ~u64{0} : (u64{1} << 8 * insn.address_size) - 1;
-  MaskedOperand operand(segment_override(insn, DS), cpu.state.gpr[RDI] & limit, insn.address_size);
+  MaskedOperand operand(segment_override(insn, DS), cpu.state.gpr[RDI] & limit);
   for (unsigned i = 0; i < size; ++i)
     if (mask[i] & 0x80) operand.choose(i, 1);
   return operand;
@@ -101,8 +98,7 @@ void vmaskmov(Vcpu& cpu, const Insn& insn) {
   FpuAccess fpu(cpu);
   const unsigned width = insn.vex_l ? 32 : 16;
   const u8* mask = fpu->ymm[insn.op[1].reg];
-  MaskedOperand operand(static_cast<Seg>(insn.mem.segment), effective_offset(cpu, insn),
-                        insn.mem.address_size);
+  MaskedOperand operand(static_cast<Seg>(insn.mem.segment), effective_offset(cpu, insn));
   for (unsigned i = 0; i < width; i += element)
     if (mask[i + element - 1] & 0x80) operand.choose(i, element);
   if (insn.op[0].kind == OperandKind::mem) {

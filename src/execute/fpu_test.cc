@@ -379,6 +379,16 @@ TEST_F(Fpu, MaskedLoadsAndStores) {
   EXPECT_EQ(std::memcmp(state.fpu.ymm[0], values, 32), 0);
 }
 
+TEST_F(Fpu, MaskedOperandWithA32BitAddressReachesBeyond4GiB) {
+  state.gpr[RAX] = 0xfffffffc;
+  const u32 mask[8] = {0, ~0u, 0, 0, 0, 0, 0, 0};
+  set_ymm(1, mask);
+  const auto fault = run({0x67, 0xc4, 0xe2, 0x75, 0x2c, 0x00});  // VMASKMOVPS ymm0, ymm1, [eax]
+  ASSERT_TRUE(fault.has_value());
+  EXPECT_EQ(fault->vector, kPF);
+  EXPECT_EQ(fault->cr2, 0x100000000u);
+}
+
 // Every gather over random indices and masks against the host's instruction.
 TEST_F(Fpu, GathersMatchTheHost) {
   if (!avx2()) GTEST_SKIP() << "the host has no AVX2";
