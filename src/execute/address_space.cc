@@ -3,7 +3,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 
@@ -13,6 +15,7 @@ namespace {
 constexpr u32 kSeveral = ~u32{0};
 constexpr u64 kPresentAccessed = 0x21;
 constexpr std::size_t kMostListed = 1 << 17;
+constexpr std::size_t kMostDependents = 1 << 20;
 constexpr u64 kManyFills = 4096;  // of about a quarter of the tables' pages
 
 template <class T>
@@ -20,6 +23,15 @@ T* map_zeroed(u64 bytes) {
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   DEJA_CHECK(p != MAP_FAILED, "out of memory: {} bytes", bytes);
   return static_cast<T*>(p);
+}
+
+// The last one that an instruction at `pc` can have.
+u64 last_byte(u64 pc) { return pc + 14; }
+
+template <class T>
+void keep_unique(std::vector<T>& list) {
+  std::sort(list.begin(), list.end());
+  list.erase(std::unique(list.begin(), list.end()), list.end());
 }
 
 void reset_slot(ViewTables& t, u64 slot) { t.read_tag[slot] = t.write_tag[slot] = invalid_page_tag(slot); }
@@ -178,9 +190,9 @@ void AddressSpaces::install_exec(AddressSpace& user, View view, Gva linear, cons
   keep_apart_for(user, view, linear);
   AddressSpace& space = owner(user, view);
   auto& v = space.view[vi];
-  const unsigned slot = linear.value >> kPageShift & (AddressSpace::PerView::kExecSlots - 1);
+  const unsigned slot = exec_slot(linear.value);
   note_home(space, vi, linear.page().value, walk.page.frame());
-  // A page displaced from its slot keeps its record: a change of its mapping still flushes the jump cache.
+  // A page displaced from its slot keeps its record: a change of its mapping still drops what depends on it.
   if (v.exec_tag[slot] == 0) v.execs.push_back(static_cast<u16>(slot));
   track(walk, user, {0, static_cast<u32>(slot), static_cast<u8>(space.index), static_cast<u8>(vi), true});
   v.exec_tag[slot] = linear.page().value | 1;
@@ -190,12 +202,61 @@ void AddressSpaces::install_exec(AddressSpace& user, View view, Gva linear, cons
 void AddressSpaces::install_jump(AddressSpace& space, View view, u64 pc, u64 code, u32 mode) {
   const unsigned vi = static_cast<unsigned>(view);
   set_jump_mode(space, view, mode);
+  limit_lists(owner(space, view), vi);
   ViewTables& t = space.tables->view[vi];
   const u64 slot = jump_slot(pc);
+  if (t.jump_tag[slot] != u64{0} - pc) note_dependent(owner(space, view), vi, pc, false, static_cast<u32>(slot));
   if (t.jump_tag[slot] == invalid_jump_tag(slot))
     owner(space, view).view[vi].jumps.push_back(static_cast<u16>(slot));
   t.jump_tag[slot] = u64{0} - pc;
   t.jump_code[slot] = code;
+}
+
+// Lists collect what is out of date, and duplicates.
+void AddressSpaces::limit_lists(AddressSpace& space, unsigned vi) {
+  auto& v = space.view[vi];
+  if (v.jumps.size() >= kMostListed) keep_unique(v.jumps);
+  if (v.far_links.size() >= kMostListed) keep_unique(v.far_links);
+  if (v.dependents.size() < kMostDependents) return;
+  const ViewTables& t = space.tables->view[vi];
+  const auto old = std::exchange(v.dependents, {});
+  std::vector<std::pair<bool, u32>> kept;
+  for (unsigned exec = 0; exec < AddressSpace::PerView::kExecSlots; ++exec) {
+    kept.clear();
+    for (u32 n = std::exchange(v.first_dependent[exec], 0); n; n = old[n - 1].next) {
+      const auto& d = old[n - 1];
+      const u64 pc = u64{0} - t.jump_tag[d.far ? 0 : d.slot];
+      if (d.far ? t.far_link[d.slot] != far_link_miss_ : exec_slot(pc) == exec || exec_slot(last_byte(pc)) == exec)
+        kept.emplace_back(d.far, d.slot);
+    }
+    keep_unique(kept);
+    for (const auto& [far, slot] : kept) add_dependent(v, exec, far, slot);
+  }
+  if (v.dependents.size() >= kMostDependents / 2) flush_jumps(space, vi);
+}
+
+void AddressSpaces::add_dependent(AddressSpace::PerView& v, unsigned exec, bool far, u32 slot) {
+  v.dependents.push_back({far, slot, v.first_dependent[exec]});
+  v.first_dependent[exec] = static_cast<u32>(v.dependents.size());
+}
+
+void AddressSpaces::note_dependent(AddressSpace& space, unsigned vi, u64 pc, bool far, u32 slot) {
+  const unsigned first = exec_slot(pc), last = exec_slot(last_byte(pc));
+  add_dependent(space.view[vi], first, far, slot);
+  if (last != first) add_dependent(space.view[vi], last, far, slot);
+}
+
+void AddressSpaces::drop_dependents(AddressSpace& space, unsigned vi, unsigned exec) {
+  auto& v = space.view[vi];
+  ViewTables& t = space.tables->view[vi];
+  for (u32 n = v.first_dependent[exec]; n; n = v.dependents[n - 1].next) {
+    const u32 slot = v.dependents[n - 1].slot;
+    if (v.dependents[n - 1].far)
+      t.far_link[slot] = far_link_miss_;
+    else
+      t.jump_tag[slot] = invalid_jump_tag(slot);
+  }
+  v.first_dependent[exec] = 0;
 }
 
 void AddressSpaces::drop(const Record& r) {
@@ -204,7 +265,7 @@ void AddressSpaces::drop(const Record& r) {
   if (r.exec) {
     forget_home(v, r.slot);
     v.exec_tag[r.slot] = 0;
-    flush_jumps(space, r.view);
+    drop_dependents(space, r.view, r.slot);
   } else {
     reset_slot(space.tables->view[r.view], r.slot);
   }
@@ -348,6 +409,8 @@ void AddressSpaces::drop_absent() {
 void AddressSpaces::flush_jumps(AddressSpace& space, unsigned vi) {
   flush_jump_cache(space, vi);
   flush_far_links(space, vi);
+  space.view[vi].first_dependent.fill(0);
+  space.view[vi].dependents.clear();
 }
 
 void AddressSpaces::flush_jump_cache(AddressSpace& space, unsigned vi) {

@@ -37,6 +37,15 @@ struct AddressSpace {
     std::array<u64, kExecSlots> exec_page{};
     std::vector<u16> execs;
     std::vector<u32> far_links;  // slots in use
+    // What leads to, or stands in, code fetched from the pages of each such slot: lists in `dependents`,
+    // numbered from 1. Out of date ones cost another page a miss.
+    struct Dependent {
+      bool far;   // of far_link; else of the jump cache
+      u32 slot;   // there
+      u32 next;
+    };
+    std::array<u32, kExecSlots> first_dependent{};
+    std::vector<Dependent> dependents;
     // The linear page that code was fetched from, by the frame of its physical page (far_links.cc).
     std::map<u64, u64> homes;
     unsigned home_conflicts = 0;
@@ -84,7 +93,7 @@ class AddressSpaces {
   void install_exec(AddressSpace& space, View view, Gva linear, const Walk& walk);
   bool find_exec(AddressSpace& space, View view, Gva linear, Gpa* page) const {
     const auto& v = owner(space, view).view[static_cast<unsigned>(view)];
-    const unsigned slot = linear.value >> kPageShift & (AddressSpace::PerView::kExecSlots - 1);
+    const unsigned slot = exec_slot(linear.value);
     if (v.exec_tag[slot] != (linear.page().value | 1)) return false;
     *page = Gpa(v.exec_page[slot]);
     return true;
@@ -96,8 +105,9 @@ class AddressSpaces {
     flush_jump_cache(owner(space, view), static_cast<unsigned>(view));
     now = mode;
   }
-  // The far link of a block that runs at linear page `page`, in physical page `frame`, leads to `code`.
-  void install_far_link(AddressSpace& space, View view, u32 slot, Gva page, u64 frame, u64 code);
+  // The far link of a block that runs at linear page `page`, in physical page `frame`, leads to `code`, for
+  // `pc`.
+  void install_far_link(AddressSpace& space, View view, u32 slot, Gva page, u64 frame, u64 pc, u64 code);
   void reset_far_link(AddressSpace& space, View view, u32 slot) {
     space.tables->view[static_cast<unsigned>(view)].far_link[slot] = far_link_miss_;
   }
@@ -193,6 +203,15 @@ class AddressSpaces {
     space.keeps_apart = true;
     leave(space);
   }
+  static unsigned exec_slot(u64 linear) {
+    return linear >> kPageShift & (AddressSpace::PerView::kExecSlots - 1);
+  }
+  // The entry depends on the page that `pc` is in, and on the next one if an instruction there can reach into
+  // it.
+  void note_dependent(AddressSpace& space, unsigned view, u64 pc, bool far, u32 slot);
+  static void add_dependent(AddressSpace::PerView& v, unsigned exec_slot, bool far, u32 slot);
+  void limit_lists(AddressSpace& space, unsigned view);  // before something is noted
+  void drop_dependents(AddressSpace& space, unsigned view, unsigned exec_slot);
   void flush_jump_cache(AddressSpace& space, unsigned view);
   void flush_jumps(AddressSpace& space, unsigned view);  // and far links
 

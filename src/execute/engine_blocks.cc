@@ -51,6 +51,8 @@ BlockId Engine::find_block(u64 pc, BlockMode mode) {
   if (!mode.has(BlockMode::kCode64)) next &= 0xffffffff;
   Gpa second;
   if (!fetch_page(Gva(next), &second)) return kNone;
+  // What is cached of one page may give way to the other.
+  if (!spaces_.find_exec(sp, view, linear, &page)) return kNone;
   if (crosses) {
     if (cache_.block(id).second_page == second) return id;
     cache_.invalidate(at, 1);
@@ -148,7 +150,7 @@ u64 Engine::far_link(u32 site, u64 pc) {
   const ViewTables& t = space().tables->view[static_cast<unsigned>(mode.view())];
   const u64 slot = jump_slot(pc);
   if (t.jump_tag[slot] + pc == 0 && t.jump_code[slot] == code && t.jump_mode == mode.bits)
-    spaces_.install_far_link(space(), mode.view(), far_link_slot(site), page, frame, code);
+    spaces_.install_far_link(space(), mode.view(), far_link_slot(site), page, frame, pc, code);
   return code;
 }
 

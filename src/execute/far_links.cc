@@ -23,7 +23,6 @@ namespace {
 
 constexpr u64 kBytes = sizeof(ViewTables::far_link);
 static_assert(offsetof(ViewTables, far_link) % kPageSize == 0 && kBytes % kPageSize == 0);
-constexpr std::size_t kMostListed = kFarLinks;
 // A page whose mapping is gone may still be listed, so the first conflicts need not be any.
 constexpr unsigned kMostConflicts = 8;
 
@@ -77,13 +76,16 @@ void AddressSpaces::forget_home(AddressSpace::PerView& v, unsigned slot) {
   if (home != v.homes.end() && home->second == (v.exec_tag[slot] & ~u64{1})) v.homes.erase(home);
 }
 
-void AddressSpaces::install_far_link(AddressSpace& user, View view, u32 slot, Gva page, u64 frame, u64 code) {
+void AddressSpaces::install_far_link(AddressSpace& user, View view, u32 slot, Gva page, u64 frame, u64 pc,
+                                     u64 code) {
   const unsigned vi = static_cast<unsigned>(view);
   AddressSpace& space = owner(user, view);
   auto& v = space.view[vi];
   // The code that runs may be older than the list.
   note_home(space, vi, page.value, frame);
-  if (v.far_links.size() >= kMostListed) flush_far_links(space, vi);
+  limit_lists(space, vi);
+  note_dependent(space, vi, page.value, true, slot);
+  note_dependent(space, vi, pc, true, slot);
   u64& link = space.tables->view[vi].far_link[slot];
   if (link == far_link_miss_) v.far_links.push_back(slot);
   link = v.home_conflicts == kMostConflicts ? far_link_jump_[vi] : code;
