@@ -15,19 +15,11 @@ namespace {
 constexpr u64 kProbeReadable = (static_cast<u64>(kMaxSliceSteps) >> kCounterShift) + kPageSize;
 constexpr u64 kProbeGuard = 64_KiB;
 constexpr u32 kLetGo = 4_MiB;
-constexpr u64 kHugePage = 2_MiB;
 constexpr u64 kContextBytes = (sizeof(ExecContext) + kPageSize - 1) & ~(kPageSize - 1);
-// Of main code, what is moved to huge pages at a time, and how much of it is written before that. A call is
-// one of the kernel's longer ones, and a guest that does little gets by without.
-constexpr u32 kHugeWindow = 8_MiB;
-constexpr u32 kHugeAfter = 512_KiB;
 
 u8* reserve(u64 bytes) {
   void* const at = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return at == MAP_FAILED ? nullptr : static_cast<u8*>(at);
-}
-u8* huge_aligned(u8* at) {
-  return reinterpret_cast<u8*>((reinterpret_cast<u64>(at) + kHugePage - 1) & ~(kHugePage - 1));
 }
 constexpr unsigned kFirstIndex = 16;  // log2 of entries
 // Room for the thunks and for a block of the greatest size at least.
@@ -35,22 +27,21 @@ constexpr u64 kLeastRegion = 256_KiB;
 static_assert(kLeastRegion / 4 >= 2 * Translator::kMaxBlockCode);
 }  // namespace
 
-CodeCache::CodeCache(GuestRam& ram, u64 bytes, bool huge_pages)
+CodeCache::CodeCache(GuestRam& ram, u64 bytes)
     : ram_(ram),
       bytes_(bytes),
       region_count_(static_cast<unsigned>(std::clamp<u64>(bytes / kLeastRegion, 1, kMaxRegions))),
       // Cold code is a quarter of it at the most, as a rule.
       hot_bytes_(static_cast<u32>(bytes / region_count_ * 3 / 4 & ~(kPageSize - 1))),
-      cold_bytes_(static_cast<u32>(bytes / region_count_ / 4 & ~(kPageSize - 1))),
-      huge_pages_(huge_pages) {
+      cold_bytes_(static_cast<u32>(bytes / region_count_ / 4 & ~(kPageSize - 1))) {
   resize_index(kFirstIndex);
   for (unsigned r = 0; r < region_count_; ++r) reset(r);
 }
 
 CodeCache::~CodeCache() {
   if (context_) context_->~ExecContext();
-  if (region_) munmap(region_, kContextBytes + bytes_ + kHugePage);
-  if (write_region_) munmap(write_region_, bytes_ + kHugePage);
+  if (region_) munmap(region_, kContextBytes + bytes_);
+  if (write_) munmap(write_, bytes_);
   if (probe_map_) munmap(probe_map_, kProbeGuard + kProbeReadable);
   if (page_index_) munmap(page_index_, ram_.frames() * 4);
   if (fd_ >= 0) close(fd_);
@@ -63,15 +54,14 @@ Status CodeCache::init() {
   fd_ = memfd_create("deja-code", MFD_CLOEXEC);
   if (fd_ < 0) return failed("memfd_create");
   if (ftruncate(fd_, static_cast<off_t>(bytes_))) return failed("ftruncate");
-  write_region_ = reserve(bytes_ + kHugePage);
-  region_ = reserve(kContextBytes + bytes_ + kHugePage);
-  if (!write_region_ || !region_) return failed("reserving address space");
-  write_ = huge_aligned(write_region_);
-  exec_ = huge_aligned(region_ + kContextBytes);
+  write_ = reserve(bytes_);
+  region_ = reserve(kContextBytes + bytes_);
+  if (!write_ || !region_) return failed("reserving address space");
+  exec_ = region_ + kContextBytes;
   if (mmap(write_, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_, 0) == MAP_FAILED)
     return failed("mapping it writable");
-  if (mprotect(exec_ - kContextBytes, kContextBytes, PROT_READ | PROT_WRITE)) return failed("mprotect");
-  context_ = new (exec_ - kContextBytes) ExecContext;
+  if (mprotect(region_, kContextBytes, PROT_READ | PROT_WRITE)) return failed("mprotect");
+  context_ = new (region_) ExecContext;
   if (mmap(exec_, bytes_, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd_, 0) == MAP_FAILED)
     return failed("mapping it executable (is the memory file system mounted noexec?)");
   // The probe is addressed by a 32-bit displacement: it has to lie below 2 GiB.
@@ -104,29 +94,10 @@ void CodeCache::take(const Block& block) {
   written_ += (block.end - r.hot) + (block.cold_end - r.cold);
   r.hot = block.end;
   r.cold = block.cold_end;
-  if (r.hot >= huge_end_ + kHugeAfter) make_huge(huge_end_);
   if (written_ < kLetGo) return;
   // What is written is rarely written again: unmapped, it counts once in what this process has resident.
   madvise(write_, bytes_, MADV_DONTNEED);
   written_ = 0;
-}
-
-// Asked for page by page as they are touched, a memory file gets huge pages only where the administrator
-// allows it; asked to collapse pages that it has, the kernel does (Linux 6.1). Where it cannot, nothing is
-// lost.
-void CodeCache::make_huge(u32 from) {
-#ifdef MADV_COLLAPSE
-  constexpr int kCollapse = MADV_COLLAPSE;
-#else
-  constexpr int kCollapse = 25;
-#endif
-  huge_end_ = from + kHugeWindow;
-  if (!huge_pages_ || huge_end_ > cold_begin(0)) return;
-  for (u64 at = from; at < huge_end_; at += kHugePage) {
-    volatile u8* const byte = write_ + at;
-    *byte = *byte;  // so that there is a page
-  }
-  (void)madvise(exec_ + from, kHugeWindow, kCollapse);
 }
 
 CodeCache::Evicted CodeCache::next_region() {

@@ -17,10 +17,9 @@ namespace deja {
 
 class CodeCache {
  public:
-  CodeCache(GuestRam& ram, u64 bytes, bool huge_pages = false);
+  CodeCache(GuestRam& ram, u64 bytes);
   ~CodeCache();
-  // Maps everything; the error says which limit was hit. Main code will be in huge pages where the host can
-  // give them: it is spread over more pages than the host's TLB for instructions holds.
+  // Maps everything; the error says which limit was hit.
   Status init();
 
   ExecContext* context() const { return context_; }
@@ -103,7 +102,6 @@ class CodeCache {
   u32 offset_of(u64 host_pc) const { return static_cast<u32>(host_pc - exec_base()); }
   bool is_cold(u32 offset) const { return offset >= cold_begin(0); }
   void reset(unsigned region);
-  void make_huge(u32 from);
   void patch32(u32 at, u32 value);
   void make_branch_to(MemSite& site, u32 stub);
   void unlink(u32 link);
@@ -122,10 +120,7 @@ class CodeCache {
   unsigned region_count_;
   u32 hot_bytes_, cold_bytes_;  // of a region
   int fd_ = -1;
-  bool huge_pages_;
-  u32 huge_end_ = 0;      // up to here main code is in huge pages
   u8* region_ = nullptr;  // context, then exec mapping
-  u8* write_region_ = nullptr;
   ExecContext* context_ = nullptr;
   u8* write_ = nullptr;
   u8* exec_ = nullptr;

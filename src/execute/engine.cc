@@ -40,7 +40,7 @@ Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& 
       asked_(options.translate),
       gate_(*this, platform),
       spaces_(ram),
-      cache_(ram, code_cache_bytes(options), options.translate.huge_pages),
+      cache_(ram, code_cache_bytes(options)),
       observation_(ram) {
   options_.translate.avx_model = model.avx;
   chaos_state_ = options.chaos.seed * 0x9e3779b97f4a7c15u + 0x1234567;

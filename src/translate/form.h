@@ -29,7 +29,6 @@ struct TranslateOptions {
   bool fix_flags = true;      // off: all of them are done in C++
   // execute/ asks: address spaces with the same upper half have one TLB and jump cache for supervisor code.
   bool share_kernel = true;
-  bool huge_pages = true;  // translated code is moved to huge pages
 };
 
 // The optimisations that can be switched off by hand, by the names that they have there: --engine no-link,…
@@ -50,7 +49,6 @@ inline constexpr EngineSwitch kEngineSwitches[] = {
     {"unroll", &TranslateOptions::unroll},
     {"fix-flags", &TranslateOptions::fix_flags},
     {"share-kernel", &TranslateOptions::share_kernel},
-    {"huge-pages", &TranslateOptions::huge_pages},
 };
 
 struct TranslateInput {
