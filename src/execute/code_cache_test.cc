@@ -156,5 +156,28 @@ TEST_F(CodeCacheTest, MakesCopiesElsewhereWhenARegionHasNoRoom) {
   EXPECT_GT(elsewhere, 0u);
 }
 
+// 64 of them take 960 bytes of the guest's code and less than 60 of the host's.
+TEST_F(CodeCacheTest, LongNopsDoNotRunOutOfNumbersOfARegion) {
+  CodeCache cache(*ram_, 64_MiB);
+  ASSERT_TRUE(cache.init().ok());
+  CodeTargets targets;
+  targets.context = reinterpret_cast<u64>(cache.context());
+  targets.cache_exec = cache.exec_base();
+  targets.probe_base = cache.probe_base();
+  Translator translator(cache.store(), targets, TranslateOptions{});
+  constexpr u8 kNop[15] = {0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84};
+  for (u64 i = 0; i < kPageSize / sizeof kNop; ++i)
+    std::copy(kNop, kNop + sizeof kNop, ram_->host(Gpa(0x100000 + i * sizeof kNop)));
+  const TranslateInput input{Gpa(0x100000), kUser64, ram_->host(Gpa(0x100000)), kPageSize, Gpa(~u64{0}), {}};
+  BlockId id = kNone;
+  while (translator.translate(input, cache.space(), &id) == TranslateStatus::ok) {
+    const Block& b = cache.block(id);
+    ASSERT_EQ(b.count, 64);
+    ASSERT_EQ(b.first_byte >> kRegionShift, id >> kRegionShift);
+    cache.take(b);
+  }
+  EXPECT_EQ(id >> kRegionShift, 0u);
+}
+
 }  // namespace
 }  // namespace deja

@@ -6,14 +6,14 @@ namespace deja {
 namespace {
 
 // How often the probe of a memory site may fault, at a microsecond or two, before it is made to branch.
-constexpr unsigned kFaultsPerProbe = 4;
+constexpr unsigned kFaultsPerProbe = 2;
 
 }  // namespace
 
 u64 Engine::host_fault(u64 r9) {
   const u32 site = cache_.site_before(ctx_->host_fault_pc);
   MemSite* const access = site == kNone ? nullptr : &cache_.store().mem_sites[site];
-  if (access && access->base != 0xff) r9 = ctx_->state.gpr[access->base];
+  if (access && access->base != MemSite::kNoBase) r9 = ctx_->state.gpr[access->base];
   if (access && cache_.exec_base() + access->probe == ctx_->host_fault_pc) {
     ++counters_.probe_faults;
     if (++access->faults >= kFaultsPerProbe) cache_.make_branching(site, *translator_);

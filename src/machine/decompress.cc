@@ -149,6 +149,10 @@ Result<Bytes> unlzma(std::string_view format, bool xz, std::span<const u8> in, u
 Result<Bytes> unlz4(std::span<const u8> in, u64 limit) {
   constexpr u64 kBlock = 8_MiB;
   Bytes out;
+  // Only a hint, and no more than there can be. The last block needs room for a whole one.
+  u32 appended;
+  std::memcpy(&appended, in.data() + in.size() - 4, 4);
+  out.reserve(std::min({limit, u64{appended}, u64{in.size()} * 255}) + kBlock);
   u64 position = 4;
   while (in.size() - position >= 4) {
     u32 size;

@@ -92,7 +92,7 @@ void Translator::emit_lookup(unsigned at, u8 reach, bool write, MemSite& site, u
 }
 
 void Translator::emit_slow_call(u32 site, const MemSite& s) {
-  if (s.base != 0xff) e_.mov(HR9, s.base == RCX ? static_cast<unsigned>(HR8) : s.base);
+  if (s.base != MemSite::kNoBase) e_.mov(HR9, s.base == RCX ? static_cast<unsigned>(HR8) : s.base);
   e_.mov_imm32(HRCX, site);
   e_.jmp(targets_.mem_slow);
 }
@@ -136,7 +136,7 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec) {
   site.converts = spec.converts;
   site.after = spec.after;
   site.target = spec.target;
-  if (lean) site.base = base == HR8 ? u8{RCX} : static_cast<u8>(base);
+  site.base = !lean ? MemSite::kNoBase : base == HR8 ? u8{RCX} : static_cast<u8>(base);
   site.hot = offset_of(e_.p);
   if (site.checked) {
     r10_group_ = -1;

@@ -31,6 +31,8 @@ class RegionPool {
     part_[region].push_back(value);
     return id;
   }
+  // Whether so many more of this region can be numbered.
+  bool has_room(unsigned region, std::size_t more) const { return part_[region].size() + more <= kIndex; }
   bool has(u32 id) const {
     return id >> kRegionShift < kMaxRegions && (id & kIndex) < part_[id >> kRegionShift].size();
   }
@@ -71,39 +73,41 @@ static_assert(sizeof(Block) == 64, "a line of the host's cache");
 // What guest RIP becomes when the instruction of a memory site completes (the run may stop there).
 enum class AfterSite : u8 { next_insn, direct_target, branch_target, resume_only };
 
-// A memory access of translated code: the slow path's description.
-struct MemSite {
+// A memory access of translated code: the slow path's description. There is one for each lookup, so size counts.
+struct alignas(64) MemSite {
   BlockId block;
   u16 insn;
   u8 nth;  // of the instruction's accesses
   u8 size;
-  bool read, write;
-  bool checked;  // not inline: segment, alignment or breakpoint checks in C++; r9 is a segment offset
+  bool read : 1, write : 1;
+  bool checked : 1;       // not inline: segment, alignment or breakpoint checks in C++; r9 is a segment offset
+  bool waits_fpu : 1;     // a pending x87 exception comes before the access
+  bool mmx_store : 1;     // even when the access faults, TOP is 0 afterwards, though the tags stay
+  bool converts : 1;      // VCVTPS2PH: MXCSR has the conversion's flags even when the store faults
+  bool x87_store : 1;     // an unmasked exception suppresses the store, and with it its faults
+  bool group_writes : 1;  // see `span`
   u8 segment;
-  u8 align;                // 16 or 32: #GP(0) unless the address is a multiple (MOVAPS and kin); else 0
-  bool waits_fpu = false;  // a pending x87 exception comes before the access
-  bool mmx_store = false;  // even when the access faults, TOP is 0 afterwards, though the tags stay
-  bool converts = false;   // VCVTPS2PH: MXCSR has the conversion's flags even when the store faults
-  bool x87_store = false;  // an unmasked exception suppresses the store, and with it its faults
+  u8 align;  // 16 or 32: #GP(0) unless the address is a multiple (MOVAPS and kin); else 0
   AfterSite after;
-  i32 target = 0;  // direct_target: relative to the current page
   // First of a group: [r9 - before, r9 - before + span) is looked up, for writing if group_writes. 0: no
   // group.
-  u16 span = 0;
-  i16 before = 0;
-  bool group_writes = false;
-  u8 base = 0xff;      // the guest register whose value is looked up; 0xff: r9 has it
-  u8 faults = 0;       // times that the probe failed
-  u32 misses = 0;      // times that a group's lookup failed
-  u64 first_miss = 0;  // step of the first of these
-  u32 hot = 0;         // offset in the code cache of the inline lookup
-  u32 check = 0;       // of its end, which tells whether it has missed
-  u32 probe = 0;       // the same where that is a load that faults; 0: it branches
-  u32 resume = 0;      // where the instruction goes on after its access
+  u16 span;
+  i16 before;
+  i32 target;      // direct_target: relative to the current page
+  u64 first_miss;  // step of the first of `misses`
+  u32 misses;      // times that a group's lookup failed
+  u8 faults;       // times that the probe failed
+  u8 base;         // the guest register whose value is looked up; kNoBase: r9 has it
+  static constexpr u8 kNoBase = 0xff;
+  u32 hot;     // offset in the code cache of the inline lookup
+  u32 check;   // of its end, which tells whether it has missed
+  u32 probe;   // the same where that is a load that faults; 0: it branches
+  u32 resume;  // where the instruction goes on after its access
   // Of the copy that works on a bounce buffer, which is made when it is needed first (0: not yet); and where
   // the slow path goes on behind it when the instruction has more to do (resume_only).
-  u32 special = 0, special_resume = 0;
+  u32 special, special_resume;
 };
+static_assert(sizeof(MemSite) == 64, "a line of the host's cache");
 
 // An instruction done in C++.
 struct HelperSite {

@@ -11,7 +11,9 @@ namespace deja {
 static_assert(offsetof(ExecContext, state) == 0 && offsetof(CpuState, gpr) == 0);
 
 TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpace& space, BlockId* out) {
-  if (space.hot_room < kMaxBlockCode || space.cold_room < kMaxBlockCode) return TranslateStatus::cache_full;
+  if (space.hot_room < kMaxBlockCode || space.cold_room < kMaxBlockCode ||
+      !store_.bytes.has_room(space.region, kPageSize))  // long NOPs take more than their translation
+    return TranslateStatus::cache_full;
   if (form_block(input, options_, &insns_) == FormStatus::need_next_page)
     return TranslateStatus::need_next_page;
   mode_ = input.mode;
