@@ -49,6 +49,7 @@ std::string engine_text(const EngineRun& run) {
   row(c.evicted_blocks, "blocks in these parts");
   row(c.code_invalidations, "stores into translated code");
   row(c.links, "direct jumps linked");
+  row(c.second_jumps, "jumps found in the jump cache's second way");
   row(c.dispatch_sum(), "dispatches, caused by:");
   for (unsigned i = 0; i < kDispatchCauses; ++i)
     row(c.dispatches[i], fmt::format("  {}", to_string(static_cast<DispatchCause>(i))));
@@ -84,6 +85,7 @@ std::string engine_json(const EngineRun& run) {
   j["evicted_blocks"] = c.evicted_blocks;
   j["code_invalidations"] = c.code_invalidations;
   j["links"] = c.links;
+  j["second_jumps"] = c.second_jumps;
   for (unsigned i = 0; i < kDispatchCauses; ++i)
     j["dispatches"][to_string(static_cast<DispatchCause>(i))] = c.dispatches[i];
   j["slow_accesses"] = {{"all", c.slow_accesses},   {"probe_faults", c.probe_faults},

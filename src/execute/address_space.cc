@@ -36,6 +36,10 @@ void keep_unique(std::vector<T>& list) {
 
 void reset_slot(ViewTables& t, u64 slot) { t.read_tag[slot] = t.write_tag[slot] = invalid_page_tag(slot); }
 
+void reset_jump(ViewTables& t, u64 slot) {
+  t.jump_tag[slot] = t.second_jump_tag[slot] = invalid_jump_tag(slot);
+}
+
 }  // namespace
 
 AddressSpaces::AddressSpaces(GuestRam& ram) : ram_(ram), frames_(ram.frames()) {
@@ -57,7 +61,7 @@ AddressSpaces::~AddressSpaces() {
 void AddressSpaces::prepare_view(ViewTables& t) {
   reset_slot(t, 0);
   reset_slot(t, kTlbSlots - 1);
-  t.jump_tag[0] = invalid_jump_tag(0);
+  reset_jump(t, 0);
 }
 
 AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
@@ -205,9 +209,13 @@ void AddressSpaces::install_jump(AddressSpace& space, View view, u64 pc, u64 cod
   limit_lists(owner(space, view), vi);
   ViewTables& t = space.tables->view[vi];
   const u64 slot = jump_slot(pc);
-  if (t.jump_tag[slot] != u64{0} - pc) note_dependent(owner(space, view), vi, pc, false, static_cast<u32>(slot));
-  if (t.jump_tag[slot] == invalid_jump_tag(slot))
-    owner(space, view).view[vi].jumps.push_back(static_cast<u16>(slot));
+  if (t.jump_tag[slot] != u64{0} - pc) {
+    note_dependent(owner(space, view), vi, pc, false, static_cast<u32>(slot));
+    if (t.jump_tag[slot] == invalid_jump_tag(slot))
+      owner(space, view).view[vi].jumps.push_back(static_cast<u16>(slot));
+    else
+      t.second_jump_tag[slot] = t.jump_tag[slot], t.second_jump_code[slot] = t.jump_code[slot];
+  }
   t.jump_tag[slot] = u64{0} - pc;
   t.jump_code[slot] = code;
 }
@@ -225,8 +233,11 @@ void AddressSpaces::limit_lists(AddressSpace& space, unsigned vi) {
     kept.clear();
     for (u32 n = std::exchange(v.first_dependent[exec], 0); n; n = old[n - 1].next) {
       const auto& d = old[n - 1];
-      const u64 pc = u64{0} - t.jump_tag[d.far ? 0 : d.slot];
-      if (d.far ? t.far_link[d.slot] != far_link_miss_ : exec_slot(pc) == exec || exec_slot(last_byte(pc)) == exec)
+      const auto jumps_to_page = [&](u64 tag) {
+        return exec_slot(u64{0} - tag) == exec || exec_slot(last_byte(u64{0} - tag)) == exec;
+      };
+      if (d.far ? t.far_link[d.slot] != far_link_miss_
+                : jumps_to_page(t.jump_tag[d.slot]) || jumps_to_page(t.second_jump_tag[d.slot]))
         kept.emplace_back(d.far, d.slot);
     }
     keep_unique(kept);
@@ -254,7 +265,7 @@ void AddressSpaces::drop_dependents(AddressSpace& space, unsigned vi, unsigned e
     if (v.dependents[n - 1].far)
       t.far_link[slot] = far_link_miss_;
     else
-      t.jump_tag[slot] = invalid_jump_tag(slot);
+      reset_jump(t, slot);
   }
   v.first_dependent[exec] = 0;
 }
@@ -416,7 +427,7 @@ void AddressSpaces::flush_jumps(AddressSpace& space, unsigned vi) {
 void AddressSpaces::flush_jump_cache(AddressSpace& space, unsigned vi) {
   auto& v = space.view[vi];
   ViewTables& t = space.tables->view[vi];
-  for (const u16 slot : v.jumps) t.jump_tag[slot] = invalid_jump_tag(slot);
+  for (const u16 slot : v.jumps) reset_jump(t, slot);
   v.jumps.clear();
 }
 
@@ -442,9 +453,10 @@ void AddressSpaces::drop_jumps_into(u64 begin, u64 end, u32 first, u32 last) {
   for_each_view([&](AddressSpace& s, unsigned vi) {
     ViewTables& t = s.tables->view[vi];
     std::erase_if(s.view[vi].jumps, [&](u16 slot) {
+      if (t.second_jump_code[slot] - begin < end - begin) t.second_jump_tag[slot] = invalid_jump_tag(slot);
       if (t.jump_code[slot] - begin >= end - begin) return false;
       t.jump_tag[slot] = invalid_jump_tag(slot);
-      return true;
+      return t.second_jump_tag[slot] == invalid_jump_tag(slot);
     });
     std::erase_if(s.view[vi].far_links, [&](u32 slot) {
       if (t.far_link[slot] - begin >= end - begin && (slot < first || slot >= last)) return false;

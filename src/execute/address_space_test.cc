@@ -47,6 +47,10 @@ class JumpsTest : public testing::Test {
   }
   const ViewTables& tables() const { return space_->tables->view[static_cast<unsigned>(View::user)]; }
   bool jumps(u64 pc) const { return tables().jump_tag[jump_slot(pc)] + pc == 0; }
+  bool finds(u64 pc) {
+    return find_jump(space_->tables->view[static_cast<unsigned>(View::user)], pc) && jumps(pc) &&
+           tables().jump_code[jump_slot(pc)] == kCode;
+  }
   // A PC in page 16 that has the same slot in the jump cache.
   static u64 with_slot_of(u64 pc) {
     u64 other = at(16);
@@ -103,6 +107,29 @@ TEST_F(JumpsTest, ASlotOfTheJumpCacheGoesWithThePageThatHasItNow) {
   jump(first), jump(second);
   change(16);
   EXPECT_FALSE(jumps(second));
+}
+
+TEST_F(JumpsTest, TwoJumpsShareASlot) {
+  for (const u64 page : {1, 16}) fetch(page);
+  const u64 first = at(1, 0x100), second = with_slot_of(first);
+  jump(first), jump(second);
+  for (unsigned i = 0; i < 3; ++i) {
+    EXPECT_TRUE(finds(first));
+    EXPECT_TRUE(finds(second));
+  }
+  // Each goes with its page, whichever of the ways it is in.
+  change(1);
+  EXPECT_FALSE(finds(first));
+  jump(second);
+  fetch(1);
+  jump(first), jump(second);
+  spaces_.drop_jumps_into(kCode, kCode + 1, 0, 0);
+  EXPECT_FALSE(finds(first));
+  EXPECT_FALSE(finds(second));
+  jump(first), jump(second);
+  spaces_.flush_all_jumps();
+  EXPECT_FALSE(finds(first));
+  EXPECT_FALSE(finds(second));
 }
 
 TEST_F(JumpsTest, ListsThatGrowLongForgetNothing) {

@@ -95,10 +95,11 @@ Status Engine::init() {
                           .quick = run_quick,
                           .quick_done = enter_quick_done,
                           .quick_access = run_quick_access,
-                          .quick_commit = run_quick_commit};
+                          .quick_commit = run_quick_commit,
+                          .quick_jump = run_quick_jump};
   ctx_->quick.store = &cache_.store();
   ctx_->quick.cache_exec = cache_.exec_base();
-  ctx_->quick.take_crossings = options_.translate.quick;
+  ctx_->quick.no_more = !options_.translate.quick;
   CodeTargets targets;
   targets.context = reinterpret_cast<u64>(ctx_);
   targets.probe_base = cache_.probe_base();
@@ -124,6 +125,7 @@ EngineCounters Engine::counters() const {
   c.quick_done = ctx_->quick.calls[1];
   c.slow_accesses += ctx_->quick.crossings;
   c.crossings += ctx_->quick.crossings;
+  c.second_jumps = ctx_->quick.second_jumps;
   return c;
 }
 

@@ -144,7 +144,7 @@ u64 Engine::far_link(u32 site, u64 pc) {
   const BlockMode mode{from.mode.bits & ~BlockMode::kPlain};
   const Gva page(ctx_->current_page);
   const u64 evictions = counters_.cache_evictions, flushes = counters_.cache_flushes;
-  const u64 code = jump(pc, l.branch, DispatchCause::link);
+  const u64 code = jump(pc, l.branch, DispatchCause::far_link);
   // As with links inside a page. What any jump to `pc` finds is in the jump cache.
   if (!code || counters_.cache_evictions != evictions || counters_.cache_flushes != flushes) return code;
   const ViewTables& t = space().tables->view[static_cast<unsigned>(mode.view())];

@@ -18,11 +18,12 @@ enum class DispatchCause : u8 {
   memory,      // a slow access faulted, or dropped translations
   host_fault,  // #DE, #MF, #XM or #GP, found by the host CPU
   group,       // accesses that are checked together were not in one page of the TLB
+  far_link,    // a direct jump to another page ran for the first time in a view
 };
-inline constexpr unsigned kDispatchCauses = 8;
+inline constexpr unsigned kDispatchCauses = 9;
 constexpr const char* to_string(DispatchCause cause) {
   constexpr std::array names{"start",  "jump-miss", "link",       "expired",
-                             "helper", "memory",    "host-fault", "group"};
+                             "helper", "memory",    "host-fault", "group", "far-link"};
   return names[static_cast<unsigned>(cause)];
 }
 
@@ -33,6 +34,7 @@ struct EngineCounters {
   u64 evicted_blocks = 0;      // in these
   u64 code_invalidations = 0;  // stores into translated code
   std::array<u64, kDispatchCauses> dispatches{};
+  u64 second_jumps = 0;  // jumps that found their target in the second way of the jump cache
   std::array<u64, ZYDIS_MNEMONIC_MAX_VALUE + 1> helpers{};  // instructions done in C++, by mnemonic
   u64 quick_done = 0;  // those that went the quick way (quick_ops.h); `helpers` has the others
   u64 quick_declined = 0;

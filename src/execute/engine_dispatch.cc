@@ -129,13 +129,13 @@ u64 Engine::dispatch(DispatchCause cause) {
     mode = limited(limit);
     if (limit == 0 &&
         (cause == DispatchCause::start || cause == DispatchCause::link || cause == DispatchCause::helper ||
-         cause == DispatchCause::memory) &&
+         cause == DispatchCause::memory || cause == DispatchCause::far_link) &&
         !observed) {
       // Where the jump cache has the answer, the block's own head checks the counter. If that is a block that
       // was removed, its way leads back here, as a miss.
       AddressSpace& sp = space();
-      const ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
-      if (t.jump_tag[jump_slot(pc)] + pc == 0 && t.jump_mode == plain) {
+      ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
+      if (t.jump_mode == plain && find_jump(t, pc)) {
         use_tables(sp);
         ctx_->r9 = pc;
         ctx_->vectors_wanted = mode.has(BlockMode::kUser);
@@ -163,7 +163,8 @@ u64 Engine::dispatch(DispatchCause cause) {
     AddressSpace& sp = space();
     use_tables(sp);
     const u64 far = cache_.exec_base() + b.far_entry;
-    if (b.mode.limit() == 0 && !observed && cause != DispatchCause::group)
+    // What is linked inside a page has no need of the jump cache.
+    if (b.mode.limit() == 0 && !observed && cause != DispatchCause::group && cause != DispatchCause::link)
       spaces_.install_jump(sp, b.mode.view(), pc, far, b.mode.bits);
     else
       spaces_.set_jump_mode(sp, b.mode.view(), plain);

@@ -24,4 +24,8 @@ u64 run_quick(ExecContext* context, u64 site, u64);
 u64 run_quick_access(ExecContext* context, u64 site, u64 address);
 u64 run_quick_commit(ExecContext* context, u64 site, u64);
 
+// A jump to `pc` that is not in the first way of its slot of the jump cache: returns where it leads if it is
+// in the second, or kQuickDeclined.
+u64 run_quick_jump(ExecContext* context, u64 site, u64 pc);
+
 }  // namespace deja

@@ -16,6 +16,7 @@ struct Handlers {
   Handler quick;                       // run_quick: the vector registers are still in the host's
   Handler quick_done;                  // after kQuickDispatch
   Handler quick_access, quick_commit;  // tried before mem_slow and mem_commit in the same way
+  Handler quick_jump;                  // … before dispatch, when a jump has missed
 };
 
 struct Thunks {

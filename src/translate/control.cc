@@ -99,7 +99,7 @@ void Translator::exit_indirect(u32 branch) {
   }
   u8* const hit = emit_jump_lookup(e_, mode_.view());
   e_.mov_imm32(HRCX, branch);
-  e_.jmp(targets_.dispatch);
+  e_.jmp(targets_.jump_miss);
   e_.land(hit);
   emit_jump_hit(e_, mode_.view());
 }

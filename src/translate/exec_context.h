@@ -43,7 +43,10 @@ struct alignas(4096) ViewTables {
   u64 write_tag[kTlbSlots];
   u64 addend[kTlbSlots];  // host address minus guest linear address
   u64 jump_tag[65536];
-  u64 jump_code[65536];     // far entry in the code cache
+  u64 jump_code[65536];  // far entry in the code cache
+  // Of each slot's second way, which inline code does not look into (find_jump).
+  u64 second_jump_tag[65536];
+  u64 second_jump_code[65536];
   u64 far_link[kFarLinks];  // likewise, or CodeTargets::far_link
   u32 jump_mode;            // BlockMode of the code in the jump cache
 };
@@ -62,12 +65,25 @@ inline constexpr unsigned kJumpSlotShift = 4;
 constexpr u64 jump_slot(u64 pc) { return (pc + (pc >> kJumpSlotShift)) & 0xffff; }
 constexpr u64 invalid_jump_tag(u64 slot) { return slot == 0 ? u64{0} - (1 << kJumpSlotShift) : 0; }
 
+// Whether the jump cache knows `pc`: then it is in its slot's first way now.
+inline bool find_jump(ViewTables& t, u64 pc) {
+  const u64 slot = jump_slot(pc);
+  if (t.jump_tag[slot] + pc == 0) return true;
+  if (t.second_jump_tag[slot] + pc != 0) return false;
+  const u64 tag = t.jump_tag[slot], code = t.jump_code[slot];
+  t.jump_tag[slot] = t.second_jump_tag[slot];
+  t.jump_code[slot] = t.second_jump_code[slot];
+  t.second_jump_tag[slot] = tag;
+  t.second_jump_code[slot] = code;
+  return true;
+}
+
 struct CodeStore;
 
 // What execute/quick_ops.cc has to know of the engine, which keeps it current.
 struct QuickContext {
   const CodeStore* store = nullptr;
-  const AddressSpaceTables* tables = nullptr;  // of the current address space, as the host's GS base
+  AddressSpaceTables* tables = nullptr;  // of the current address space, as the host's GS base
   u64 cache_exec = 0;
   u64 tsc_offset = 0;              // the TSC is steps + tsc_offset…
   bool tsc_counts_steps = false;   // …with this machine's clock
@@ -75,9 +91,10 @@ struct QuickContext {
   bool several_vcpus = false;
   u32 system_mode = 0;    // as system_mode() says
   u64 calls[2] = {0, 0};  // declined; done
+  bool no_more = false;   // what is not an instruction is to be declined
+  u64 second_jumps = 0;   // jumps that found their target in the second way of the jump cache
   // Of a memory operand in two pages, both of them in the TLB, which the instruction finds in the bounce
   // buffer.
-  bool take_crossings = true;
   u32 first_copy = 0;     // MemSite::special from here on is the site's own
   bool crossing = false;  // the instruction is at work on one
   u8* part[2] = {nullptr, nullptr};

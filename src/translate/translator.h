@@ -33,6 +33,7 @@ struct CodeTargets {
   u64 far_link = 0;           // r9 = linear PC, ecx = far link
   u64 far_jump[kViews] = {};  // the same, by way of the jump cache
   u64 dispatch = 0;           // r9 = linear PC, ecx = branch site or kNone
+  u64 jump_miss = 0;          // the same, when the jump cache was looked into
   u64 removed = 0;            // r9 = linear PC, ecx = perhaps the far link that leads here
 };
 
