@@ -15,6 +15,7 @@ namespace {
 constexpr u64 kProbeReadable = (static_cast<u64>(kMaxSliceSteps) >> kCounterShift) + kPageSize;
 constexpr u64 kProbeGuard = 64_KiB;
 constexpr u32 kLetGo = 4_MiB;
+constexpr u32 kPopulate = 128_KiB;  // of main code at a time
 constexpr u64 kContextBytes = (sizeof(ExecContext) + kPageSize - 1) & ~(kPageSize - 1);
 
 u8* reserve(u64 bytes) {
@@ -94,10 +95,21 @@ void CodeCache::take(const Block& block) {
   written_ += (block.end - r.hot) + (block.cold_end - r.cold);
   r.hot = block.end;
   r.cold = block.cold_end;
+  if (r.hot > r.populated) populate(r);
   if (written_ < kLetGo) return;
   // What is written is rarely written again: unmapped, it counts once in what this process has resident.
   madvise(write_, bytes_, MADV_DONTNEED);
   written_ = 0;
+}
+
+// One system call in each mapping for many pages, in place of a fault for each. Where there is no such call
+// (before Linux 5.14) the faults come.
+void CodeCache::populate(Region& r) {
+  const u32 from = r.hot & ~static_cast<u32>(kPageSize - 1);
+  const u32 end = std::min(from + kPopulate, hot_begin(current_) + hot_bytes_);
+  r.populated = end;
+  (void)madvise(write_ + from, end - from, MADV_POPULATE_WRITE);
+  (void)madvise(exec_ + from, end - from, MADV_POPULATE_READ);
 }
 
 CodeCache::Evicted CodeCache::next_region() {

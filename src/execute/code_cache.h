@@ -79,6 +79,7 @@ class CodeCache {
  private:
   struct Region {
     u32 hot = 0, cold = 0;  // where the next block goes
+    u32 populated = 0;      // up to here main code has its pages
   };
   // An entry of the index, an open-addressed table. Free ones have kNone for an id. The tag spares a look at
   // most blocks that are not the one.
@@ -102,6 +103,7 @@ class CodeCache {
   u32 offset_of(u64 host_pc) const { return static_cast<u32>(host_pc - exec_base()); }
   bool is_cold(u32 offset) const { return offset >= cold_begin(0); }
   void reset(unsigned region);
+  void populate(Region& region);
   void patch32(u32 at, u32 value);
   void make_branch_to(MemSite& site, u32 stub);
   void unlink(u32 link);
