@@ -87,8 +87,8 @@ bool cr2_is_a_page(const TestCase& test, const RunResult& r) {
   }
 }
 
-// Whether they are alike in all that differences() looks at: nearly all are, and formatting numbers takes much
-// longer than running a test.
+// Whether they are alike in all that differences() looks at: nearly all are, and formatting numbers takes
+// much longer than running a test.
 bool same(const RunResult& a, const RunResult& b) {
   const FpuState &f = a.state.fpu, &g = b.state.fpu;
   const auto equal = [](const auto& x, const auto& y) { return std::memcmp(x, y, sizeof x) == 0; };

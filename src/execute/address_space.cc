@@ -36,8 +36,18 @@ void keep_unique(std::vector<T>& list) {
 
 void reset_slot(ViewTables& t, u64 slot) { t.read_tag[slot] = t.write_tag[slot] = invalid_page_tag(slot); }
 
-void reset_jump(ViewTables& t, u64 slot) {
-  t.jump_tag[slot] = t.second_jump_tag[slot] = invalid_jump_tag(slot);
+void reset_jump(AddressSpace::PerView& v, ViewTables& t, u64 slot) {
+  t.jump_tag[slot] = invalid_jump_tag(slot);
+  if (!v.second_ways[slot]) return;
+  t.second_jump_tag[slot] = invalid_jump_tag(slot);
+  v.second_ways[slot] = false;
+}
+
+// What is in the first way moves there.
+void set_second_way(AddressSpace::PerView& v, ViewTables& t, u64 slot) {
+  t.second_jump_tag[slot] = t.jump_tag[slot];
+  t.second_jump_code[slot] = t.jump_code[slot];
+  v.second_ways[slot] = true;
 }
 
 }  // namespace
@@ -61,7 +71,7 @@ AddressSpaces::~AddressSpaces() {
 void AddressSpaces::prepare_view(ViewTables& t) {
   reset_slot(t, 0);
   reset_slot(t, kTlbSlots - 1);
-  reset_jump(t, 0);
+  t.jump_tag[0] = t.second_jump_tag[0] = invalid_jump_tag(0);
 }
 
 AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
@@ -214,7 +224,7 @@ void AddressSpaces::install_jump(AddressSpace& space, View view, u64 pc, u64 cod
     if (t.jump_tag[slot] == invalid_jump_tag(slot))
       owner(space, view).view[vi].jumps.push_back(static_cast<u16>(slot));
     else
-      t.second_jump_tag[slot] = t.jump_tag[slot], t.second_jump_code[slot] = t.jump_code[slot];
+      set_second_way(owner(space, view).view[vi], t, slot);
   }
   t.jump_tag[slot] = u64{0} - pc;
   t.jump_code[slot] = code;
@@ -237,7 +247,8 @@ void AddressSpaces::limit_lists(AddressSpace& space, unsigned vi) {
         return exec_slot(u64{0} - tag) == exec || exec_slot(last_byte(u64{0} - tag)) == exec;
       };
       if (d.far ? t.far_link[d.slot] != far_link_miss_
-                : jumps_to_page(t.jump_tag[d.slot]) || jumps_to_page(t.second_jump_tag[d.slot]))
+                : jumps_to_page(t.jump_tag[d.slot]) ||
+                      (v.second_ways[d.slot] && jumps_to_page(t.second_jump_tag[d.slot])))
         kept.emplace_back(d.far, d.slot);
     }
     keep_unique(kept);
@@ -265,7 +276,7 @@ void AddressSpaces::drop_dependents(AddressSpace& space, unsigned vi, unsigned e
     if (v.dependents[n - 1].far)
       t.far_link[slot] = far_link_miss_;
     else
-      reset_jump(t, slot);
+      reset_jump(v, t, slot);
   }
   v.first_dependent[exec] = 0;
 }
@@ -427,7 +438,7 @@ void AddressSpaces::flush_jumps(AddressSpace& space, unsigned vi) {
 void AddressSpaces::flush_jump_cache(AddressSpace& space, unsigned vi) {
   auto& v = space.view[vi];
   ViewTables& t = space.tables->view[vi];
-  for (const u16 slot : v.jumps) reset_jump(t, slot);
+  for (const u16 slot : v.jumps) reset_jump(v, t, slot);
   v.jumps.clear();
 }
 
@@ -453,10 +464,12 @@ void AddressSpaces::drop_jumps_into(u64 begin, u64 end, u32 first, u32 last) {
   for_each_view([&](AddressSpace& s, unsigned vi) {
     ViewTables& t = s.tables->view[vi];
     std::erase_if(s.view[vi].jumps, [&](u16 slot) {
-      if (t.second_jump_code[slot] - begin < end - begin) t.second_jump_tag[slot] = invalid_jump_tag(slot);
-      if (t.jump_code[slot] - begin >= end - begin) return false;
+      const auto leads_there = [&](u64 code) { return code - begin < end - begin; };
+      const bool second = s.view[vi].second_ways[slot];
+      if (second && leads_there(t.second_jump_code[slot])) t.second_jump_tag[slot] = invalid_jump_tag(slot);
+      if (!leads_there(t.jump_code[slot])) return false;
       t.jump_tag[slot] = invalid_jump_tag(slot);
-      return t.second_jump_tag[slot] == invalid_jump_tag(slot);
+      return !second;
     });
     std::erase_if(s.view[vi].far_links, [&](u32 slot) {
       if (t.far_link[slot] - begin >= end - begin && (slot < first || slot >= last)) return false;

@@ -30,7 +30,9 @@ struct AddressSpace {
   struct PerView {
     std::vector<u32> pages;   // slots of read_tag/write_tag in use
     std::vector<u32> writes;  // slots whose write_tag is or was valid
-    std::vector<u16> jumps;
+    std::vector<u16> jumps;   // slots of the jump cache in use
+    std::bitset<65536>
+        second_ways;  // those of them whose second way may be, so that few of its pages are touched
     // Pages that code was fetched from: direct mapped by virtual page number. Tag: linear page | 1.
     static constexpr unsigned kExecSlots = 4096;
     std::array<u64, kExecSlots> exec_tag{};
@@ -40,8 +42,8 @@ struct AddressSpace {
     // What leads to, or stands in, code fetched from the pages of each such slot: lists in `dependents`,
     // numbered from 1. Out of date ones cost another page a miss.
     struct Dependent {
-      bool far;   // of far_link; else of the jump cache
-      u32 slot;   // there
+      bool far;  // of far_link; else of the jump cache
+      u32 slot;  // there
       u32 next;
     };
     std::array<u32, kExecSlots> first_dependent{};

@@ -22,7 +22,7 @@ u8* reserve(u64 bytes) {
   void* const at = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   return at == MAP_FAILED ? nullptr : static_cast<u8*>(at);
 }
-constexpr unsigned kFirstIndex = 16;  // log2 of entries
+constexpr unsigned kFirstIndex = 18;  // log2 of entries
 // Room for the thunks and for a block of the greatest size at least.
 constexpr u64 kLeastRegion = 256_KiB;
 static_assert(kLeastRegion / 4 >= 2 * Translator::kMaxBlockCode);

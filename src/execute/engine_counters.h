@@ -22,8 +22,8 @@ enum class DispatchCause : u8 {
 };
 inline constexpr unsigned kDispatchCauses = 9;
 constexpr const char* to_string(DispatchCause cause) {
-  constexpr std::array names{"start",  "jump-miss", "link",       "expired",
-                             "helper", "memory",    "host-fault", "group", "far-link"};
+  constexpr std::array names{"start",  "jump-miss",  "link",  "expired", "helper",
+                             "memory", "host-fault", "group", "far-link"};
   return names[static_cast<unsigned>(cause)];
 }
 

@@ -8,8 +8,8 @@
 namespace deja {
 namespace {
 
-// The chosen bytes of a memory operand of up to 32 bytes. The address size limits where it begins, and not how
-// far it reaches.
+// The chosen bytes of a memory operand of up to 32 bytes. The address size limits where it begins, and not
+// how far it reaches.
 class MaskedOperand {
  public:
   MaskedOperand(Seg segment, u64 offset) : segment_(segment), offset_(offset) {}

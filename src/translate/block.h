@@ -73,18 +73,19 @@ static_assert(sizeof(Block) == 64, "a line of the host's cache");
 // What guest RIP becomes when the instruction of a memory site completes (the run may stop there).
 enum class AfterSite : u8 { next_insn, direct_target, branch_target, resume_only };
 
-// A memory access of translated code: the slow path's description. There is one for each lookup, so size counts.
+// A memory access of translated code: the slow path's description. There is one for each lookup, so size
+// counts.
 struct alignas(64) MemSite {
   BlockId block;
   u16 insn;
   u8 nth;  // of the instruction's accesses
   u8 size;
   bool read : 1, write : 1;
-  bool checked : 1;       // not inline: segment, alignment or breakpoint checks in C++; r9 is a segment offset
-  bool waits_fpu : 1;     // a pending x87 exception comes before the access
-  bool mmx_store : 1;     // even when the access faults, TOP is 0 afterwards, though the tags stay
-  bool converts : 1;      // VCVTPS2PH: MXCSR has the conversion's flags even when the store faults
-  bool x87_store : 1;     // an unmasked exception suppresses the store, and with it its faults
+  bool checked : 1;    // not inline: segment, alignment or breakpoint checks in C++; r9 is a segment offset
+  bool waits_fpu : 1;  // a pending x87 exception comes before the access
+  bool mmx_store : 1;  // even when the access faults, TOP is 0 afterwards, though the tags stay
+  bool converts : 1;   // VCVTPS2PH: MXCSR has the conversion's flags even when the store faults
+  bool x87_store : 1;  // an unmasked exception suppresses the store, and with it its faults
   bool group_writes : 1;  // see `span`
   u8 segment;
   u8 align;  // 16 or 32: #GP(0) unless the address is a multiple (MOVAPS and kin); else 0

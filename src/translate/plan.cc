@@ -1,6 +1,7 @@
 #include "translate/plan.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace deja {
 namespace {
@@ -176,8 +177,8 @@ class Planner {
           break;
       }
     }
-    for (unsigned r = 0; r < 16; ++r)
-      if (i.gpr_written >> r & 1) forget(r);
+    for (unsigned left = i.gpr_written; left; left &= left - 1)
+      forget(static_cast<unsigned>(std::countr_zero(left)));
   }
 
   void finish() {
