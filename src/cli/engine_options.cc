@@ -18,7 +18,7 @@ namespace {
 std::string switch_names() {
   std::string names;
   for (const EngineSwitch& s : kEngineSwitches) names += fmt::format("no-{}, ", s.name);
-  return names + "max-insns=N, chaos=SEED";
+  return names + "max-insns=N";
 }
 
 // All of `digits`, within the bounds.
@@ -38,9 +38,7 @@ void EngineArguments::add_to(CLI::App& app) {
              "disturb everything that must not matter, from this seed: caches, block sizes, optimisations, "
              "scratch registers, undefined flags")
           ->group(group);
-  app.add_option("--engine", engine,
-                 fmt::format("list of: {} (N: 1 to 64; chaos: as --chaos-engine)", switch_names()))
-      ->group(group);
+  app.add_option("--engine", engine, fmt::format("list of: {} (N: 1 to 64)", switch_names()))->group(group);
   app.add_option("--log", log,
                  "show records of these categories on standard error: guest,devices,machine,… or all; "
                  "translate:block=ADDR shows how the code at this linear address is translated")
@@ -62,7 +60,7 @@ void EngineArguments::add_to(CLI::App& app) {
 }
 
 Status parse_engine_list(std::string_view text, EngineOptions* options) {
-  constexpr std::string_view kMaxInsns = "max-insns=", kChaos = "chaos=";
+  constexpr std::string_view kMaxInsns = "max-insns=";
   while (!text.empty()) {
     const auto comma = text.find(',');
     const std::string_view item = text.substr(0, comma);
@@ -75,10 +73,6 @@ Status parse_engine_list(std::string_view text, EngineOptions* options) {
     } else if (item.starts_with(kMaxInsns)) {
       if (!parse_number(item.substr(kMaxInsns.size()), 1u, 64u, &options->translate.max_insns))
         return make_error("--engine {}: max-insns is 1 to 64", item);
-    } else if (item.starts_with(kChaos)) {
-      options->chaos.enabled = true;
-      if (!parse_number(item.substr(kChaos.size()), u64{0}, ~u64{0}, &options->chaos.seed))
-        return make_error("--engine {}: chaos takes a number, the seed", item);
     } else {
       return make_error("--engine {}: there are {}", item, switch_names());
     }

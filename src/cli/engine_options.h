@@ -24,7 +24,7 @@ struct EngineArguments {
   Result<EngineOptions> apply() const;
 };
 
-// "no-link,max-insns=1,chaos=7" into `options`; an error lists what there is.
+// "no-link,max-insns=1" into `options`; an error lists what there is.
 Status parse_engine_list(std::string_view text, EngineOptions* options);
 
 }  // namespace deja
