@@ -12,7 +12,7 @@ namespace {
 
 using testing::ElementsAre;
 
-std::vector<std::string> rewritten(std::vector<std::string> arguments, std::size_t notes = 0) {
+std::vector<std::string> rewritten(const std::vector<std::string>& arguments, std::size_t notes = 0) {
   std::vector<std::string> said;
   auto out = from_qemu_spelling(arguments, &said);
   EXPECT_EQ(said.size(), notes);

@@ -258,7 +258,7 @@ class Translator {
   unsigned access_ = 0;              // how many of its accesses are emitted
   unsigned mem_base_ = HR9;          // the op's memory operand is at [mem_base_ + r10 + mem_disp_]
   i32 mem_disp_ = 0;
-  int r10_group_ = -1;  // the group whose addend r10 holds
+  i8 r10_group_ = -1;  // the group whose addend r10 holds
   std::vector<Cold> cold_;
   std::vector<ColdMark> cold_marks_;
 };
