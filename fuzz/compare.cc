@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <string_view>
 
 #include "fuzz/native.h"
 #include "guest/fault.h"
@@ -61,13 +62,13 @@ const char* end_name(End end) {
 
 // Linux reports an access from the last page of user space on as a protection violation whatever its page
 // tables say, so the P bit of the error code means nothing there.
-u64 comparable_error(const RunResult& r) { return r.cr2 >= 0x7ffffffff000 ? r.error & ~u64{1} : r.error; }
+u64 comparable_error(const RunResult& r) { return r.cr2 >= kLastUserPage ? r.error & ~u64{1} : r.error; }
 
 // An 80-bit store is two stores on hardware, the first of which stays when the second faults. The engine has
 // none of it then, which the architecture allows as well.
 bool store_may_be_torn(const TestCase& test, const RunResult& r) {
   const Insn insn = last_insn(test, r);
-  return (insn.mnemonic == ZYDIS_MNEMONIC_FSTP && insn.op[0].size == 10) ||
+  return (insn.mnemonic == ZYDIS_MNEMONIC_FSTP && insn.has_mem && insn.op[0].size == 10) ||
          insn.mnemonic == ZYDIS_MNEMONIC_FBSTP;
 }
 
@@ -85,18 +86,6 @@ bool cr2_is_a_page(const TestCase& test, const RunResult& r) {
     default:
       return false;
   }
-}
-
-// Whether they are alike in all that differences() looks at: nearly all are, and formatting numbers takes
-// much longer than running a test.
-bool same(const RunResult& a, const RunResult& b) {
-  const FpuState &f = a.state.fpu, &g = b.state.fpu;
-  const auto equal = [](const auto& x, const auto& y) { return std::memcmp(x, y, sizeof x) == 0; };
-  return a.end == b.end && a.vector == b.vector && a.error == b.error && a.cr2 == b.cr2 &&
-         equal(a.state.gpr, b.state.gpr) && a.state.rip == b.state.rip &&
-         (a.state.rflags & kFlagsCompared) == (b.state.rflags & kFlagsCompared) && f.fcw == g.fcw &&
-         f.fsw == g.fsw && f.ftw == g.ftw && f.mxcsr == g.mxcsr && equal(f.st, g.st) && equal(f.ymm, g.ymm) &&
-         a.data == b.data;
 }
 
 }  // namespace
@@ -127,21 +116,26 @@ std::string describe(const UserState& s) {
 std::string differences(const TestCase& test, const RunResult& a, const RunResult& b, const char* name_a,
                         const char* name_b) {
   const auto skipped = [](const RunResult& r) { return r.end == End::timeout || r.end == End::excluded; };
-  if (skipped(a) || skipped(b) || same(a, b)) return "";
+  if (skipped(a) || skipped(b)) return "";
   // What the harness maps, a test can read natively.
   for (const RunResult* r : {&a, &b})
     if (r->vector == kPF && r->cr2 - kSharedAddress < kSharedSize) return "";
   if (a.end == End::fault && b.end == End::fault && store_may_be_torn(test, a)) return "";
   std::string out;
-  const auto differ = [&](const std::string& what, const std::string& x, const std::string& y) {
-    if (x != y) out += fmt::format("  {}: {} {}, {} {}\n", what, name_a, x, name_b, y);
+  const auto differ = [&](std::string_view what, std::string_view x, std::string_view y) {
+    out += fmt::format("  {}: {} {}, {} {}\n", what, name_a, x, name_b, y);
   };
+  // Nearly all is alike, and formatting it would take much longer than running a test.
   const auto number = [&](const char* what, u64 x, u64 y) {
     if (x != y) differ(what, fmt::format("{:x}", x), fmt::format("{:x}", y));
   };
-  differ("end", end_name(a.end), end_name(b.end));
+  const auto bytes = [&](const char* what, u64 which, const u8* x, const u8* y, unsigned n) {
+    if (std::memcmp(x, y, n) != 0)
+      differ(fmt::format(fmt::runtime(what), which), hex_bytes(x, n), hex_bytes(y, n));
+  };
+  if (a.end != b.end) differ("end", end_name(a.end), end_name(b.end));
   number("vector", a.vector, b.vector);
-  const u64 cr2_mask = cr2_is_a_page(test, a) ? ~u64{kPageSize - 1} : ~u64{0};
+  const u64 cr2_mask = a.cr2 != b.cr2 && cr2_is_a_page(test, a) ? ~u64{kPageSize - 1} : ~u64{0};
   number("cr2", a.cr2 & cr2_mask, b.cr2 & cr2_mask);
   number("error code", comparable_error(a), comparable_error(b));
   for (int i = 0; i < 16; i++) number(kGprName[i], a.state.gpr[i], b.state.gpr[i]);
@@ -152,13 +146,10 @@ std::string differences(const TestCase& test, const RunResult& a, const RunResul
   number("fsw", f.fsw, g.fsw);
   number("ftw", f.ftw, g.ftw);
   number("mxcsr", f.mxcsr, g.mxcsr);
-  for (int i = 0; i < 8; i++) differ(fmt::format("st{}", i), hex_bytes(f.st[i], 10), hex_bytes(g.st[i], 10));
-  for (int i = 0; i < 16; i++)
-    differ(fmt::format("ymm{}", i), hex_bytes(f.ymm[i], 32), hex_bytes(g.ymm[i], 32));
+  for (unsigned i = 0; i < 8; i++) bytes("st{}", i, f.st[i], g.st[i], 10);
+  for (unsigned i = 0; i < 16; i++) bytes("ymm{}", i, f.ymm[i], g.ymm[i], 32);
   for (unsigned i = 0; i < kDataSize; i += 16)
-    if (std::memcmp(&a.data[i], &b.data[i], 16) != 0)
-      differ(fmt::format("memory {:x}", kDataAddress + i), hex_bytes(&a.data[i], 16),
-             hex_bytes(&b.data[i], 16));
+    bytes("memory {:x}", kDataAddress + i, &a.data[i], &b.data[i], 16);
   return out;
 }
 

@@ -10,8 +10,6 @@
 namespace deja::fuzz {
 namespace {
 
-constexpr u64 kLastUserPage = 0x7ffffffff000;  // which Linux leaves unmapped
-
 bool intel_host() {
   static const bool intel = __builtin_cpu_is("intel");
   return intel;

@@ -25,6 +25,8 @@ inline constexpr u64 kGsBase = kDataAddress + 0xc00;
 // and IOPL, so the engine runs the test with IF = 1 and IOPL = 0, as Linux does.
 inline constexpr u64 kFlagsCompared = flag::kStatus | flag::TF | flag::DF | flag::NT | flag::AC | flag::ID;
 
+inline constexpr u64 kLastUserPage = 0x7ffffffff000;  // which Linux leaves unmapped
+
 struct UserState {
   u64 gpr[16] = {};
   u64 rip = 0;
