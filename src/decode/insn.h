@@ -11,6 +11,8 @@
 
 namespace deja {
 
+inline constexpr unsigned kMaxInsnBytes = 15;  // longer ones raise #GP(0)
+
 // How the code segment makes bytes into instructions.
 enum class CodeSize : u8 { bits16 = 2, bits32 = 4, bits64 = 8 };
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "decode/insn.h"
 
 namespace deja {
 namespace {
@@ -15,6 +16,8 @@ namespace {
 constexpr u32 kSeveral = ~u32{0};
 constexpr u64 kPresentAccessed = 0x21;
 constexpr std::size_t kMostListed = 1 << 17;
+// More than there are slots, so that taking duplicates out makes room.
+constexpr std::size_t kMostJumps = 2 * kJumpSlots, kMostFarLinks = 2 * kFarLinks;
 constexpr std::size_t kMostDependents = 1 << 20;
 constexpr u64 kManyFills = 4096;  // of about a quarter of the tables' pages
 
@@ -26,7 +29,7 @@ T* map_zeroed(u64 bytes) {
 }
 
 // The last one that an instruction at `pc` can have.
-u64 last_byte(u64 pc) { return pc + 14; }
+u64 last_byte(u64 pc) { return pc + kMaxInsnBytes - 1; }
 
 template <class T>
 void keep_unique(std::vector<T>& list) {
@@ -213,18 +216,20 @@ void AddressSpaces::install_exec(AddressSpace& user, View view, Gva linear, cons
   v.exec_page[slot] = walk.page.value;
 }
 
-void AddressSpaces::install_jump(AddressSpace& space, View view, u64 pc, u64 code, u32 mode) {
+void AddressSpaces::install_jump(AddressSpace& user, View view, u64 pc, u64 code, u32 mode) {
   const unsigned vi = static_cast<unsigned>(view);
-  set_jump_mode(space, view, mode);
-  limit_lists(owner(space, view), vi);
-  ViewTables& t = space.tables->view[vi];
+  set_jump_mode(user, view, mode);
+  AddressSpace& space = owner(user, view);
+  limit_lists(space, vi);
+  ViewTables& t = user.tables->view[vi];
+  auto& v = space.view[vi];
   const u64 slot = jump_slot(pc);
   if (t.jump_tag[slot] != u64{0} - pc) {
-    note_dependent(owner(space, view), vi, pc, false, static_cast<u32>(slot));
+    note_dependent(space, vi, pc, false, static_cast<u32>(slot));
     if (t.jump_tag[slot] == invalid_jump_tag(slot))
-      owner(space, view).view[vi].jumps.push_back(static_cast<u16>(slot));
+      v.jumps.push_back(static_cast<u16>(slot));
     else
-      set_second_way(owner(space, view).view[vi], t, slot);
+      set_second_way(v, t, slot);
   }
   t.jump_tag[slot] = u64{0} - pc;
   t.jump_code[slot] = code;
@@ -233,24 +238,24 @@ void AddressSpaces::install_jump(AddressSpace& space, View view, u64 pc, u64 cod
 // Lists collect what is out of date, and duplicates.
 void AddressSpaces::limit_lists(AddressSpace& space, unsigned vi) {
   auto& v = space.view[vi];
-  if (v.jumps.size() >= kMostListed) keep_unique(v.jumps);
-  if (v.far_links.size() >= kMostListed) keep_unique(v.far_links);
+  if (v.jumps.size() >= kMostJumps) keep_unique(v.jumps);
+  if (v.far_links.size() >= kMostFarLinks) keep_unique(v.far_links);
   if (v.dependents.size() < kMostDependents) return;
   const ViewTables& t = space.tables->view[vi];
   const auto old = std::exchange(v.dependents, {});
   std::vector<std::pair<bool, u32>> kept;
   for (unsigned exec = 0; exec < AddressSpace::PerView::kExecSlots; ++exec) {
+    const auto leads_here = [&](u64 tag) {
+      return exec_slot(u64{0} - tag) == exec || exec_slot(last_byte(u64{0} - tag)) == exec;
+    };
+    const auto is_current = [&](const AddressSpace::PerView::Dependent& d) {
+      if (d.far) return t.far_link[d.slot] != far_link_miss_;
+      return leads_here(t.jump_tag[d.slot]) ||
+             (v.second_ways[d.slot] && leads_here(t.second_jump_tag[d.slot]));
+    };
     kept.clear();
-    for (u32 n = std::exchange(v.first_dependent[exec], 0); n; n = old[n - 1].next) {
-      const auto& d = old[n - 1];
-      const auto jumps_to_page = [&](u64 tag) {
-        return exec_slot(u64{0} - tag) == exec || exec_slot(last_byte(u64{0} - tag)) == exec;
-      };
-      if (d.far ? t.far_link[d.slot] != far_link_miss_
-                : jumps_to_page(t.jump_tag[d.slot]) ||
-                      (v.second_ways[d.slot] && jumps_to_page(t.second_jump_tag[d.slot])))
-        kept.emplace_back(d.far, d.slot);
-    }
+    for (u32 n = std::exchange(v.first_dependent[exec], 0); n; n = old[n - 1].next)
+      if (is_current(old[n - 1])) kept.emplace_back(old[n - 1].far, old[n - 1].slot);
     keep_unique(kept);
     for (const auto& [far, slot] : kept) add_dependent(v, exec, far, slot);
   }
@@ -465,11 +470,11 @@ void AddressSpaces::drop_jumps_into(u64 begin, u64 end, u32 first, u32 last) {
     ViewTables& t = s.tables->view[vi];
     std::erase_if(s.view[vi].jumps, [&](u16 slot) {
       const auto leads_there = [&](u64 code) { return code - begin < end - begin; };
-      const bool second = s.view[vi].second_ways[slot];
-      if (second && leads_there(t.second_jump_code[slot])) t.second_jump_tag[slot] = invalid_jump_tag(slot);
-      if (!leads_there(t.jump_code[slot])) return false;
-      t.jump_tag[slot] = invalid_jump_tag(slot);
-      return !second;
+      auto& v = s.view[vi];
+      if (!leads_there(t.jump_code[slot]) && !(v.second_ways[slot] && leads_there(t.second_jump_code[slot])))
+        return false;
+      reset_jump(v, t, slot);
+      return true;
     });
     std::erase_if(s.view[vi].far_links, [&](u32 slot) {
       if (t.far_link[slot] - begin >= end - begin && (slot < first || slot >= last)) return false;

@@ -30,15 +30,15 @@ struct AddressSpace {
   struct PerView {
     std::vector<u32> pages;   // slots of read_tag/write_tag in use
     std::vector<u32> writes;  // slots whose write_tag is or was valid
-    std::vector<u16> jumps;   // slots of the jump cache in use
-    std::bitset<65536>
-        second_ways;  // those of them whose second way may be, so that few of its pages are touched
+    std::vector<u16> jumps;   // slots of the jump cache in use; some are free again, or listed twice
+    std::bitset<kJumpSlots>
+        second_ways;  // of these, whose second way may be in use: few pages of it are touched
     // Pages that code was fetched from: direct mapped by virtual page number. Tag: linear page | 1.
     static constexpr unsigned kExecSlots = 4096;
     std::array<u64, kExecSlots> exec_tag{};
     std::array<u64, kExecSlots> exec_page{};
     std::vector<u16> execs;
-    std::vector<u32> far_links;  // slots in use
+    std::vector<u32> far_links;  // slots in use, in the same sense
     // What leads to, or stands in, code fetched from the pages of each such slot: lists in `dependents`,
     // numbered from 1. Out of date ones cost another page a miss.
     struct Dependent {
@@ -100,7 +100,7 @@ class AddressSpaces {
     *page = Gpa(v.exec_page[slot]);
     return true;
   }
-  void install_jump(AddressSpace& space, View view, u64 pc, u64 code, u32 mode);
+  void install_jump(AddressSpace& user, View view, u64 pc, u64 code, u32 mode);
   void set_jump_mode(AddressSpace& space, View view, u32 mode) {
     u32& now = space.tables->view[static_cast<unsigned>(view)].jump_mode;
     if (now == mode) return;

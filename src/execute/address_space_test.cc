@@ -48,7 +48,7 @@ class JumpsTest : public testing::Test {
   const ViewTables& tables() const { return space_->tables->view[static_cast<unsigned>(View::user)]; }
   bool jumps(u64 pc) const { return tables().jump_tag[jump_slot(pc)] + pc == 0; }
   bool finds(u64 pc) {
-    return find_jump(space_->tables->view[static_cast<unsigned>(View::user)], pc) && jumps(pc) &&
+    return find_jump(space_->tables->view[static_cast<unsigned>(View::user)], pc) == kCode && jumps(pc) &&
            tables().jump_code[jump_slot(pc)] == kCode;
   }
   // A PC in page 16 that has the same slot in the jump cache.

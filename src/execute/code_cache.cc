@@ -95,7 +95,7 @@ void CodeCache::take(const Block& block) {
   written_ += (block.end - r.hot) + (block.cold_end - r.cold);
   r.hot = block.end;
   r.cold = block.cold_end;
-  if (r.hot > r.populated) populate(r);
+  if (r.hot > r.populated) populate();
   if (written_ < kLetGo) return;
   // What is written is rarely written again: unmapped, it counts once in what this process has resident.
   madvise(write_, bytes_, MADV_DONTNEED);
@@ -104,7 +104,8 @@ void CodeCache::take(const Block& block) {
 
 // One system call in each mapping for many pages, in place of a fault for each. Where there is no such call
 // (before Linux 5.14) the faults come.
-void CodeCache::populate(Region& r) {
+void CodeCache::populate() {
+  Region& r = regions_[current_];
   const u32 from = r.hot & ~static_cast<u32>(kPageSize - 1);
   const u32 end = std::min(from + kPopulate, hot_begin(current_) + hot_bytes_);
   r.populated = end;

@@ -103,7 +103,7 @@ class CodeCache {
   u32 offset_of(u64 host_pc) const { return static_cast<u32>(host_pc - exec_base()); }
   bool is_cold(u32 offset) const { return offset >= cold_begin(0); }
   void reset(unsigned region);
-  void populate(Region& region);
+  void populate();  // more of the region that is being filled
   void patch32(u32 at, u32 value);
   void make_branch_to(MemSite& site, u32 stub);
   void unlink(u32 link);

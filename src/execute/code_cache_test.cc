@@ -20,14 +20,18 @@ class CodeCacheTest : public testing::Test {
  protected:
   CodeCacheTest() : ram_(std::move(*GuestRam::create(16_MiB))), cache_(*ram_, 512_KiB) {
     EXPECT_TRUE(cache_.init().ok());
-    CodeTargets targets;
-    targets.context = reinterpret_cast<u64>(cache_.context());
-    targets.cache_exec = cache_.exec_base();
-    targets.probe_base = cache_.probe_base();
-    targets.page_probe = 0x10000;
-    targets.dispatch = targets.link = targets.mem_slow = cache_.exec_base();
     cache_.keep(64, cache_.exec_base());
-    translator_ = std::make_unique<Translator>(cache_.store(), targets, TranslateOptions{});
+    translator_ = std::make_unique<Translator>(cache_.store(), targets_of(cache_), TranslateOptions{});
+  }
+
+  static CodeTargets targets_of(const CodeCache& cache) {
+    CodeTargets targets;
+    targets.context = reinterpret_cast<u64>(cache.context());
+    targets.cache_exec = cache.exec_base();
+    targets.probe_base = cache.probe_base();
+    targets.page_probe = 0x10000;
+    targets.dispatch = targets.link = targets.mem_slow = cache.exec_base();
+    return targets;
   }
 
   // The block at `at`: jumps over `skip` bytes.
@@ -160,11 +164,7 @@ TEST_F(CodeCacheTest, MakesCopiesElsewhereWhenARegionHasNoRoom) {
 TEST_F(CodeCacheTest, LongNopsDoNotRunOutOfNumbersOfARegion) {
   CodeCache cache(*ram_, 64_MiB);
   ASSERT_TRUE(cache.init().ok());
-  CodeTargets targets;
-  targets.context = reinterpret_cast<u64>(cache.context());
-  targets.cache_exec = cache.exec_base();
-  targets.probe_base = cache.probe_base();
-  Translator translator(cache.store(), targets, TranslateOptions{});
+  Translator translator(cache.store(), targets_of(cache), TranslateOptions{});
   constexpr u8 kNop[15] = {0x66, 0x66, 0x66, 0x66, 0x66, 0x66, 0x2e, 0x0f, 0x1f, 0x84};
   for (u64 i = 0; i < kPageSize / sizeof kNop; ++i)
     std::copy(kNop, kNop + sizeof kNop, ram_->host(Gpa(0x100000 + i * sizeof kNop)));

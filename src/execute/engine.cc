@@ -99,7 +99,7 @@ Status Engine::init() {
                           .quick_jump = run_quick_jump};
   ctx_->quick.store = &cache_.store();
   ctx_->quick.cache_exec = cache_.exec_base();
-  ctx_->quick.no_more = !options_.translate.quick;
+  ctx_->quick.enabled = options_.translate.quick;
   CodeTargets targets;
   targets.context = reinterpret_cast<u64>(ctx_);
   targets.probe_base = cache_.probe_base();

@@ -147,9 +147,8 @@ u64 Engine::far_link(u32 site, u64 pc) {
   const u64 code = jump(pc, l.branch, DispatchCause::far_link);
   // As with links inside a page. What any jump to `pc` finds is in the jump cache.
   if (!code || counters_.cache_evictions != evictions || counters_.cache_flushes != flushes) return code;
-  const ViewTables& t = space().tables->view[static_cast<unsigned>(mode.view())];
-  const u64 slot = jump_slot(pc);
-  if (t.jump_tag[slot] + pc == 0 && t.jump_code[slot] == code && t.jump_mode == mode.bits)
+  ViewTables& t = space().tables->view[static_cast<unsigned>(mode.view())];
+  if (t.jump_mode == mode.bits && find_jump(t, pc) == code)
     spaces_.install_far_link(space(), mode.view(), far_link_slot(site), page, frame, pc, code);
   return code;
 }

@@ -12,13 +12,13 @@ namespace deja {
 enum class DispatchCause : u8 {
   start,       // Engine::run was called
   jump_miss,   // a jump found no target in the jump cache
-  link,        // a direct jump ran for the first time
+  link,        // a direct jump inside its page ran for the first time
   expired,     // a block was longer than the steps left
   helper,      // an instruction in C++ ended its block
   memory,      // a slow access faulted, or dropped translations
   host_fault,  // #DE, #MF, #XM or #GP, found by the host CPU
   group,       // accesses that are checked together were not in one page of the TLB
-  far_link,    // a direct jump to another page ran for the first time in a view
+  far_link,    // a direct jump to another page has no target in the view, yet or any more
 };
 inline constexpr unsigned kDispatchCauses = 9;
 constexpr const char* to_string(DispatchCause cause) {

@@ -8,7 +8,6 @@ namespace {
 
 constexpr u64 kDr6Bs = 1 << 14;
 constexpr u64 kDebugCtlBtf = 1 << 1;
-constexpr unsigned kMaxInsnBytes = 15;
 
 void set_gs_base(const void* base) { asm volatile("wrgsbase %0" ::"r"(base)); }
 
@@ -135,11 +134,11 @@ u64 Engine::dispatch(DispatchCause cause) {
       // was removed, its way leads back here, as a miss.
       AddressSpace& sp = space();
       ViewTables& t = sp.tables->view[static_cast<unsigned>(mode.view())];
-      if (t.jump_mode == plain && find_jump(t, pc)) {
+      if (const u64 code = t.jump_mode == plain ? find_jump(t, pc) : 0) {
         use_tables(sp);
         ctx_->r9 = pc;
         ctx_->vectors_wanted = mode.has(BlockMode::kUser);
-        return t.jump_code[jump_slot(pc)];
+        return code;
       }
     }
     BlockId id = find_block(pc, mode);

@@ -62,12 +62,13 @@ DEJA_INLINE u64 leave_to(const Quick& q, u64 rip) {
   const u32 mode = q.context.quick.system_mode | kMode64 | privilege_mode(s);
   const unsigned view = static_cast<unsigned>(BlockMode{mode}.view());
   ViewTables& tables = q.context.quick.tables->view[view];
-  if (tables.jump_mode != mode || !find_jump(tables, rip)) return kQuickDispatch;
+  const u64 code = tables.jump_mode == mode ? find_jump(tables, rip) : 0;
+  if (!code) return kQuickDispatch;
   // With breakpoints off and a step left, RF has no effect on the next instruction, and goes with it.
   s.rflags &= ~flag::RF;
   q.context.r9 = rip;
   q.context.vectors_wanted = s.cpl() == 3;
-  return tables.jump_code[jump_slot(rip)];
+  return code;
 }
 
 DEJA_INLINE u64 next_rip(const Quick& q) {
@@ -525,7 +526,7 @@ DEJA_INLINE u64 on_bounce_buffer(ExecContext& context, u32 offset) {
   QuickContext& q = context->quick;
   const MemSite& site = q.store->mem_sites[site_id];
   q.crossing = false;
-  if (q.no_more || site.special < q.first_copy) return kQuickDeclined;
+  if (!q.enabled || site.special < q.first_copy) return kQuickDeclined;
   if (site.checked || site.span || site.align || site.waits_fpu || site.converts) return kQuickDeclined;
   const BlockMode mode = q.store->blocks[site.block].mode;
   const unsigned in_page = static_cast<unsigned>(kPageSize - address % kPageSize);
@@ -563,12 +564,12 @@ DEJA_INLINE u64 on_bounce_buffer(ExecContext& context, u32 offset) {
 [[gnu::flatten]] u64 run_quick_jump(ExecContext* context, u64, u64 pc) {
   QuickContext& q = context->quick;
   const View view = BlockMode{privilege_mode(context->state)}.view();
-  ViewTables& tables = q.tables->view[static_cast<unsigned>(view)];
-  if (q.no_more || !find_jump(tables, pc)) return kQuickDeclined;
+  const u64 code = q.enabled ? find_jump(q.tables->view[static_cast<unsigned>(view)], pc) : 0;
+  if (!code) return kQuickDeclined;
   ++q.second_jumps;
   context->r9 = pc;
   context->vectors_wanted = view == View::user;
-  return tables.jump_code[jump_slot(pc)];
+  return code;
 }
 
 [[gnu::flatten]] u64 run_quick(ExecContext* context, u64 site_id, u64) {

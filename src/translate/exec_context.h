@@ -35,6 +35,7 @@ inline constexpr unsigned kViews = 3;
 // touched.
 inline constexpr u64 kTlbSlots = 1 << 20;
 constexpr u64 page_slot(u64 linear) { return linear >> kPageShift & (kTlbSlots - 1); }
+inline constexpr u64 kJumpSlots = 1 << 16;
 // Direct jumps to other pages have slots of their own, by site (FarLink).
 inline constexpr u64 kFarLinks = 1 << 17;
 // Whole pages: a view can be mapped into several address spaces.
@@ -42,11 +43,11 @@ struct alignas(4096) ViewTables {
   u64 read_tag[kTlbSlots];
   u64 write_tag[kTlbSlots];
   u64 addend[kTlbSlots];  // host address minus guest linear address
-  u64 jump_tag[65536];
-  u64 jump_code[65536];  // far entry in the code cache
+  u64 jump_tag[kJumpSlots];
+  u64 jump_code[kJumpSlots];  // far entry in the code cache
   // Of each slot's second way, which inline code does not look into (find_jump).
-  u64 second_jump_tag[65536];
-  u64 second_jump_code[65536];
+  u64 second_jump_tag[kJumpSlots];
+  u64 second_jump_code[kJumpSlots];
   u64 far_link[kFarLinks];  // likewise, or CodeTargets::far_link
   u32 jump_mode;            // BlockMode of the code in the jump cache
 };
@@ -62,20 +63,20 @@ constexpr u64 invalid_page_tag(u64 index) {
 // No two PCs less than 60 KiB apart have the same slot, and function entries, which stand on 16-byte
 // boundaries, use all slots: 17 is odd.
 inline constexpr unsigned kJumpSlotShift = 4;
-constexpr u64 jump_slot(u64 pc) { return (pc + (pc >> kJumpSlotShift)) & 0xffff; }
+constexpr u64 jump_slot(u64 pc) { return (pc + (pc >> kJumpSlotShift)) & (kJumpSlots - 1); }
 constexpr u64 invalid_jump_tag(u64 slot) { return slot == 0 ? u64{0} - (1 << kJumpSlotShift) : 0; }
 
-// Whether the jump cache knows `pc`: then it is in its slot's first way now.
-inline bool find_jump(ViewTables& t, u64 pc) {
+// Where the jump cache has `pc` lead, or 0. What is found is in its slot's first way from now on.
+inline u64 find_jump(ViewTables& t, u64 pc) {
   const u64 slot = jump_slot(pc);
-  if (t.jump_tag[slot] + pc == 0) return true;
-  if (t.second_jump_tag[slot] + pc != 0) return false;
+  if (t.jump_tag[slot] + pc == 0) return t.jump_code[slot];
+  if (t.second_jump_tag[slot] + pc != 0) return 0;
   const u64 tag = t.jump_tag[slot], code = t.jump_code[slot];
   t.jump_tag[slot] = t.second_jump_tag[slot];
   t.jump_code[slot] = t.second_jump_code[slot];
   t.second_jump_tag[slot] = tag;
   t.second_jump_code[slot] = code;
-  return true;
+  return t.jump_code[slot];
 }
 
 struct CodeStore;
@@ -91,7 +92,7 @@ struct QuickContext {
   bool several_vcpus = false;
   u32 system_mode = 0;    // as system_mode() says
   u64 calls[2] = {0, 0};  // declined; done
-  bool no_more = false;   // what is not an instruction is to be declined
+  bool enabled = true;    // off: operands in two pages and jumps that missed are declined
   u64 second_jumps = 0;   // jumps that found their target in the second way of the jump cache
   // Of a memory operand in two pages, both of them in the TLB, which the instruction finds in the bounce
   // buffer.

@@ -93,7 +93,6 @@ class Translator {
   static constexpr u64 kMaxBlockCode = 32 * 1024;
   static constexpr u64 kMaxSpecialCode = 512;
 
-  static constexpr unsigned kMaxInsnBytes = 15;
   static constexpr unsigned kFarEntryBytes = 14;
   static constexpr unsigned kProbeOffset = 12;  // from the near entry to the probing load
 
