@@ -25,9 +25,9 @@ struct Gen {
     if (r >= 8) e.b(0x41);
     e.b(static_cast<u8>(0x58 | (r & 7)));
   }
-  // vmovdqu between ymm r and memory; opcode 6f loads, 7f stores.
-  void vmov(u8 opcode, unsigned r) {
-    e.b(0xc5, static_cast<u8>((r < 8 ? 0x80 : 0) | 0x7e), opcode);
+  // vmovdqu between ymm r and memory; opcode 6f loads, 7f stores. Of xmm r, the upper half becomes 0.
+  void vmov(u8 opcode, unsigned r, bool lower_half = false) {
+    e.b(0xc5, static_cast<u8>((r < 8 ? 0x80 : 0) | (lower_half ? 0x7a : 0x7e)), opcode);
     e.rip(r, ymm(r));
   }
 
@@ -65,8 +65,26 @@ struct Gen {
     store_byte(offsetof(ExecContext, vectors_away), 1);
     land_far(away);
   }
+  // Changes rcx, and no flags. A host CPU knows of upper halves that are 0 only if they have not been loaded: SSE
+  // instructions, which keep them, then do not wait for what the register held before.
   void load_vectors() {
-    for (unsigned r = 0; r < 16; ++r) vmov(0x6f, r);
+    e.b(0xc5, 0xfa, 0x6f), e.rip(0, ymm(0) + 16);  // vmovdqu xmm0, [upper half of ymm0]
+    for (unsigned r = 1; r < 16; ++r) e.b(0xc5, 0xf9, 0xeb), e.rip(0, ymm(r) + 16);  // vpor xmm0, xmm0, […]
+    e.b(0xc5, 0xf9, 0x63, 0xc0);        // vpacksswb xmm0, xmm0, xmm0: no nonzero word becomes 0
+    e.b(0xc4, 0xe1, 0xf9), e.b(0x7e, 0xc1);  // vmovq rcx, xmm0
+    u8* const zero = e.jrcxz();
+    const auto load = [&](bool lower_half) {
+      for (unsigned r = 0; r < 16; ++r) vmov(0x6f, r, lower_half);
+    };
+    e.b(0xe9), e.d(0);  // jmp
+    u8* const wide = e.p;
+    e.land(zero);
+    load(true);
+    e.b(0xe9), e.d(0);
+    u8* const loaded = e.p;
+    land_far(wide);
+    load(false);
+    land_far(loaded);
     store_byte(offsetof(ExecContext, vectors_away), 0);
   }
 
@@ -199,8 +217,9 @@ Thunks emit_thunks(Emitter& e, const CodeTargets& targets, const Handlers& h) {
 
   // rcx = where to go on. EFLAGS stay.
   t.targets.load_vectors = e.here();
+  e.mov_store(g.at(offsetof(ExecContext, resume)), HRCX);
   g.load_vectors();
-  e.b(0xff, 0xe1);  // jmp rcx
+  e.jmp_mem(g.at(offsetof(ExecContext, resume)));
   return t;
 }
 
