@@ -41,13 +41,15 @@ struct NativeShared {
 namespace {
 
 constexpr int kTimeoutMicroseconds = 20000;  // of CPU time
+// More than the child's stack has grown to, and less than Linux leaves free below it for growing (128 MiB).
+constexpr u64 kStackReach = 64_MiB;
 // Layout of the XSAVE area, standard format (SDM vol. 1 13.4).
 constexpr unsigned kXstateBv = 512, kAvxOffset = 576;
 
 // The child's own variables; reached without TLS, as the FS base is the test's when a handler starts.
 NativeShared* g_shared;
 int g_socket;
-u64 g_host_fs;
+u64 g_host_fs, g_below_stack;
 int g_current = -1;
 
 // System call without errno.
@@ -153,6 +155,9 @@ void on_signal(int number, siginfo_t*, void* context) {
     finish_test(number, uc);
     g_shared->done = ++g_current;
   } else {
+    // The stack that the child came from: it would grow down to where a test points, up to 8 MiB below.
+    raw_syscall(SYS_munmap, static_cast<long>(g_below_stack),
+                static_cast<long>(kLastUserPage - g_below_stack));
     g_current = 0;
     g_shared->count = 0;
   }
@@ -199,6 +204,7 @@ void refuse_system_calls_of_tests() {
   g_socket = socket;
   g_current = -1;
   raw_syscall(SYS_arch_prctl, ARCH_GET_FS, reinterpret_cast<long>(&g_host_fs));
+  g_below_stack = (reinterpret_cast<u64>(&socket) & ~u64{kPageSize - 1}) - kStackReach;
   constexpr std::size_t kStack = 1 << 16;  // AMX tiles make signal frames of 11 KiB
   void* stack = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   stack_t alternate = {.ss_sp = stack, .ss_flags = 0, .ss_size = kStack};
@@ -214,6 +220,32 @@ void refuse_system_calls_of_tests() {
   _exit(0);
 }
 
+// Forks a child for each socket that comes, in place of the one before.
+int zygote_main(NativeShared* shared, int requests) {
+  pid_t child = -1;
+  const auto stop_child = [&] {
+    if (child < 0) return;
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+  };
+  while (const auto request = receive_message(requests)) {
+    stop_child();
+    child = fork();
+    if (child == 0) {
+      close(requests);
+      for (auto [address, size] : {std::pair{kCodeAddress, kCodeSize}, std::pair{kDataAddress, kDataSize}}) {
+        void* p = mmap(reinterpret_cast<void*>(address), size, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
+        if (p == MAP_FAILED) _exit(1);
+      }
+      child_main(shared, request->fd);
+    }
+    close(request->fd);
+  }
+  stop_child();
+  return 0;
+}
+
 }  // namespace
 
 NativeRunner::NativeRunner() {
@@ -223,40 +255,26 @@ NativeRunner::NativeRunner() {
   static_assert(sizeof(NativeShared) <= kSharedSize);
   DEJA_CHECK(p != MAP_FAILED, "mmap of the shared area: errno {}", errno);
   shared_ = static_cast<NativeShared*>(p);
+  auto zygote = HelperProcess::start("native", [&](int requests) { return zygote_main(shared_, requests); });
+  DEJA_CHECK(zygote.ok(), "{}", zygote.error().message);
+  zygote_ = std::move(zygote.value());
   start_child();
 }
 
 NativeRunner::~NativeRunner() {
-  stop_child();
+  close(socket_);
+  zygote_.reset();
   munmap(shared_, sizeof(NativeShared));
 }
 
 void NativeRunner::start_child() {
   int ends[2];
   DEJA_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0, "socketpair: errno {}", errno);
-  child_ = fork();
-  DEJA_CHECK(child_ >= 0, "fork: errno {}", errno);
-  if (child_ == 0) {
-    close(ends[0]);
-    for (auto [address, size] : {std::pair{kCodeAddress, kCodeSize}, std::pair{kDataAddress, kDataSize}}) {
-      void* p = mmap(reinterpret_cast<void*>(address), size, PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
-      if (p == MAP_FAILED) _exit(1);
-    }
-    child_main(shared_, ends[1]);
-  }
+  DEJA_CHECK(send_message(zygote_->socket(), "child", ends[1]), "the process that forks children is gone");
   close(ends[1]);
   socket_ = ends[0];
   u8 byte;
   DEJA_CHECK(read(socket_, &byte, 1) == 1, "the native child did not start");
-}
-
-void NativeRunner::stop_child() {
-  if (child_ < 0) return;
-  close(socket_);
-  kill(child_, SIGKILL);
-  waitpid(child_, nullptr, 0);
-  child_ = -1;
 }
 
 std::vector<RunResult> NativeRunner::run(std::span<const TestCase> tests) {
@@ -280,14 +298,14 @@ std::vector<RunResult> NativeRunner::run(std::span<const TestCase> tests) {
     u8 byte = 1;
     // The child answers within its timers; 60 s allow for a crowded host.
     pollfd wait = {socket_, POLLIN, 0};
-    const bool answered =
-        write(socket_, &byte, 1) == 1 && poll(&wait, 1, 60000) == 1 && read(socket_, &byte, 1) == 1;
+    const bool answered = send(socket_, &byte, 1, MSG_NOSIGNAL) == 1 && poll(&wait, 1, 60000) == 1 &&
+                          read(socket_, &byte, 1) == 1;
     const std::size_t done = shared_->done;
     for (std::size_t i = 0; i < done; i++) results[first + i] = shared_->slot[i].result;
     first += done;
     if (!answered) {
       // The test at `first` killed the child: it stays End::excluded.
-      stop_child();
+      close(socket_);
       start_child();
       first++;
     }
