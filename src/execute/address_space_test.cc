@@ -90,6 +90,18 @@ TEST_F(JumpsTest, AnInstructionAtAPagesEndDependsOnTheNextPageToo) {
   EXPECT_TRUE(jumps(at(1, 0xff1)));  // 15 bytes, the most that there are, end with the page
 }
 
+TEST_F(JumpsTest, AJumpIntoAnotherMappingOfItsOwnFrameIsNotLinked) {
+  put(kTable + 8 * 2, (0x101 << kPageShift) | kTableBits);  // as page 1
+  fetch(1);
+  far_link(5, 1, at(3, 0x30));
+  fetch(2);
+  EXPECT_FALSE(linked(5));
+  far_link(5, 1, at(2, 0x30));
+  EXPECT_FALSE(linked(5)) << "this same jump in page 2 leads to page 3";
+  Gpa page;
+  EXPECT_TRUE(spaces_.find_exec(*space_, View::user, Gva(at(2)), &page));
+}
+
 TEST_F(JumpsTest, PagesOfOneSlotGoTogether) {
   fetch(4);
   jump(at(4, 0x10));

@@ -61,6 +61,19 @@ int main(void) {
     EXPECT_EQ(call(other), 2);
     EXPECT_EQ(call(other), 2);
   }
+  SUBJECT("from one mapping of a page into the next, by the same jump");
+  u8* const next = new_page();
+  put(next + 0x10, "\xe9\xfb\x0f\x00\x00", 5);  // jmp to 10h in the next page
+  for (int i = 0; i < 40; i++) {
+    map(other, next, bits);
+    map(other + 4096, i % 2 ? next : one, bits);
+    map(other + 8192, i % 2 ? two : next, bits);
+    EXPECT_EQ(call(other + 0x10), i % 2 ? 2 : 1);
+    EXPECT_EQ(call(other + 0x10), i % 2 ? 2 : 1);
+  }
+  map(other + 4096, next, bits);
+  map(other + 8192, two, bits);
+  for (int i = 0; i < 40; i++) EXPECT_EQ(call(other + 0x10), 2);
   SUBJECT("two address spaces");
   map(other, source, 0);
   u64* root = new_page();
