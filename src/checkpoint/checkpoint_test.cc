@@ -333,7 +333,8 @@ TEST_F(CheckpointedDiskTest, TheBeginningMovesOnWhileCheckpointsAreTaken) {
   run(**writer, 32, 50);
   ASSERT_TRUE(move(**writer, "a", file("b"), 39).ok());
   run(**writer, 51, 70);
-  while (open("b").size() < 32) std::this_thread::yield();  // what is written later goes into the next file alone
+  while (open("b").size() < 32)
+    std::this_thread::yield();  // what is written later goes into the next file alone
   ASSERT_TRUE(move(**writer, "b", file("c"), 60).ok());
   run(**writer, 71, 80);
   ASSERT_TRUE((*writer)->finish().ok());

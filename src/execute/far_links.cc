@@ -81,8 +81,8 @@ void AddressSpaces::install_far_link(AddressSpace& user, View view, u32 slot, Gv
   const unsigned vi = static_cast<unsigned>(view);
   AddressSpace& space = owner(user, view);
   auto& v = space.view[vi];
-  // The code that runs may be older than the list. When it has jumped into another mapping of its own frame, that
-  // is the frame's home now, and would take this link for one of its own.
+  // The code that runs may be older than the list. When it has jumped into another mapping of its own frame,
+  // that is the frame's home now, and would take this link for one of its own.
   const bool at_home = v.homes.try_emplace(frame, page.value).first->second == page.value;
   if (!at_home && v.home_conflicts != kMostConflicts) return;
   limit_lists(space, vi);

@@ -251,8 +251,7 @@ void read_modify_write(Vcpu& cpu, const Insn& i) {
   u64 a = 0;
   if (to_memory) {
     const bool writes = i.mnemonic != ZYDIS_MNEMONIC_BT && i.mnemonic != ZYDIS_MNEMONIC_TEST;
-    at = operand_address(cpu, i, size, writes ? Access::write : Access::read);
-    check_alignment(cpu, at, size);
+    at = aligned_operand_address(cpu, i, size, writes ? Access::write : Access::read);
     if (writes) cpu.mmu.probe(at, size, Access::write);
     cpu.mmu.read_bytes(at, &a, size);
   } else {

@@ -80,6 +80,13 @@ Gva operand_address(const Vcpu& cpu, const Insn& insn, unsigned size, Access acc
   return linear_address(cpu, static_cast<Seg>(insn.mem.segment), effective_offset(cpu, insn), size, access);
 }
 
+Gva aligned_operand_address(const Vcpu& cpu, const Insn& insn, unsigned size, Access access) {
+  if (cpu.state.mode64()) check_alignment(cpu, operand_address(cpu, insn, 1, access), size);
+  const Gva address = operand_address(cpu, insn, size, access);
+  check_alignment(cpu, address, size);
+  return address;
+}
+
 u64 read_operand(Vcpu& cpu, const Insn& insn, unsigned index) {
   const Operand& op = insn.op[index];
   switch (op.kind) {
@@ -90,8 +97,7 @@ u64 read_operand(Vcpu& cpu, const Insn& insn, unsigned index) {
     case OperandKind::imm:
       return static_cast<u64>(insn.imm);
     case OperandKind::mem: {
-      const Gva address = operand_address(cpu, insn, op.size, Access::read);
-      check_alignment(cpu, address, op.size);
+      const Gva address = aligned_operand_address(cpu, insn, op.size, Access::read);
       u64 value = 0;
       DEJA_CHECK(op.size <= sizeof value);
       cpu.mmu.read_bytes(address, &value, op.size);
@@ -106,8 +112,7 @@ void write_operand(Vcpu& cpu, const Insn& insn, unsigned index, u64 value) {
   const Operand& op = insn.op[index];
   if (op.kind == OperandKind::gpr) return write_gpr(cpu.state, op, value);
   DEJA_CHECK(op.kind == OperandKind::mem && op.size <= sizeof value);
-  const Gva address = operand_address(cpu, insn, op.size, Access::write);
-  check_alignment(cpu, address, op.size);
+  const Gva address = aligned_operand_address(cpu, insn, op.size, Access::write);
   cpu.mmu.write_bytes(address, &value, op.size);
 }
 

@@ -171,6 +171,19 @@ TEST_F(Segments, ExpandDownLimit) {
   EXPECT_THROW(linear_address(cpu, CS, 0, 4, Access::write), GuestFault);
 }
 
+TEST_F(Segments, AnOperandAcrossTheEndOfTheCanonicalAddressesIsMisalignedFirst) {
+  user64();
+  state.cr0 |= cr0bit::AM;
+  state.gpr[RBX] = 0x7fffffffffff;
+  EXPECT_ERROR(run({0x0f, 0x00, 0x23}), kGP, 0);  // verr [rbx]
+  EXPECT_ERROR(run({0x0f, 0x00, 0x03}), kGP, 0);  // sldt [rbx]
+  state.rflags |= flag::AC;
+  EXPECT_ERROR(run({0x0f, 0x00, 0x23}), kAC, 0);
+  EXPECT_ERROR(run({0x0f, 0x00, 0x03}), kAC, 0);
+  state.gpr[RBX] = 0x800000000001;
+  EXPECT_ERROR(run({0x0f, 0x00, 0x23}), kGP, 0);
+}
+
 TEST_F(Segments, LarLslVerr) {
   state.gpr[RBX] = kUserCode32;
   EXPECT_RUNS(run({0x0f, 0x02, 0xc3}));  // lar eax, ebx

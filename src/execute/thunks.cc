@@ -65,12 +65,12 @@ struct Gen {
     store_byte(offsetof(ExecContext, vectors_away), 1);
     land_far(away);
   }
-  // Changes rcx, and no flags. A host CPU knows of upper halves that are 0 only if they have not been loaded: SSE
-  // instructions, which keep them, then do not wait for what the register held before.
+  // Changes rcx, and no flags. A host CPU knows of upper halves that are 0 only if they have not been loaded:
+  // SSE instructions, which keep them, then do not wait for what the register held before.
   void load_vectors() {
     e.b(0xc5, 0xfa, 0x6f), e.rip(0, ymm(0) + 16);  // vmovdqu xmm0, [upper half of ymm0]
     for (unsigned r = 1; r < 16; ++r) e.b(0xc5, 0xf9, 0xeb), e.rip(0, ymm(r) + 16);  // vpor xmm0, xmm0, […]
-    e.b(0xc5, 0xf9, 0x63, 0xc0);        // vpacksswb xmm0, xmm0, xmm0: no nonzero word becomes 0
+    e.b(0xc5, 0xf9, 0x63, 0xc0);             // vpacksswb xmm0, xmm0, xmm0: no nonzero word becomes 0
     e.b(0xc4, 0xe1, 0xf9), e.b(0x7e, 0xc1);  // vmovq rcx, xmm0
     u8* const zero = e.jrcxz();
     const auto load = [&](bool lower_half) {

@@ -114,6 +114,9 @@ u64 effective_offset(const Vcpu& cpu,
 // Segment base, limit and canonical checks (#GP/#SS) for an access of `size` bytes at `offset`.
 Gva linear_address(const Vcpu& cpu, Seg segment, u64 offset, unsigned size, Access access);
 Gva operand_address(const Vcpu& cpu, const Insn& insn, unsigned size, Access access);
+// And #AC, in the order of Engine::mem_slow(): an operand that begins below the end of the canonical
+// addresses is misaligned first.
+Gva aligned_operand_address(const Vcpu& cpu, const Insn& insn, unsigned size, Access access);
 u64 read_operand(Vcpu& cpu, const Insn& insn, unsigned index);  // gpr, mem (1, 2, 4, 8 bytes), imm, seg
 void write_operand(Vcpu& cpu, const Insn& insn, unsigned index, u64 value);
 // Stack with the current stack-address size; the pushed width in bytes. push_value probes before RSP changes.

@@ -40,7 +40,7 @@
 namespace deja {
 
 // Bumped by every change that a guest can see; written to manifests.
-inline constexpr u32 kMachineBehaviour = 8;
+inline constexpr u32 kMachineBehaviour = 9;
 
 struct DriveConfig {
   std::shared_ptr<BlockImage> image;  // what the disk holds at power-on
