@@ -6,6 +6,7 @@
 #include "decode/insn.h"
 #include "execute/flag_ops.h"
 #include "execute/fpu_state.h"
+#include "execute/vcpu.h"
 #include "fuzz/compare.h"
 #include "translate/classify.h"
 
@@ -71,13 +72,10 @@ bool host_differs(const Insn& i) {
   return (i.rep || i.repne) && ((i.flags_written & flag::ZF) || i.address_size == 4);
 }
 
-u64 linear_address(const MemOperand& m, u64 next_rip, const UserState& s) {
-  u64 at = static_cast<u64>(m.disp);
-  if (m.rip_relative) at += next_rip;
-  if (m.base >= 0) at += s.gpr[m.base];
-  if (m.index >= 0) at += s.gpr[m.index] * m.scale;
-  if (m.address_size == 4) at = static_cast<u32>(at);
-  return at + (m.segment == FS ? kFsBase : m.segment == GS ? kGsBase : 0);
+u64 linear_address(const Insn& i, const UserState& s) {
+  return effective_offset(s.gpr, s.rip, i) + (i.mem.segment == FS   ? kFsBase
+                                              : i.mem.segment == GS ? kGsBase
+                                                                    : 0);
 }
 
 // MXCSR.MM, the misaligned exception mask (APM vol. 1 4.2.2), is reserved in the CPU models. Whether the host
@@ -101,7 +99,7 @@ bool refused_misaligned_mask(const TestCase& test, const RunResult& engine) {
   if (engine.end != End::fault || engine.vector != kGP) return false;
   const Insn i = last_insn(test, engine);
   if (i.mnemonic != ZYDIS_MNEMONIC_LDMXCSR && i.mnemonic != ZYDIS_MNEMONIC_VLDMXCSR) return false;
-  const u64 offset = linear_address(i.mem, engine.state.rip + i.length, engine.state) - kDataAddress;
+  const u64 offset = linear_address(i, engine.state) - kDataAddress;
   u32 mxcsr;
   if (offset > kDataSize - sizeof mxcsr) return false;
   std::memcpy(&mxcsr, &engine.data[offset], sizeof mxcsr);

@@ -38,15 +38,19 @@ void write_gpr(CpuState& s, const Operand& op, u64 value) {
   }
 }
 
-u64 effective_offset(const Vcpu& cpu, const Insn& insn) {
+u64 effective_offset(const u64 (&gpr)[16], u64 rip, const Insn& insn) {
   const MemOperand& m = insn.mem;
   u64 offset = static_cast<u64>(m.disp);
-  if (m.rip_relative) offset += cpu.state.rip + insn.length;
-  if (m.base >= 0) offset += cpu.state.gpr[m.base];
-  if (m.index >= 0 && !m.vector_index) offset += cpu.state.gpr[m.index] * m.scale;
+  if (m.rip_relative) offset += rip + insn.length;
+  if (m.base >= 0) offset += gpr[m.base];
+  if (m.index >= 0 && !m.vector_index) offset += gpr[m.index] * m.scale;
   if (m.address_size == 2) return static_cast<u16>(offset);
   if (m.address_size == 4) return static_cast<u32>(offset);
   return offset;
+}
+
+u64 effective_offset(const Vcpu& cpu, const Insn& insn) {
+  return effective_offset(cpu.state.gpr, cpu.state.rip, insn);
 }
 
 Gva linear_address(const Vcpu& cpu, Seg segment, u64 offset, unsigned size, Access access) {
@@ -81,10 +85,10 @@ Gva operand_address(const Vcpu& cpu, const Insn& insn, unsigned size, Access acc
 }
 
 Gva aligned_operand_address(const Vcpu& cpu, const Insn& insn, unsigned size, Access access) {
-  if (cpu.state.mode64()) check_alignment(cpu, operand_address(cpu, insn, 1, access), size);
-  const Gva address = operand_address(cpu, insn, size, access);
+  const bool mode64 = cpu.state.mode64();
+  const Gva address = operand_address(cpu, insn, mode64 ? 1 : size, access);
   check_alignment(cpu, address, size);
-  return address;
+  return mode64 ? operand_address(cpu, insn, size, access) : address;
 }
 
 u64 read_operand(Vcpu& cpu, const Insn& insn, unsigned index) {

@@ -51,6 +51,7 @@ struct Gen {
   }
   // A short jump spans 127 bytes; sixteen moves are longer.
   u8* jcc_far(unsigned condition) { return e.b(0x0f, static_cast<u8>(0x80 | condition)), e.d(0), e.p; }
+  u8* jmp_far() { return e.b(0xe9), e.d(0), e.p; }
   void land_far(u8* after) {
     const u32 displacement = static_cast<u32>(e.p - after);
     std::memcpy(after - 4, &displacement, 4);
@@ -76,12 +77,10 @@ struct Gen {
     const auto load = [&](bool lower_half) {
       for (unsigned r = 0; r < 16; ++r) vmov(0x6f, r, lower_half);
     };
-    e.b(0xe9), e.d(0);  // jmp
-    u8* const wide = e.p;
+    u8* const wide = jmp_far();
     e.land(zero);
     load(true);
-    e.b(0xe9), e.d(0);
-    u8* const loaded = e.p;
+    u8* const loaded = jmp_far();
     land_far(wide);
     load(false);
     land_far(loaded);

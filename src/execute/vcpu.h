@@ -109,8 +109,9 @@ void deliver_event(Vcpu& cpu, EventKind kind, const GuestFault& event);
 // --- operands.cc: generic access to decoded operands, for helpers.
 u64 read_gpr(const CpuState& s, const Operand& op);         // zero-extended
 void write_gpr(CpuState& s, const Operand& op, u64 value);  // 32-bit writes zero the upper half
-u64 effective_offset(const Vcpu& cpu,
-                     const Insn& insn);  // offset within the segment, truncated to address size
+// Offset within the segment, truncated to address size; `rip` is the instruction's own.
+u64 effective_offset(const u64 (&gpr)[16], u64 rip, const Insn& insn);
+u64 effective_offset(const Vcpu& cpu, const Insn& insn);
 // Segment base, limit and canonical checks (#GP/#SS) for an access of `size` bytes at `offset`.
 Gva linear_address(const Vcpu& cpu, Seg segment, u64 offset, unsigned size, Access access);
 Gva operand_address(const Vcpu& cpu, const Insn& insn, unsigned size, Access access);
