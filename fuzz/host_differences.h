@@ -14,7 +14,8 @@ std::vector<unsigned> done_alike(const TestCase& test);
 
 // Whether the runs cannot be compared because this host checks otherwise than Intel's cores: the alignment of
 // operands before whether there is a page, and before whether the address is canonical; the pages at which
-// long x87 operands begin before whether their end is canonical; and MXCSR without its bit 17.
+// long x87 operands begin before whether their end is canonical; MXCSR without its bit 17; and whether an
+// offset into FS or GS is canonical before the base is added.
 bool checks_differ(const TestCase& test, const RunResult& host, const RunResult& engine);
 
 }  // namespace deja::fuzz

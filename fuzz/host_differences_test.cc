@@ -75,5 +75,39 @@ TEST_F(HostDifferences, PagesBeforeEndsOfLongOperands) {
   }
 }
 
+// Their operands' offsets are what the test sets.
+const Bytes kSegmentAccesses[] = {
+    {0x64, 0x8b, 0x08},                    // mov ecx, fs:[rax]
+    {0x65, 0x48, 0x89, 0x08},              // mov gs:[rax], rcx
+    {0x64, 0x0f, 0x38, 0xf1, 0x20},        // movbe fs:[rax], esp
+    {0x65, 0x0f, 0x10, 0x00},              // movups xmm0, gs:[rax]
+    {0x64, 0xdd, 0x00},                    // fld qword fs:[rax]
+    {0x65, 0xf0, 0x48, 0x0f, 0xc7, 0x08},  // lock cmpxchg16b gs:[rax]
+    {0x64, 0xac},                          // lodsb fs:[rsi]
+    {0x65, 0xa5},                          // movsd [rdi], gs:[rsi]
+    {0x64, 0xf3, 0x48, 0xad},              // rep lodsq fs:[rsi]
+    {0x65, 0xd7},                          // xlatb gs:[rbx+al]
+    {0x65, 0xff, 0x20},                    // jmp gs:[rax]
+    {0x64, 0x41, 0xff, 0x74, 0x24, 0x00},  // push fs:[r12+0]
+};
+
+// With the base added, the first two offsets are canonical addresses of the kernel's half.
+TEST_F(HostDifferences, OffsetsBeforeSegmentBases) {
+  for (const Bytes& insn : kSegmentAccesses)
+    for (const u64 offset :
+         {0xffff7ffffffff000ul, 0xffff7ffff0000000ul, 0xffff800000000000ul, 0x7fffffffff00ul}) {
+      TestCase t = load_mxcsr(insn, 0);
+      for (const unsigned reg : {RAX, RSI, R12}) t.initial.gpr[reg] = offset;
+      t.initial.gpr[RBX] = offset - (offset & 0xff);  // of XLAT, with AL
+      t.initial.gpr[RDI] = kDataAddress;
+      SCOPED_TRACE(disassembly(t));
+      const RunResult host = native_.run({&t, 1})[0], engine = engine_.run(t);
+      EXPECT_EQ(engine.vector, offset >> 63 ? kPF : kGP);
+      // Not compared exactly where the host looked at the offset alone.
+      EXPECT_EQ(checks_differ(t, host, engine), host.vector != engine.vector);
+      EXPECT_TRUE(host.vector == engine.vector || offset < 0xffff800000000000);
+    }
+}
+
 }  // namespace
 }  // namespace deja::fuzz
