@@ -39,7 +39,7 @@ u64 Engine::run_helper(u32 site) {
     sync_to(b, index);
     set_rip(b, index);
   }
-  const unsigned count = cache_.block(block_id).count;
+  const unsigned taken = cache_.block(block_id).taken(index);
   const u32 resume = h.resume;
   CpuState& s = ctx_->state;
   if (h.raise != 0xff) {
@@ -77,8 +77,8 @@ u64 Engine::run_helper(u32 site) {
     stop_reason_ = RunStop::pause;
   }
   if (!ends && !stop_requested_ && !dropped_ && !s.pending_dbg) {
-    // Back into the block, whose whole count is off the counter.
-    ctx_->set_remaining(ctx_->remaining() - static_cast<i64>(count - index));
+    // Back into the block, with as many steps off the counter as before.
+    ctx_->set_remaining(ctx_->remaining() - static_cast<i64>(taken - index));
     return resume_in(cache_.block(block_id), resume);
   }
   ctx_->set_remaining(ctx_->remaining() - 1);

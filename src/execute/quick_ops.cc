@@ -47,8 +47,8 @@ DEJA_INLINE u64 resume(const Quick& q) {
   return q.context.quick.cache_exec + q.site.resume;
 }
 
-// Instructions that have yet to complete before this one, out of those that the block's head has counted.
-DEJA_INLINE i64 uncounted(const Quick& q) { return i64{q.block.count} - q.site.insn; }
+// This instruction and those behind it whose steps are off the counter.
+DEJA_INLINE i64 uncounted(const Quick& q) { return i64{q.block.taken(q.site.insn)} - q.site.insn; }
 
 // The instruction has completed; the next is at `rip`, in a block of another mode perhaps.
 DEJA_INLINE u64 leave_to(const Quick& q, u64 rip) {

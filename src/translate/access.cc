@@ -259,7 +259,7 @@ u32 Translator::emit_leave_stub(u32 site, const CodeSpace& space) {
   const Block& b = store_.blocks[s.block];
   e_ = Emitter(space.write + space.cold, targets_.cache_exec - reinterpret_cast<u64>(space.write));
   // This instruction and the rest of the block are the other block's.
-  e_.lea(HR11, HR11, -1, 1, (b.count - s.insn) << kCounterShift);
+  e_.lea(HR11, HR11, -1, 1, (b.taken(s.insn) - s.insn) << kCounterShift);
   e_.b(0xe9);
   LinkSite link{s.block, static_cast<u32>(e_.p - space.write), 0, store_.page_offset(b, s.insn), true};
   e_.d(0);  // to what follows, until it is linked

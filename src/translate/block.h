@@ -7,6 +7,7 @@
 
 #include "decode/insn.h"
 #include "guest/fault.h"
+#include "translate/form.h"
 #include "translate/mode.h"
 #include "translate/quick.h"
 
@@ -66,6 +67,17 @@ struct alignas(64) Block {
   bool valid = true;
   bool small_loop = false;  // jumps back to its own start, and could be unrolled (unroll.h)
   bool vectors = false;     // has instructions for which it loads the vector registers when they are away
+  // Its steps are taken off the counter part by part, each of which ends with a conditional jump that the
+  // block goes on behind: whoever leaves there has nothing to give back. Index of the instruction behind each
+  // such jump; 0: no more.
+  u8 parts[kMaxJumpsPassed] = {};
+
+  // How many of its steps are off the counter when this instruction is executed.
+  unsigned taken(unsigned insn) const {
+    for (const unsigned end : parts)
+      if (insn < end) return end;
+    return count;
+  }
   unsigned page_offset() const { return static_cast<unsigned>(pc.offset()); }
 };
 static_assert(sizeof(Block) == 64, "a line of the host's cache");

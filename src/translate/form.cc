@@ -12,10 +12,6 @@ namespace {
 // A jump back closes a loop and is mostly taken: the block ends there, so that it is linked without a detour.
 bool jumps_back(const BlockInsn& b) { return b.way == Way::jcc && b.insn.imm < 0; }
 
-// A block goes on behind this many conditional jumps. More would seldom be reached, and what follows a jump
-// is translated once more for those who jump there.
-constexpr unsigned kMaxJumpsPassed = 3;
-
 DecodeStatus decode_from_scratch(const u8* code, std::size_t size, CodeSize code_size, bool stack_big,
                                  Insn* out) {
   return decode_by_zydis(code, size, code_size, stack_big, out);

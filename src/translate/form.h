@@ -60,6 +60,10 @@ struct TranslateInput {
   std::span<const u16> cuts;  // page offsets, ascending: no instruction but the first may begin at one
 };
 
+// A block goes on behind this many conditional jumps. More would seldom be reached, and what follows a jump
+// is translated once more for those who jump there.
+inline constexpr unsigned kMaxJumpsPassed = 3;
+
 // A data access of an instruction, as the plan (plan.h) sees it.
 struct PlannedAccess {
   i8 group = -1;        // -1: checked by itself

@@ -19,7 +19,8 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
   mode_ = input.mode;
   bool small_loop = options_.unroll && !mode_.limit() && !mode_.has(BlockMode::kPlain) &&
                     is_small_loop(insns_, options_.max_insns);
-  if (small_loop && unrolled_.contains(key(input.pc, mode_))) {
+  const bool unrolled = small_loop && unrolled_.contains(key(input.pc, mode_));
+  if (unrolled) {
     unroll_loop(&insns_, options_.max_insns);
     small_loop = false;
   }
@@ -36,6 +37,7 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
   block_.second_page = input.second_page;
   block_.count = static_cast<u16>(insns_.size());
   block_.small_loop = small_loop;
+  if (!unrolled) note_parts();
   block_.bytes = static_cast<u16>(insns_.back().end - insns_.front().start);
   block_.first_place = store_.places.next(region_);
   block_.first_byte = store_.bytes.next(region_);
@@ -89,7 +91,7 @@ void Translator::emit_cold(const Cold& c) {
       return e_.jmp(targets_.link);
     case Cold::Kind::side_exit:
       land32(c.patch);
-      // The block's head has taken the steps of the instructions that are not reached.
+      // Of an unrolled loop the head has taken the steps of the turns that are not made.
       if (rest()) e_.lea(HR11, HR11, -1, 1, static_cast<i32>(rest() << kCounterShift));
       return exit_to(c.target, c.site);
     case Cold::Kind::miss:
@@ -105,10 +107,25 @@ void Translator::emit_entries() {
   e_.b(0x4d, 0x8d, 0x89), e_.d(-static_cast<u32>(block_.page_offset()));  // lea r9, [r9 - offset]
   e_.mov_store(ctx(offsetof(ExecContext, current_page)), HR9);
   block_.near_entry = offset_of(e_.p);
-  e_.b(0x4d, 0x8d, 0x9b), e_.d(-(u32{block_.count} << kCounterShift));  // lea r11, [r11 - count * 64]
-  e_.sarx(HR10, HR11, HR11);
+  // The probe is for the whole block, so that no part of it can overdraw the counter.
+  const unsigned first = block_.taken(0);
+  const unsigned after = first == block_.count ? HR11 : HR10;
+  e_.b(0x4d, 0x8d, after == HR11 ? 0x9b : 0x93);  // lea r11 or r10, [r11 - count * 64]
+  e_.d(-(u32{block_.count} << kCounterShift));
+  e_.sarx(HR10, after, HR11);
   e_.b(0x45, 0x0f, 0xb6), e_.b(0x8a),
       e_.d(static_cast<u32>(targets_.probe_base));  // movzx r9d, byte [r10 + probe]
+  if (after != HR11) take_steps(first);
+}
+
+void Translator::take_steps(unsigned steps) {
+  e_.lea(HR11, HR11, -1, 1, -static_cast<i32>(steps << kCounterShift));
+}
+
+void Translator::note_parts() {
+  unsigned n = 0;
+  for (unsigned i = 0; i + 1 < insns_.size(); ++i)
+    if (insns_[i].way == Way::jcc) block_.parts[n++] = static_cast<u8>(i + 1);
 }
 
 void Translator::enter_insn(unsigned index) {

@@ -212,8 +212,11 @@ class Translator {
   bool has_far_links() const;
   // A link site whose rel32 is at `patch`.
   void link_at(u8* patch, i32 target);
-  // How many instructions of the block follow the current one.
-  unsigned rest() const { return block_.count - current_insn_ - 1u; }
+  bool last() const { return current_insn_ + 1u == block_.count; }
+  // How many steps are off the counter of instructions that follow the current one.
+  unsigned rest() const { return block_.taken(current_insn_) - current_insn_ - 1u; }
+  void take_steps(unsigned steps);
+  void note_parts();  // Block::parts
 
   // Cold code to emit when the main code is complete. All are reached by a rel32 at `patch`.
   struct Cold {
