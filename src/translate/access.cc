@@ -33,8 +33,8 @@ void Translator::emit_address(const Insn& i, i32 bias) {
     e_.mov_imm(HR9, static_cast<i64>(static_cast<u64>(m.disp + bias) & mask));  // 64 bits wide in a moffs
   } else {
     const int base = m.base < 0 ? -1 : static_cast<int>(load_gpr(static_cast<unsigned>(m.base), HR9));
+    if (m.index >= R8 && m.index <= R11) lose_r10();
     const int index = m.index < 0 ? -1 : static_cast<int>(load_gpr(static_cast<unsigned>(m.index), HR10));
-    if (index == HR10) r10_group_ = -1;
     const i64 disp = static_cast<i64>(static_cast<i32>(m.disp)) + bias;
     // An index of RSP cannot be encoded, and the decoder never yields one in 32- and 64-bit addressing.
     if (disp == static_cast<i32>(disp)) {
@@ -47,8 +47,8 @@ void Translator::emit_address(const Insn& i, i32 bias) {
   }
   const bool segment_added = m.segment == FS || m.segment == GS;
   if (segment_added && !access_is_checked(m.segment)) {
+    lose_r10();
     e_.mov_load(HR10, ctx(segment_base(m.segment)));
-    r10_group_ = -1;
     e_.lea(HR9, HR9, HR10, 1, 0, mode_.code_size() == CodeSize::bits64);
   }
 }
@@ -91,6 +91,12 @@ void Translator::emit_lookup(unsigned at, u8 reach, bool write, MemSite& site, u
   e_.mov_load_gs(HR10, HR10, view + static_cast<u32>(offsetof(ViewTables, addend)));
 }
 
+void Translator::lose_r10() {
+  if (r10_group_ >= 0 && !r10_kept_ && r10_left_)
+    e_.mov_store(ctx(group_slot(static_cast<unsigned>(r10_group_))), HR10);
+  r10_group_ = -1;
+}
+
 void Translator::emit_slow_call(u32 site, const MemSite& s) {
   if (s.base != MemSite::kNoBase) e_.mov(HR9, s.base == RCX ? static_cast<unsigned>(HR8) : s.base);
   e_.mov_imm32(HRCX, site);
@@ -110,8 +116,13 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec) {
       mem_base_ = HR9;
       mem_disp_ = 0;
     }
-    if (r10_group_ != plan.group) e_.mov_load(HR10, ctx(group_slot(static_cast<unsigned>(plan.group))));
-    r10_group_ = plan.group;
+    if (r10_group_ != plan.group) {
+      lose_r10();
+      e_.mov_load(HR10, ctx(group_slot(static_cast<unsigned>(plan.group))));
+      r10_group_ = plan.group;
+      r10_kept_ = true;
+    }
+    r10_left_ = plan.left;
     return emit_access_op(*insn_, nth);
   }
   // An address that stands in a register is looked up from there.
@@ -137,9 +148,9 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec) {
   site.after = spec.after;
   site.target = spec.target;
   site.base = !lean ? MemSite::kNoBase : base == HR8 ? u8{RCX} : static_cast<u8>(base);
+  lose_r10();
   site.hot = offset_of(e_.p);
   if (site.checked) {
-    r10_group_ = -1;
     emit_slow_call(site_id, site);
   } else {
     if (plan.leads) {
@@ -152,10 +163,10 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec) {
     emit_lookup(at, static_cast<u8>((plan.leads ? plan.span : spec.size) - 1),
                 plan.leads ? plan.writes : spec.write, site, &miss);
     if (miss) deferred(Cold::Kind::miss, site_id, miss);
-    r10_group_ = -1;
     if (plan.leads) {
-      e_.mov_store(ctx(group_slot(static_cast<unsigned>(plan.group))), HR10);
       r10_group_ = plan.group;
+      r10_kept_ = false;
+      r10_left_ = plan.left;
     }
     mem_base_ = at;
     mem_disp_ = plan.before;
@@ -214,6 +225,7 @@ SpecialCopy Translator::emit_special_copies(u32 site_id, const CodeSpace& space)
   insn_ = &b;
   insn_end_ = b.end;
   cache_write_ = space.write;
+  r10_group_ = -1;
   e_ = Emitter(space.write + space.cold, targets_.cache_exec - reinterpret_cast<u64>(space.write));
   auto& sites = store_.mem_sites.in(space.region);
   const auto own = [&](const MemSite& s) { return s.block == wanted.block && s.insn == wanted.insn; };

@@ -207,7 +207,7 @@ void Translator::emit_fixed_shift(const Insn& i) {
   const u64 old_slot = ctx(offsetof(ExecContext, old_value));
   // emit_op has r9 first of all for what stands in a slot.
   const unsigned old = in_slot(to) || (doubled && in_slot(i.op[1])) ? HR10 : HR9;
-  if (old == HR10) r10_group_ = -1;
+  if (old == HR10) lose_r10();
   if (memory) {
     load_mem_zero_extended(HRCX, size);
     e_.mov_store(old_slot, HRCX);
@@ -249,7 +249,7 @@ void Translator::emit_fixed_rotate(const Insn& i) {
   const bool left = i.mnemonic == ZYDIS_MNEMONIC_ROL;
   const unsigned old = in_slot(to) ? HR10 : HR9;
   if (by_cl(i)) {
-    if (old == HR10) r10_group_ = -1;
+    if (old == HR10) lose_r10();
     e_.mov(old, load_gpr(to.reg, old));
     emit_op(i);
     u8* const unchanged = skip_if_count_is_0(size);
@@ -267,7 +267,7 @@ void Translator::emit_fixed_rotate(const Insn& i) {
     return emit_bit_to_cf(e_, size, host, static_cast<u8>(left ? 0 : bits - 1));
   }
   // 0 or 1 rotated to the right: CF and OF are its bit.
-  if (old == HR10) r10_group_ = -1;
+  if (old == HR10) lose_r10();
   e_.b(0x41, 0x0f, static_cast<u8>(0x90 | kOverflow), static_cast<u8>(0xc0 | (old & 7)));  // seto old
   emit_op(i);
   emit_set_cl(e_, kCarry);

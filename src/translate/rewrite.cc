@@ -109,7 +109,7 @@ void Translator::emit_op(const Insn& i) {
     const unsigned g = static_cast<unsigned>(p.guest);
     if (g >= R8 && g <= R11) {
       p.host = scratch[next_scratch++];
-      if (p.host == HR10) r10_group_ = -1;
+      if (p.host == HR10) lose_r10();
       if (p.read) e_.mov_load(p.host, gpr_slot(g));
     } else if (g == RCX) {
       p.host = norex ? HRCX : HR8;

@@ -68,6 +68,7 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
              block_.end - space.hot);
 
   block_.cold_begin = space.cold;
+  r10_group_ = -1;
   e_ = Emitter(cache_write_ + space.cold, delta);
   for (std::size_t i = 0; i < cold_.size(); ++i) {
     const Cold c = cold_[i];  // more may follow
@@ -191,11 +192,11 @@ void Translator::emit_helper(const Insn& insn, bool ends, QuickOp quick, u8 rais
   h.raise = raise;
   h.decoded = insn;
   h.quick = quick;
+  lose_r10();
   e_.mov_imm32(HRCX, site);
   e_.jmp(h.quick == QuickOp::none ? targets_.helper : targets_.quick);
   h.resume = offset_of(e_.p);
   store_.helper_sites.add(region_, h);
-  r10_group_ = -1;
 }
 
 unsigned Translator::load_gpr(unsigned guest, unsigned scratch) {

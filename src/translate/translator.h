@@ -144,6 +144,8 @@ class Translator {
   void emit_access_op(const BlockInsn& b, unsigned nth);
   // r9 = `size` bytes, for what the instruction goes on to do with them.
   void load_to_r9(const Address& address, u8 size, u8 segment);
+  // Before r10 changes: an addend that is still wanted goes to its group's slot.
+  void lose_r10();
   void emit_slow_call(u32 site, const MemSite& s);
   // The bytes from host register `at` on, the last of them `reach` behind it; r10 = addend.
   void emit_lookup(unsigned at, u8 reach, bool write, MemSite& site, u8** miss);
@@ -260,7 +262,9 @@ class Translator {
   unsigned access_ = 0;              // how many of its accesses are emitted
   unsigned mem_base_ = HR9;          // the op's memory operand is at [mem_base_ + r10 + mem_disp_]
   i32 mem_disp_ = 0;
-  i8 r10_group_ = -1;  // the group whose addend r10 holds
+  i8 r10_group_ = -1;      // the group whose addend r10 holds
+  bool r10_kept_ = false;  // in the group's slot too
+  unsigned r10_left_ = 0;  // accesses of the group that follow
   std::vector<Cold> cold_;
   std::vector<ColdMark> cold_marks_;
 };
