@@ -6,6 +6,7 @@
 #include "decode/insn.h"
 #include "execute/flag_ops.h"
 #include "execute/fpu_state.h"
+#include "execute/segments.h"
 #include "execute/system.h"
 #include "execute/vcpu.h"
 #include "fuzz/compare.h"
@@ -73,10 +74,10 @@ bool host_differs(const Insn& i) {
   return (i.rep || i.repne) && ((i.flags_written & flag::ZF) || i.address_size == 4);
 }
 
+u64 segment_base(unsigned segment) { return segment == FS ? kFsBase : segment == GS ? kGsBase : 0; }
+
 u64 linear_address(const Insn& i, const UserState& s) {
-  return effective_offset(s.gpr, s.rip, i) + (i.mem.segment == FS   ? kFsBase
-                                              : i.mem.segment == GS ? kGsBase
-                                                                    : 0);
+  return effective_offset(s.gpr, s.rip, i) + segment_base(i.mem.segment);
 }
 
 // MXCSR.MM, the misaligned exception mask (APM vol. 1 4.2.2), is reserved in the CPU models. Whether the host
@@ -112,13 +113,12 @@ bool refused_misaligned_mask(const TestCase& test, const RunResult& engine) {
 bool offset_is_not_canonical(const TestCase& test, const RunResult& engine) {
   const Insn i = last_insn(test, engine);
   const UserState& s = engine.state;
-  const Seg segment = i.has_mem ? static_cast<Seg>(i.mem.segment) : segment_override(i, DS);
+  const unsigned segment = i.has_mem ? i.mem.segment : segment_override(i, DS);
   if (segment != FS && segment != GS) return false;
   const u64 offset = i.has_mem                           ? effective_offset(s.gpr, s.rip, i)
                      : i.mnemonic == ZYDIS_MNEMONIC_XLAT ? s.gpr[RBX] + (s.gpr[RAX] & 0xff)
                                                          : s.gpr[RSI];  // of string instructions
-  return engine.cr2 == offset + (segment == FS ? kFsBase : kGsBase) &&
-         static_cast<i64>(offset << 16) >> 16 != static_cast<i64>(offset);
+  return engine.cr2 == offset + segment_base(segment) && !is_canonical(offset, 48);
 }
 
 }  // namespace
