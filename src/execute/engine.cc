@@ -238,7 +238,7 @@ u64 Engine::enter_expired(ExecContext* ctx, u64 id, u64) {
   Engine& e = *g_engine;
   e.ctx_->arrive();
   const Block& b = e.cache_.block(static_cast<BlockId>(id));
-  if (b.taken(0) == b.count) ctx->set_remaining(ctx->remaining() + b.count);
+  if (!b.in_parts()) ctx->set_remaining(ctx->remaining() + b.count);
   e.set_rip(b, 0);
   // Of a block without groups the one with groups at its place, which may have led here, is not shorter: it
   // does not lead here again.
@@ -260,7 +260,7 @@ u64 Engine::resume_in(const Block& b, u32 offset) {
 }
 
 void Engine::sync_to(const Block& b, unsigned insn) {
-  ctx_->set_remaining(ctx_->remaining() + b.taken(insn) - static_cast<i64>(insn));
+  ctx_->set_remaining(ctx_->remaining() + b.prepaid(insn));
   update_clock();
 }
 

@@ -180,8 +180,8 @@ class Engine final : public Mmu, private RamObserver {
   // Of a write through linear addresses that no operand names, by where it goes.
   AccessCause implicit_cause(Gva linear, Rights rights) const;
 
-  // Accounting: the instruction with index `insn` of a block whose whole count is off the counter already is
-  // the next to complete; clock.steps becomes the number of steps before it.
+  // Accounting: the instruction with index `insn`, for which the counter has paid (Block::prepaid), is the
+  // next to complete; clock.steps becomes the number of steps before it.
   void sync_to(const Block& block, unsigned insn);
   void set_rip(const Block& block, unsigned insn);
   // Whether the instruction at linear `pc` ends within `room` bytes, the rest of the code segment.

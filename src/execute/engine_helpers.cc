@@ -39,7 +39,7 @@ u64 Engine::run_helper(u32 site) {
     sync_to(b, index);
     set_rip(b, index);
   }
-  const unsigned taken = cache_.block(block_id).taken(index);
+  const unsigned prepaid = cache_.block(block_id).prepaid(index);
   const u32 resume = h.resume;
   CpuState& s = ctx_->state;
   if (h.raise != 0xff) {
@@ -78,7 +78,7 @@ u64 Engine::run_helper(u32 site) {
   }
   if (!ends && !stop_requested_ && !dropped_ && !s.pending_dbg) {
     // Back into the block, with as many steps off the counter as before.
-    ctx_->set_remaining(ctx_->remaining() - static_cast<i64>(taken - index));
+    ctx_->set_remaining(ctx_->remaining() - prepaid);
     return resume_in(cache_.block(block_id), resume);
   }
   ctx_->set_remaining(ctx_->remaining() - 1);

@@ -48,7 +48,7 @@ DEJA_INLINE u64 resume(const Quick& q) {
 }
 
 // This instruction and those behind it whose steps are off the counter.
-DEJA_INLINE i64 uncounted(const Quick& q) { return i64{q.block.taken(q.site.insn)} - q.site.insn; }
+DEJA_INLINE i64 uncounted(const Quick& q) { return q.block.prepaid(q.site.insn); }
 
 // The instruction has completed; the next is at `rip`, in a block of another mode perhaps.
 DEJA_INLINE u64 leave_to(const Quick& q, u64 rip) {

@@ -92,8 +92,7 @@ void Translator::emit_lookup(unsigned at, u8 reach, bool write, MemSite& site, u
 }
 
 void Translator::lose_r10() {
-  if (r10_group_ >= 0 && !r10_kept_ && r10_left_)
-    e_.mov_store(ctx(group_slot(static_cast<unsigned>(r10_group_))), HR10);
+  if (r10_group_ >= 0 && r10_wanted_) e_.mov_store(ctx(group_slot(static_cast<unsigned>(r10_group_))), HR10);
   r10_group_ = -1;
 }
 
@@ -120,9 +119,10 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec) {
       lose_r10();
       e_.mov_load(HR10, ctx(group_slot(static_cast<unsigned>(plan.group))));
       r10_group_ = plan.group;
-      r10_kept_ = true;
+      r10_wanted_ = 0;
+    } else if (r10_wanted_) {
+      --r10_wanted_;
     }
-    r10_left_ = plan.left;
     return emit_access_op(*insn_, nth);
   }
   // An address that stands in a register is looked up from there.
@@ -165,8 +165,7 @@ void Translator::emit_access(const Address& address, const AccessSpec& spec) {
     if (miss) deferred(Cold::Kind::miss, site_id, miss);
     if (plan.leads) {
       r10_group_ = plan.group;
-      r10_kept_ = false;
-      r10_left_ = plan.left;
+      r10_wanted_ = plan.left;
     }
     mem_base_ = at;
     mem_disp_ = plan.before;
@@ -271,7 +270,7 @@ u32 Translator::emit_leave_stub(u32 site, const CodeSpace& space) {
   const Block& b = store_.blocks[s.block];
   e_ = Emitter(space.write + space.cold, targets_.cache_exec - reinterpret_cast<u64>(space.write));
   // This instruction and the rest of the block are the other block's.
-  e_.lea(HR11, HR11, -1, 1, (b.taken(s.insn) - s.insn) << kCounterShift);
+  e_.lea(HR11, HR11, -1, 1, b.prepaid(s.insn) << kCounterShift);
   e_.b(0xe9);
   LinkSite link{s.block, static_cast<u32>(e_.p - space.write), 0, store_.page_offset(b, s.insn), true};
   e_.d(0);  // to what follows, until it is linked

@@ -72,11 +72,14 @@ struct alignas(64) Block {
   // such jump; 0: no more.
   u8 parts[kMaxJumpsPassed] = {};
 
-  // How many of its steps are off the counter when this instruction is executed.
-  unsigned taken(unsigned insn) const {
+  // The head takes the steps of the first part only, and after its probe.
+  bool in_parts() const { return parts[0] != 0; }
+  // When this instruction is executed, the steps of so many are off the counter that have yet to complete,
+  // itself the first of them.
+  unsigned prepaid(unsigned insn) const {
     for (const unsigned end : parts)
-      if (insn < end) return end;
-    return count;
+      if (insn < end) return end - insn;
+    return count - insn;
   }
   unsigned page_offset() const { return static_cast<unsigned>(pc.offset()); }
 };

@@ -147,7 +147,7 @@ void Translator::emit_jcc(const Insn& i) {
   if (insns_[current_insn_].goes_round) return jcc_to(condition ^ 1, static_cast<i32>(insn_end_));
   jcc_to(condition, static_cast<i32>(insn_end_ + i.imm));
   if (last()) return exit_to(static_cast<i32>(insn_end_));
-  if (rest() == 0) take_steps(block_.taken(current_insn_ + 1u) - block_.taken(current_insn_));
+  if (rest() == 0) take_steps(block_.prepaid(current_insn_ + 1u));
 }
 
 void Translator::emit_call(const Insn& i) {

@@ -71,7 +71,7 @@ struct PlannedAccess {
   i16 before = 0;       // leader: how far the group's first byte lies below this access
   u16 span = 0;         // leader: bytes from the group's first to its last
   bool writes = false;  // leader: some member writes
-  u8 left = 0;          // members of the group that follow
+  u8 left = 0;          // leader: members that follow
 };
 
 struct BlockInsn {

@@ -196,10 +196,9 @@ class Planner {
       first.access->leads = true;
       first.access->before = static_cast<i16>(first.from - g.from);
       first.access->span = static_cast<u16>(g.to - g.from);
-      u8 left = g.size;
+      first.access->left = static_cast<u8>(g.size - 1);
       for (u8 m = g.first; m != kNoMember; m = members_[m].next) {
         members_[m].access->group = static_cast<i8>(number);
-        members_[m].access->left = --left;
         first.access->writes |= members_[m].writes;
       }
     }

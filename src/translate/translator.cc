@@ -68,7 +68,6 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
              block_.end - space.hot);
 
   block_.cold_begin = space.cold;
-  r10_group_ = -1;
   e_ = Emitter(cache_write_ + space.cold, delta);
   for (std::size_t i = 0; i < cold_.size(); ++i) {
     const Cold c = cold_[i];  // more may follow
@@ -109,14 +108,13 @@ void Translator::emit_entries() {
   e_.mov_store(ctx(offsetof(ExecContext, current_page)), HR9);
   block_.near_entry = offset_of(e_.p);
   // The probe is for the whole block, so that no part of it can overdraw the counter.
-  const unsigned first = block_.taken(0);
-  const unsigned after = first == block_.count ? HR11 : HR10;
+  const unsigned after = block_.in_parts() ? HR10 : HR11;
   e_.b(0x4d, 0x8d, after == HR11 ? 0x9b : 0x93);  // lea r11 or r10, [r11 - count * 64]
   e_.d(-(u32{block_.count} << kCounterShift));
   e_.sarx(HR10, after, HR11);
   e_.b(0x45, 0x0f, 0xb6), e_.b(0x8a),
       e_.d(static_cast<u32>(targets_.probe_base));  // movzx r9d, byte [r10 + probe]
-  if (after != HR11) take_steps(first);
+  if (block_.in_parts()) take_steps(block_.prepaid(0));
 }
 
 void Translator::take_steps(unsigned steps) {

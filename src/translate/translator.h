@@ -3,8 +3,9 @@
 // emits.
 //
 // A block begins with a u32 block id, then the far entry (r9 = linear PC; sets ExecContext::current_page),
-// then the near entry (for jumps inside the page), which takes the block's instruction count off the step
-// counter and probes it. Then come the instructions, then the out-of-line parts: slow paths and link stubs.
+// then the near entry (for jumps inside the page), which probes the step counter and takes the steps of the
+// block, or of its first part, off it. Then come the instructions, then the out-of-line parts: slow paths and
+// link stubs.
 #pragma once
 
 #include <set>
@@ -216,7 +217,7 @@ class Translator {
   void link_at(u8* patch, i32 target);
   bool last() const { return current_insn_ + 1u == block_.count; }
   // How many steps are off the counter of instructions that follow the current one.
-  unsigned rest() const { return block_.taken(current_insn_) - current_insn_ - 1u; }
+  unsigned rest() const { return block_.prepaid(current_insn_) - 1; }
   void take_steps(unsigned steps);
   void note_parts();  // Block::parts
 
@@ -224,7 +225,7 @@ class Translator {
   struct Cold {
     enum class Kind : u8 {
       link_stub,  // of link site `site`
-      side_exit,  // gives back the steps of the instructions that are skipped, and goes to `target`
+      side_exit,  // gives back what steps of skipped instructions are off the counter, and goes to `target`
       miss,       // the slow path of memory site `site`
     } kind;
     u16 insn;
@@ -262,9 +263,8 @@ class Translator {
   unsigned access_ = 0;              // how many of its accesses are emitted
   unsigned mem_base_ = HR9;          // the op's memory operand is at [mem_base_ + r10 + mem_disp_]
   i32 mem_disp_ = 0;
-  i8 r10_group_ = -1;      // the group whose addend r10 holds
-  bool r10_kept_ = false;  // in the group's slot too
-  unsigned r10_left_ = 0;  // accesses of the group that follow
+  i8 r10_group_ = -1;        // the group whose addend r10 holds
+  unsigned r10_wanted_ = 0;  // by so many accesses that follow, while the group's slot does not have it
   std::vector<Cold> cold_;
   std::vector<ColdMark> cold_marks_;
 };
