@@ -406,9 +406,9 @@ DEJA_INLINE u64 string(const Quick& q) {
   const bool repeated = i.rep || i.repne;
   u64 left = repeated ? s.gpr[RCX] : 1;
   // The block's head has counted one step for the instruction; each piece after the first is one more, and
-  // begins where the dispatcher would take what waits.
+  // begins where the dispatcher would take what waits. The steps of the block's later parts are not to spend.
   const bool waits = s.nmi_pending || ((s.rflags & flag::IF) && q.context.quick.interrupt_pending);
-  const i64 steps_left = waits ? 0 : q.context.remaining();
+  const i64 steps_left = waits ? 0 : q.context.remaining() - q.block.reserved(q.site.insn);
   i64 further = -1;
   while (left > 0 && further < steps_left) {
     const u64 to = s.gpr[RDI], from = s.gpr[RSI];
@@ -441,7 +441,7 @@ DEJA_INLINE u64 string(const Quick& q) {
     ++further;
   }
   if (left > 0 && further < 0) return kQuickDeclined;
-  if (further > 0) q.context.set_remaining(steps_left - further);
+  if (further > 0) q.context.set_remaining(q.context.remaining() - further);
   if (left == 0) return resume(q);
   // What is left begins anew, as after every piece.
   q.context.set_remaining(q.context.remaining() + uncounted(q) - 1);

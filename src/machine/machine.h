@@ -34,13 +34,11 @@
 #include "devices/virtio_net.h"
 #include "devices/virtio_rng.h"
 #include "execute/engine.h"
+#include "machine/behaviour.h"
 #include "machine/boot.h"
 #include "machine/turn_chaos.h"
 
 namespace deja {
-
-// Bumped by every change that a guest can see; written to manifests.
-inline constexpr u32 kMachineBehaviour = 9;
 
 struct DriveConfig {
   std::shared_ptr<BlockImage> image;  // what the disk holds at power-on

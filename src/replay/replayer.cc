@@ -47,9 +47,10 @@ Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
   const RecordingManifest& m = recording_.manifest;
   if (m.machine_version != kMachineBehaviour) {
     return make_error(
-        "{}: was recorded by a deja whose machine behaves differently (version {}, this one has {}); replay "
+        "{}: was recorded by a deja whose machine behaves differently (version {}, this one has {}): {}; replay "
         "it with build {}",
-        recording_.dir.string(), m.machine_version, kMachineBehaviour, m.build);
+        recording_.dir.string(), m.machine_version, kMachineBehaviour, why_behaviour_differs(m.machine_version),
+        m.build);
   }
   BootFiles boot;
   std::vector<DriveFile> drives;

@@ -81,6 +81,9 @@ struct alignas(64) Block {
       if (insn < end) return end - insn;
     return count - insn;
   }
+  // Steps of later parts, which the block takes off the counter without looking whether they are there: its
+  // head has. Whoever spends further steps at this instruction leaves so many.
+  unsigned reserved(unsigned insn) const { return count - insn - prepaid(insn); }
   unsigned page_offset() const { return static_cast<unsigned>(pc.offset()); }
 };
 static_assert(sizeof(Block) == 64, "a line of the host's cache");
