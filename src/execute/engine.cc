@@ -186,6 +186,9 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   update_clock();
   cpu = ctx_->state;
   running_ = false;
+  // A turn, a timer or an input that came late would depend on how code was divided into blocks.
+  DEJA_CHECK(clock_.steps <= until, "the run of vCPU {} to step {} ended at step {}, before {:#x}", cpu.index,
+             until, clock_.steps, code_base() + cpu.rip);
   return stop_reason_;
 }
 
@@ -260,6 +263,9 @@ u64 Engine::resume_in(const Block& b, u32 offset) {
 }
 
 void Engine::sync_to(const Block& b, unsigned insn) {
+  DEJA_CHECK(ctx_->remaining() >= i64{b.reserved(insn)},
+             "at instruction {} of the block at {:#x}, {} steps are left and its later parts take {}", insn,
+             b.pc.value, ctx_->remaining(), b.reserved(insn));
   ctx_->set_remaining(ctx_->remaining() + b.prepaid(insn));
   update_clock();
 }
