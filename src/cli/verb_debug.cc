@@ -64,6 +64,7 @@ int debug(const Options& o) {
   if (!symbols) return fail(symbols.error());
   SearchWorkers workers(**nav, *engine);
   TimeTarget target(**nav, &workers);
+  target.set_kernel(symbols->kernel_banner());
   if (Status status = target.seek(*at); !status) return fail(status.error());
   if (o.process_option->count())
     if (auto limited = target.limit_to_process(o.process); !limited) return fail(limited.error());

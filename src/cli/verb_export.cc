@@ -48,8 +48,7 @@ int export_moment(const Options& o) {
   }
   std::vector<u32> running;
   if (o.what == "vmcore") {
-    auto kernel = find_guest_kernel(**nav);  // it may look elsewhere in time
-    if (Status status = (*nav)->seek(*step); !status) return fail(status.error());
+    auto kernel = find_guest_kernel(**nav);
     if (kernel) running = running_threads(*kernel, machine);
   }
   if (Status status = (*nav)->load_all(); !status) return fail(status.error());

@@ -100,10 +100,11 @@ int who_wrote_verb(const Options& o) {
   request.workers = &workers;
   auto writes = who_wrote(**nav, request);
   if (!writes) return fail(writes.error());
+  const bool kernel_moved = symbols->kernel_moved((*nav)->machine());
   for (Write& w : *writes) {
     if (!w.vcpu) continue;
-    // Which program it is shows in the address space that wrote.
-    if (w.cpl == 3 && !o.symbols.empty())
+    // Which program it is shows in the address space that wrote, and so does where the kernel ran then.
+    if (w.cpl == 3 ? !o.symbols.empty() : kernel_moved)
       if (Status status = (*nav)->seek(w.before); !status) return fail(status.error());
     w.symbol = symbols->name_of((*nav)->machine(), *w.vcpu, w.rip);
   }

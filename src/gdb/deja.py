@@ -9,6 +9,19 @@ def monitor(text):
     return gdb.execute("monitor " + text, to_string=True)
 
 
+def follow_kernel(_event=None):
+    """After a kexec the kernel runs elsewhere, and its symbols have to go there."""
+    here = globals()
+    if "deja_kernel_file" not in here:
+        return
+    answer = monitor("kernel").strip()
+    if not answer.startswith("0x") or int(answer, 16) == here["deja_kernel_slide"]:
+        return
+    here["deja_kernel_slide"] = int(answer, 16)
+    gdb.execute("symbol-file %s -o %s" % (here["deja_kernel_file"], answer), to_string=True)
+    gdb.write("The kernel runs elsewhere here: its symbols are %s from where they were linked.\n" % answer)
+
+
 def arrive(answer):
     """Makes gdb look again: registers, memory, old values of watchpoints, the thread that is next."""
     place = re.search(r"step [\d,]+ .*vCPU (\d+)", answer)
@@ -21,6 +34,7 @@ def arrive(answer):
             point.enabled = False
             point.enabled = True
     gdb.execute("thread %d" % (int(place.group(1)) + 1), to_string=True)
+    follow_kernel()
     gdb.write(answer)
     gdb.execute("frame")
 
@@ -155,3 +169,5 @@ class Symbols(Command):
 
 for command in (When, Seek, Checkpoint, InfoCheckpoints, Restart, WhoWrote, Insn, InfoProcesses, Dmesg, Lsmod, Symbols):
     command()
+
+gdb.events.stop.connect(follow_kernel)

@@ -124,7 +124,9 @@ Result<int> GdbProcess::run(DebugTarget& target, const GdbLaunch& launch) {
     const std::string kernel = (directory_ / "kernel").string();
     DEJA_TRY(write_file(kernel,
                         {reinterpret_cast<const char*>(launch.kernel_elf.data()), launch.kernel_elf.size()}));
-    setup += fmt::format("symbol-file {} -o {:#x}\n", kernel, launch.kernel_slide);
+    setup +=
+        fmt::format("symbol-file {0} -o {1:#x}\npython deja_kernel_file, deja_kernel_slide = '{0}', {1:#x}\n",
+                    kernel, launch.kernel_slide);
   }
   for (const std::string& line : launch.setup) setup += line + "\n";
   setup += "source " + (directory_ / "deja.py").string() + "\ntarget extended-remote " +

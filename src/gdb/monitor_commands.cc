@@ -25,6 +25,7 @@ constexpr std::string_view kHelp =
     "modules [sections]            the modules of its kernel; or their build-ids and where their sections "
     "are\n"
     "dmesg                         what its kernel has said\n"
+    "kernel                        how far from where it was linked the recorded kernel runs\n"
     "process here|PID|any          where breakpoints in programs stop: in the present address space, in that "
     "of "
     "PID,\n"
@@ -55,11 +56,7 @@ bool parse_decimal(std::string_view text, u32* value) {
 
 Result<const TaskList*> TimeTarget::task_list() {
   if (!tasks_) {
-    const Step here = nav_.position();
-    auto made = make_task_list(nav_);
-    DEJA_TRY(seek(here));
-    if (!made) return made.error();
-    tasks_ = std::move(made).value();
+    DEJA_ASSIGN(tasks_, make_task_list(nav_));
   }
   return &*tasks_;
 }
@@ -104,6 +101,11 @@ Result<std::string> TimeTarget::kernel_log() {
   DEJA_ASSIGN(const TaskList* tasks, task_list());
   DEJA_ASSIGN(const std::vector<KernelMessage> all, read_kernel_log(tasks->kernel(), machine()));
   return as_dmesg(all);
+}
+
+std::string TimeTarget::kernel_place() {
+  const auto place = kernel_ ? find_kernel(machine(), *kernel_) : std::nullopt;
+  return place ? fmt::format("{:#x}\n", place->slide) : "not set up at this moment\n";
 }
 
 Result<GdbOsTable> TimeTarget::os_table(std::string_view kind) {
@@ -245,6 +247,7 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
   if (verb == "processes") return list_processes();
   if (verb == "modules") return list_modules(argument == "sections");
   if (verb == "dmesg") return kernel_log();
+  if (verb == "kernel") return kernel_place();
   if (u32 pid = 0; verb == "process" && parse_decimal(argument, &pid)) return limit_to_process(pid);
   if (verb == "process" && (argument == "here" || argument == "any")) {
     process_.reset();

@@ -15,7 +15,7 @@ namespace deja {
 namespace {
 
 constexpr std::string_view kDebugFiles = "/usr/lib/debug";  // where Debian has them
-constexpr std::string_view kEntryPoint = "entry_SYSCALL_64";
+constexpr unsigned kLooksAhead = 16;                        // at a recording, for where its kernel will be
 constexpr u64 kUserEnd = u64{1} << 47;
 
 // Calls `page` with each mapped 4 KiB page of [0, 2^47), for 4-level paging; of large pages with the first.
@@ -86,18 +86,22 @@ Result<std::vector<u8>> recorded_kernel(Navigator& nav) {
   return std::vector<u8>();
 }
 
-// How far from where it was linked the kernel runs: its system call entry is in a register.
-Result<u64> find_kernel_slide(Navigator& nav, const ElfSymbols& symbols) {
-  const std::optional<u64> linked = symbols.address_of(kEntryPoint);
-  if (nav.manifest().machine.boot_mode == "vmlinux" || !linked) return u64{0};  // nobody was there to move it
+// How far from where it was linked the kernel runs; before it does, that of the next one to be set up.
+Result<u64> find_kernel_slide(Navigator& nav, const std::optional<KernelBanner>& banner) {
+  if (!banner) return u64{0};
+  Machine& machine = nav.machine();
+  if (const auto place = find_kernel(machine, *banner)) return place->slide;
+  bool fresh = nav.manifest().machine.boot_mode == "vmlinux";
+  for (unsigned i = 0; i < machine.vcpu_count(); ++i) fresh = fresh && machine.cpu(i).msr.lstar == 0;
+  if (fresh) return u64{0};  // nobody is there to move it
   const Step here = nav.position();
-  u64 runs = nav.machine().cpu(0).msr.lstar;
-  if (!runs) {
-    DEJA_TRY(nav.seek(nav.last()));
-    runs = nav.machine().cpu(0).msr.lstar;
-    DEJA_TRY(nav.seek(here));
+  std::optional<KernelPlace> place;
+  for (unsigned i = 1; i <= kLooksAhead && !place; ++i) {
+    DEJA_TRY(nav.seek(here + (nav.last() - here) / kLooksAhead * i));
+    place = find_kernel(machine, *banner);
   }
-  return runs ? runs - *linked : 0;
+  DEJA_TRY(nav.seek(here));
+  return place ? place->slide : 0;
 }
 
 std::string quoted(const std::filesystem::path& path) {
@@ -126,6 +130,7 @@ std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu) {
 
 Status SymbolSetup::add_kernel(Navigator& nav, const std::vector<SymbolFile>& given) {
   DEJA_ASSIGN(const std::vector<u8> kernel, recorded_kernel(nav));
+  banner_ = KernelBanner::find(kernel);
   const std::optional<ElfInfo> recorded = elf_info(kernel);
   std::vector<SymbolFile> candidates;
   for (const SymbolFile& f : given)
@@ -156,10 +161,12 @@ Status SymbolSetup::add_kernel(Navigator& nav, const std::vector<SymbolFile>& gi
   }
   DEJA_ASSIGN(const std::vector<u8> bytes, read_whole_file(found->path));
   kernel_ = ElfSymbols::read(bytes);
-  DEJA_ASSIGN(kernel_slide_, find_kernel_slide(nav, kernel_));
+  DEJA_ASSIGN(kernel_slide_, find_kernel_slide(nav, banner_));
   // The kernel's own gdb scripts lie beside it, when it was built here.
   commands_.push_back("add-auto-load-safe-path " + found->path.parent_path().string());
   commands_.push_back(fmt::format("symbol-file {} -o {:#x}", quoted(found->path), kernel_slide_));
+  commands_.push_back(fmt::format("python deja_kernel_file, deja_kernel_slide = '{}', {:#x}",
+                                  quoted(found->path), kernel_slide_));
   return {};
 }
 
@@ -171,7 +178,7 @@ Status SymbolSetup::use_own_table(Navigator& nav, std::span<const u8> kernel) {
   for (const KernelSymbol& s : symbols) names.emplace_back(s.address, s.name);
   kernel_ = ElfSymbols::of(names);
   kernel_elf_ = symbols_as_elf(symbols);
-  DEJA_ASSIGN(kernel_slide_, find_kernel_slide(nav, kernel_));
+  DEJA_ASSIGN(kernel_slide_, find_kernel_slide(nav, banner_));
   return {};
 }
 
@@ -184,12 +191,7 @@ Result<GuestKernel> find_guest_kernel(Navigator& nav) {
   DEJA_ASSIGN(const std::vector<u8> kernel, recorded_kernel(nav));
   if (kernel.empty())
     return make_error("the kernel came from the guest's disk, not with --kernel: its symbols are not known");
-  std::vector<KernelSymbol> symbols = read_kallsyms(kernel);
-  std::vector<std::pair<u64, std::string>> entry;
-  for (const KernelSymbol& s : symbols)
-    if (s.name == kEntryPoint) entry.emplace_back(s.address, s.name);
-  DEJA_ASSIGN(const u64 slide, find_kernel_slide(nav, ElfSymbols::of(entry)));
-  return GuestKernel::make(kernel, std::move(symbols), slide);
+  return GuestKernel::make(kernel, read_kallsyms(kernel));
 }
 
 Result<TaskList> make_task_list(Navigator& nav) {
@@ -220,8 +222,16 @@ Result<SymbolSetup> SymbolSetup::make(Navigator& nav, const std::vector<std::str
   return setup;
 }
 
+bool SymbolSetup::kernel_moved(Machine& machine) const {
+  const auto place = banner_ ? find_kernel(machine, *banner_) : std::nullopt;
+  return place && place->slide != kernel_slide_;
+}
+
 std::string SymbolSetup::name_of(Machine& machine, unsigned vcpu, u64 address) {
-  if (address >= kUserEnd) return kernel_.name_of(address - kernel_slide_);
+  if (address >= kUserEnd) {
+    const auto place = banner_ ? find_kernel(machine, *banner_) : std::nullopt;
+    return kernel_.name_of(address - (place ? place->slide : kernel_slide_));
+  }
   const auto symbols = [&](const SymbolFile& f) -> const ElfSymbols& {
     const auto [it, fresh] = read_.try_emplace(f.path.string());
     if (fresh)

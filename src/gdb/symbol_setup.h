@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "linux/elf_symbols.h"
+#include "linux/kernel_place.h"
 #include "linux/tasks.h"
 #include "timeline/navigator.h"
 
@@ -25,17 +26,16 @@ std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu);
 // What make() below will read, for the sandbox: to be called before a guest runs.
 void allow_symbols(const std::vector<std::string>& where);
 
-// What the Linux that was recorded says of itself. May go elsewhere in the recording and back. An error says
-// what its kernel lacks.
+// What the Linux that was recorded says of itself. An error says what its kernel lacks.
 Result<GuestKernel> find_guest_kernel(Navigator& nav);
 Result<TaskList> make_task_list(Navigator& nav);
 
 class SymbolSetup {
  public:
   // `where`: what the user gave, files and directories; Debian's places for debug files are looked into for
-  // the kernel anyway, and if they have nothing, into the kernel itself. Finds where the kernel was loaded,
-  // for which it may go elsewhere in the recording and back. An error: a file that is not usable, or the
-  // kernel file of another kernel.
+  // the kernel anyway, and if they have nothing, into the kernel itself. Finds where the kernel runs, or will
+  // next, for which it may go elsewhere in the recording and back. An error: a file that is not usable, or
+  // the kernel file of another kernel.
   static Result<SymbolSetup> make(Navigator& nav, const std::vector<std::string>& where);
 
   // For gdb, before it connects.
@@ -43,6 +43,9 @@ class SymbolSetup {
   // An ELF file to be loaded first, at kernel_slide(), when the kernel's own symbol table is all there is.
   const std::vector<u8>& kernel_elf() const { return kernel_elf_; }
   u64 kernel_slide() const { return kernel_slide_; }
+  const std::optional<KernelBanner>& kernel_banner() const { return banner_; }
+  // Whether the kernel runs elsewhere at this moment than where make() found it: after a kexec.
+  bool kernel_moved(Machine& machine) const;
   // The symbol at an address that `vcpu` runs at; empty when nobody knows.
   std::string name_of(Machine& machine, unsigned vcpu, u64 address);
 
@@ -53,6 +56,7 @@ class SymbolSetup {
   std::vector<std::string> commands_;
   ElfSymbols kernel_;
   std::vector<u8> kernel_elf_;
+  std::optional<KernelBanner> banner_;
   u64 kernel_slide_ = 0;
   std::vector<SymbolFile> programs_;
   std::map<std::string, ElfSymbols> read_;  // by path

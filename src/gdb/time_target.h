@@ -3,6 +3,7 @@
 
 #include "gdb/stop_conditions.h"
 #include "gdb/target.h"
+#include "linux/kernel_place.h"
 #include "linux/tasks.h"
 #include "timeline/navigator.h"
 #include "timeline/who_wrote.h"
@@ -31,6 +32,8 @@ class TimeTarget final : public DebugTarget {
   // From here on breakpoints in programs stop only in the process or thread with this PID, as of now. Says
   // what that means.
   Result<std::string> limit_to_process(u32 pid);
+  // What `monitor kernel` looks for.
+  void set_kernel(std::optional<KernelBanner> banner) { kernel_ = std::move(banner); }
 
  private:
   // What resume() looks for, in the engine's words.
@@ -71,6 +74,7 @@ class TimeTarget final : public DebugTarget {
   Result<std::string> list_processes();
   Result<std::string> list_modules(bool sections);
   Result<std::string> kernel_log();
+  std::string kernel_place();
   Result<std::string> instructions(unsigned vcpu, std::string_view count);
   Result<std::string> who_wrote_command(std::vector<std::string> words, unsigned vcpu,
                                         const std::function<bool()>& interrupted);
@@ -83,6 +87,7 @@ class TimeTarget final : public DebugTarget {
   std::optional<u64> process_;  // CR3: breakpoints in the user half stop in this address space only
   std::vector<Step> bookmarks_;
   std::optional<TaskList> tasks_;  // made when it is asked for
+  std::optional<KernelBanner> kernel_;
 };
 
 }  // namespace deja

@@ -27,15 +27,18 @@ std::span<const u8> at_address(std::span<const u8> elf, u64 address) {
 
 }  // namespace
 
-Result<GuestKernel> GuestKernel::make(std::span<const u8> vmlinux, std::vector<KernelSymbol> symbols,
-                                      u64 slide) {
+Result<GuestKernel> GuestKernel::make(std::span<const u8> vmlinux, std::vector<KernelSymbol> symbols) {
   GuestKernel kernel;
   kernel.symbols_ = std::move(symbols);
-  kernel.slide_ = slide;
   if (kernel.symbols_.empty())
     return make_error(
         "the kernel has no symbol table of its own that is understood (CONFIG_KALLSYMS of Linux up to 6.3), "
         "so its variables are not found");
+  std::optional<KernelBanner> banner = KernelBanner::find(vmlinux);
+  if (!banner)
+    return make_error(
+        "the kernel does not say \"Linux version …\", by which it is found in the guest's memory");
+  kernel.banner_ = std::move(*banner);
   auto types = kernel.linked_address_of("__start_BTF");
   if (!types)
     return make_error(
@@ -57,21 +60,17 @@ Result<u64> GuestKernel::linked_address_of(std::string_view name) const {
   return found->address;
 }
 
-Result<u64> GuestKernel::address_of(std::string_view name) const {
-  DEJA_ASSIGN(const u64 linked, linked_address_of(name));
-  return linked + slide_;
+Result<RunningKernel> GuestKernel::at_this_moment(Machine& machine) const {
+  const std::optional<KernelPlace> place = find_kernel(machine, banner_);
+  if (!place)
+    return make_error("the kernel that was recorded is not set up at this moment: no vCPU maps \"{}\"",
+                      banner_.text);
+  return RunningKernel(*this, *place);
 }
 
-Result<u64> GuestKernel::per_cpu_offset_of(std::string_view name) const { return linked_address_of(name); }
-
-Result<PagingKey> GuestKernel::address_space(Machine& machine) const {
-  DEJA_ASSIGN(const u64 init_task, address_of("init_task"));
-  DEJA_ASSIGN(const u32 tasks, types_.offset_of("task_struct", "tasks"));
-  for (unsigned i = 0; i < machine.vcpu_count(); ++i) {
-    const PagingKey key = paging_key(machine.cpu(i));
-    if (u64 next = 0; read_linear(machine, key, init_task + tasks, &next, sizeof next) && next) return key;
-  }
-  return make_error("the kernel's variables are not there (yet) at this moment");
+Result<u64> RunningKernel::address_of(std::string_view name) const {
+  DEJA_ASSIGN(const u64 linked, kernel_.linked_address_of(name));
+  return linked + place_.slide;
 }
 
 bool GuestReader::text(u64 address, std::size_t most, std::string* out) const {

@@ -1,5 +1,5 @@
 // A Linux kernel that was recorded, as it describes itself: where its variables are and what its structures
-// look like.
+// look like. Its file says where it was linked; where it runs at a moment, the vCPUs do.
 #pragma once
 
 #include <span>
@@ -9,35 +9,49 @@
 
 #include "linux/btf.h"
 #include "linux/kallsyms.h"
+#include "linux/kernel_place.h"
 #include "linux/linear_memory.h"
 
 namespace deja {
 
+class GuestKernel;
+
+// The kernel at one moment.
+class RunningKernel {
+ public:
+  RunningKernel(const GuestKernel& kernel, const KernelPlace& place) : kernel_(kernel), place_(place) {}
+  // Of a variable: its linear address.
+  Result<u64> address_of(std::string_view name) const;
+  // An address space that maps the kernel.
+  const PagingKey& space() const { return place_.space; }
+
+ private:
+  const GuestKernel& kernel_;
+  KernelPlace place_;
+};
+
 class GuestKernel {
  public:
-  // `vmlinux`, unpacked, and the symbols in it; `slide`: how far from where it was linked it runs. An error
-  // says what is missing: symbols, or the description of types that CONFIG_DEBUG_INFO_BTF adds.
-  static Result<GuestKernel> make(std::span<const u8> vmlinux, std::vector<KernelSymbol> symbols, u64 slide);
-  GuestKernel() = default;
+  // `vmlinux`, unpacked, and the symbols in it. An error says what is missing: symbols, or the description of
+  // types that CONFIG_DEBUG_INFO_BTF adds.
+  static Result<GuestKernel> make(std::span<const u8> vmlinux, std::vector<KernelSymbol> symbols);
+
+  // An error: it is not set up at this moment, or another kernel runs. Changes nothing.
+  Result<RunningKernel> at_this_moment(Machine& machine) const;
+  // As in its file: where a variable was linked, and how far a per-CPU variable is from the start of each
+  // CPU's area.
+  Result<u64> linked_address_of(std::string_view name) const;
+  const Btf& types() const { return types_; }
   GuestKernel(GuestKernel&&) = default;
   GuestKernel& operator=(GuestKernel&&) = default;
 
-  // Of a variable: its linear address now.
-  Result<u64> address_of(std::string_view name) const;
-  // Of a per-CPU variable: how far from the start of each CPU's area it is.
-  Result<u64> per_cpu_offset_of(std::string_view name) const;
-  const Btf& types() const { return types_; }
-
-  // An address space that maps the kernel: that of any vCPU which does. An error: it is not set up yet.
-  Result<PagingKey> address_space(Machine& machine) const;
-
  private:
-  Result<u64> linked_address_of(std::string_view name) const;
+  GuestKernel() = default;
 
+  KernelBanner banner_;
   std::vector<KernelSymbol> symbols_;
   std::vector<u8> type_bytes_;  // what types_ refers to
   Btf types_;
-  u64 slide_ = 0;
 };
 
 // What a member of a structure in the guest holds. Members are given by their offsets.

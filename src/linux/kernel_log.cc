@@ -54,9 +54,9 @@ struct Layout {
 
 Result<std::vector<KernelMessage>> read_kernel_log(const GuestKernel& kernel, Machine& machine) {
   DEJA_ASSIGN(const Layout at, Layout::of(kernel.types()));
-  DEJA_ASSIGN(const u64 variable, kernel.address_of("prb"));
-  DEJA_ASSIGN(const PagingKey key, kernel.address_space(machine));
-  const GuestReader guest(machine, key);
+  DEJA_ASSIGN(const RunningKernel running, kernel.at_this_moment(machine));
+  DEJA_ASSIGN(const u64 variable, running.address_of("prb"));
+  const GuestReader guest(machine, running.space());
   u64 ring = 0, descs = 0, infos = 0, head = 0, tail = 0, data = 0;
   u32 count_bits = 0, size_bits = 0;
   if (!guest.value(variable, &ring) || !guest.value(ring + at.desc_ring + at.count_bits, &count_bits) ||

@@ -61,7 +61,8 @@ class SectionReader {
 
 Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, Machine& machine) {
   const Btf& types = kernel.types();
-  DEJA_ASSIGN(const u64 head, kernel.address_of("modules"));
+  DEJA_ASSIGN(const RunningKernel running, kernel.at_this_moment(machine));
+  DEJA_ASSIGN(const u64 head, running.address_of("modules"));
   DEJA_ASSIGN(const u32 list, types.offset_of("module", "list"));
   DEJA_ASSIGN(const u32 name, types.offset_of("module", "name"));
   DEJA_ASSIGN(const u32 state, types.offset_of("module", "state"));
@@ -73,8 +74,7 @@ Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, Machine
   DEJA_ASSIGN(const u32 base, types.offset_of("module_layout", "base"));
   DEJA_ASSIGN(const u32 size, types.offset_of("module_layout", "size"));
   const auto sections = SectionReader::of(types);
-  DEJA_ASSIGN(const PagingKey key, kernel.address_space(machine));
-  const GuestReader guest(machine, key);
+  const GuestReader guest(machine, running.space());
 
   std::vector<GuestModule> modules;
   std::size_t uses_read = 0;

@@ -9,10 +9,10 @@ constexpr std::size_t kNameBytes = 16;       // TASK_COMM_LEN
 }  // namespace
 
 Result<TaskList> TaskList::make(GuestKernel kernel) {
-  TaskList list;
-  DEJA_ASSIGN(list.init_task_, kernel.address_of("init_task"));
+  TaskList list(std::move(kernel));
+  const Btf& types = list.kernel_.types();
   const auto offset = [&](std::string_view structure, std::string_view member, u32* to) -> Status {
-    DEJA_ASSIGN(*to, kernel.types().offset_of(structure, member));
+    DEJA_ASSIGN(*to, types.offset_of(structure, member));
     return {};
   };
   DEJA_TRY(offset("task_struct", "tasks", &list.at_.tasks));
@@ -32,13 +32,13 @@ Result<TaskList> TaskList::make(GuestKernel kernel) {
     list.cpu_at_ = info + cpu;
   else if (offset("task_struct", "cpu", &cpu))
     list.cpu_at_ = cpu;
-  list.kernel_ = std::move(kernel);
   return list;
 }
 
 Result<std::vector<GuestTask>> TaskList::read(Machine& machine) const {
-  DEJA_ASSIGN(const PagingKey key, kernel_.address_space(machine));
-  const GuestReader guest(machine, key);
+  DEJA_ASSIGN(const RunningKernel kernel, kernel_.at_this_moment(machine));
+  DEJA_ASSIGN(const u64 init_task, kernel.address_of("init_task"));
+  const GuestReader guest(machine, kernel.space());
   const auto word = [&](u64 address, auto* to) { return guest.value(address, to); };
 
   std::vector<GuestTask> tasks;
@@ -56,7 +56,7 @@ Result<std::vector<GuestTask>> TaskList::read(Machine& machine) const {
     tasks.push_back(std::move(t));
     return tasks.size() < kMostTasks;
   };
-  u64 leader = init_task_;
+  u64 leader = init_task;
   do {
     u64 signal = 0, next = 0;
     if (!word(leader + at_.signal, &signal) || !signal) break;
@@ -65,7 +65,7 @@ Result<std::vector<GuestTask>> TaskList::read(Machine& machine) const {
     for (; sound && next != head; sound = sound && word(next, &next)) sound = take(next - at_.thread_node);
     if (!word(leader + at_.tasks, &next) || tasks.size() >= kMostTasks) break;
     leader = next - at_.tasks;
-  } while (leader != init_task_);
+  } while (leader != init_task);
   return tasks;
 }
 
@@ -82,12 +82,13 @@ Result<u64> TaskList::address_space_of(Machine& machine, u32 pid) const {
 
 std::vector<u32> running_threads(const GuestKernel& kernel, Machine& machine) {
   std::vector<u32> pids(machine.vcpu_count());
-  const auto areas = kernel.address_of("__per_cpu_offset");
-  const auto current = kernel.per_cpu_offset_of("current_task");
+  const auto running = kernel.at_this_moment(machine);
+  if (!running) return pids;
+  const auto areas = running.value().address_of("__per_cpu_offset");
+  const auto current = kernel.linked_address_of("current_task");
   const auto pid = kernel.types().offset_of("task_struct", "pid");
-  const auto key = kernel.address_space(machine);
-  if (!areas || !current || !pid || !key) return pids;
-  const GuestReader guest(machine, key.value());
+  if (!areas || !current || !pid) return pids;
+  const GuestReader guest(machine, running.value().space());
   for (unsigned i = 0; i < pids.size(); ++i) {
     u64 area = 0, task = 0;
     if (guest.value(areas.value() + i * sizeof area, &area) && guest.value(area + current.value(), &task))

@@ -32,8 +32,9 @@ class TaskList {
   Result<u64> address_space_of(Machine& machine, u32 pid) const;
 
  private:
+  explicit TaskList(GuestKernel kernel) : kernel_(std::move(kernel)) {}
+
   GuestKernel kernel_;
-  u64 init_task_ = 0;  // linear
   struct {
     u32 tasks, pid, tgid, comm, mm, signal, thread_node, cred;  // of task_struct
     u32 uid;                                                    // of cred

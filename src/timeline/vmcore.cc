@@ -13,13 +13,13 @@
 #include "base/elf.h"
 #include "execute/page_walk.h"
 #include "sandbox/outside_file.h"
+#include "timeline/living_spaces.h"
 
 namespace deja {
 namespace {
 
 constexpr std::string_view kFirstLine = "OSRELEASE=";
 constexpr u64 kKernelMap = 0xffffffff80000000;  // __START_KERNEL_map of Linux on x86-64
-constexpr u64 kUtsBytes = 6 * 65;               // struct new_utsname
 constexpr std::size_t kPieceBytes = 1_MiB;
 
 // struct elf_prstatus of Linux on x86-64.
@@ -102,14 +102,13 @@ u64 phys_base_in(std::string_view info) {
   return static_cast<u64>(base);
 }
 
-// Left over from a kernel that ran before a reset, it may be there twice: the living one's init_uts_ns has
-// the release that it names.
-bool is_alive(const GuestRam& ram, std::string_view info) {
-  const u64 uts = symbol_in(info, "SYMBOL(init_uts_ns)="), phys_base = phys_base_in(info);
-  const Gpa at(uts - kKernelMap + phys_base);
-  std::string names(kUtsBytes + 64, '\0');
-  if (!uts || !ram.read(at, names.data(), names.size())) return false;
-  return names.find(value_of(info, kFirstLine)) != names.npos;
+// Whether these page tables map the image of the kernel that has written this: of a kernel that ran before a
+// reset or a kexec, and of one that a kdump kernel has taken the place of, everything else may be there
+// still.
+bool is_mapped(GuestRam& ram, const PagingKey& space, std::string_view info) {
+  const u64 text = symbol_in(info, "SYMBOL(_stext)=");
+  return text >= kKernelMap && peek_translation(ram, space, Gva(text)) ==
+                                   std::optional(Gpa(text - kKernelMap + phys_base_in(info)));
 }
 
 // A file of holes and pages, removed unless finished.
@@ -220,25 +219,26 @@ KernelView kernel_view(Machine& machine, std::string_view info) {
 
 }  // namespace
 
-std::string find_vmcoreinfo(const GuestRam& ram) {
-  std::string fallback;
+std::string find_vmcoreinfo(Machine& machine) {
+  GuestRam& ram = machine.ram();
+  std::vector<std::string> found;
   for (const Range& r : ranges_of(ram)) {
     for (u64 at = 0; at < r.size; at += kPageSize) {
       const char* page = reinterpret_cast<const char*>(ram.host(r.from + at));
-      if (std::memcmp(page, kFirstLine.data(), kFirstLine.size()) != 0) continue;
-      std::string info(page, ::strnlen(page, kPageSize));
-      if (info.find("\nSYMBOL(") == info.npos) continue;
-      if (is_alive(ram, info)) return info;
-      if (fallback.empty()) fallback = info;
+      if (std::memcmp(page, kFirstLine.data(), kFirstLine.size()) == 0)
+        found.emplace_back(page, ::strnlen(page, kPageSize));
     }
   }
-  return fallback;
+  for (const PagingKey& space : living_spaces(machine))
+    for (const std::string& info : found)
+      if (is_mapped(ram, space, info)) return info;
+  return {};
 }
 
 Result<VmcoreReport> write_vmcore(Machine& machine, const std::vector<u32>& running,
                                   const std::filesystem::path& path) {
   const GuestRam& ram = machine.ram();
-  const std::string info = find_vmcoreinfo(ram);
+  const std::string info = find_vmcoreinfo(machine);
   std::string notes;
   for (unsigned i = 0; i < machine.vcpu_count(); ++i) {
     PrStatus status = prstatus_of(machine.cpu(i));

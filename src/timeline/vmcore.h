@@ -26,7 +26,8 @@ Result<VmcoreReport> write_vmcore(Machine& machine, const std::vector<u32>& runn
 // RAM by physical address, the hole below 4 GiB included.
 Result<VmcoreReport> write_raw_memory(Machine& machine, const std::filesystem::path& file);
 
-// What Linux left for tools like these: the page that begins with OSRELEASE=. Empty: not found.
-std::string find_vmcoreinfo(const GuestRam& ram);
+// What the Linux that runs at this moment left for tools like these: the page that begins with OSRELEASE=.
+// Empty: not found, or not written yet.
+std::string find_vmcoreinfo(Machine& machine);
 
 }  // namespace deja

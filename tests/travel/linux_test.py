@@ -68,6 +68,68 @@ class Linux(TravelTest):
         self.assertEqual((write["old"], write["new"], write["cpl"]), ("01000000", "02000000", 3))
         self.assertRegex(write["symbol"], r"^(take|clean_up)\+0x")
 
+    def record_kernels(self):
+        """Three kernels one after the other: the recorded one, one that it starts, and one that the second leaves for
+        its panic, which happens on the second vCPU. At prompt N `echo point-N` is typed."""
+        kernel, base = Path(KERNEL).read_bytes(), Path(INITRD).read_bytes()
+        base += bytes(-len(base) % 4)
+        initrd = base
+        for _ in range(2):
+            initrd = base + cpio({"kexec_into": (GUESTS / "kexec_into").read_bytes(), "kernel": kernel, "initrd": initrd})
+        (self.folder / "initrd").write_bytes(initrd)
+        stages = ["/kexec_into exec 'console=ttyS0 stage=2 crashkernel=192M'",
+                  "/kexec_into crash 'console=ttyS0 stage=3 nr_cpus=1 reset_devices'; "
+                  "busybox taskset 2 sh -c 'echo c > /proc/sysrq-trigger'",
+                  "poweroff -f"]
+        with subprocess.Popen([DEJA, "record", "-o", self.recording.with_suffix(""), "-m", "768M", "-smp", "2", "--kernel",
+                               KERNEL, "--initrd", self.folder / "initrd", "--append", "console=ttyS0 stage=1"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as recorder:
+            output = b""
+            for number, command in enumerate(stages, 1):
+                seen = len(output)
+                while b"demo# " not in output[seen:]:
+                    data = os.read(recorder.stdout.fileno(), 65536)
+                    self.assertTrue(data, output[-3000:])
+                    output += data
+                recorder.stdin.write(f"echo point-{number}; {command}\n".encode())
+                recorder.stdin.flush()
+            recorder.communicate(timeout=TIMEOUT)
+
+    def test_after_kexec_and_in_a_kdump_kernel_the_living_kernel_is_shown(self):
+        self.record_kernels()
+        slides = set()
+        for stage in (1, 2, 3):
+            at = f'serial:"point-{stage}"#2'  # #1 is the typing
+            # Symbols, variables and lists are those of the kernel that runs there.
+            output = self.gdb("""
+                info processes
+                lsmod
+                dmesg
+                x/s *(char **) &saved_command_line
+                monitor kernel
+                """, "--at", at)
+            self.assert_shown(output, r"^ +1 +1 init", r"^ADDRESS +NAME", rf"Command line: .*stage={stage}",
+                              rf'"[^"]*stage={stage}')
+            slide = int(re.findall(r"^0x[0-9a-f]+$", output, re.M)[-1], 16)
+            slides.add(slide)
+            core = self.folder / f"core{stage}"
+            self.assertEqual(deja("export", self.recording, "vmcore", "--at", at, core).returncode, 0)
+            with open(core, "rb") as file:
+                note = file.read(1 << 20)
+            self.assertEqual(int(re.search(rb"KERNELOFFSET=([0-9a-f]+)", note).group(1), 16), slide)
+            core.unlink()
+        self.assertEqual(len(slides), 3, "each kernel runs elsewhere")
+        # gdb follows from one kernel into the next, and back.
+        output = self.gdb("""
+            seek serial:"point-1"#2
+            x/s *(char **) &saved_command_line
+            seek serial:"point-3"#2
+            x/s *(char **) &saved_command_line
+            seek serial:"point-2"#2
+            x/s *(char **) &saved_command_line
+            """)
+        self.assert_shown(output, r"stage=1", r"The kernel runs elsewhere here", r"stage=3", r"stage=2")
+
     def test_processes_are_known_by_their_pids(self):
         program = GUESTS / "shared_pool"
         self.record_programs("shared_pool", {"usr/bin/shared_pool": program.read_bytes()})
