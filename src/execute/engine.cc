@@ -279,8 +279,10 @@ void Engine::set_rip(const Block& b, unsigned insn) {
 void Engine::raise(const GuestFault& fault, EventKind kind) {
   ++counters_.faults;
   step_trap_ = false;
-  // The instruction did not complete: what its accesses met is met again when it is restarted.
-  if (kind == EventKind::fault && fault.vector != kDB) ctx_->state.pending_dbg = 0;
+  // The instruction did not complete: what its accesses met is met again when it is restarted. What MOV SS
+  // before it has left is lost, general detect included (SDM vol. 3C "Delivery of Pending Debug Exceptions
+  // after VM Entry": nothing is pending after a hardware exception).
+  if (kind == EventKind::fault) ctx_->state.pending_dbg = 0;
   if (observation_.hit_delivery(code_base() + ctx_->state.rip, ctx_->state, clock_.steps + 1))
     stop_requested_ = true;
   delivering_ = true;

@@ -30,9 +30,11 @@ u64 Engine::dispatch(DispatchCause cause) {
   ++counters_.dispatches[static_cast<unsigned>(cause)];
   if (step_trap_) {
     step_trap_ = false;
-    if (step_over_[0] != s.rip && step_over_[1] != s.rip) s.pending_dbg |= kDr6Bs;
-    if (s.pending_dbg && s.activity == Activity::halted) s.activity = Activity::running;
+    // The trap after MOV SS is lost, and does not wait as one of a data breakpoint does (SDM vol. 3A 6.8.3).
+    if (!s.mov_ss_shadow && step_over_[0] != s.rip && step_over_[1] != s.rip) s.pending_dbg |= kDr6Bs;
   }
+  // A debug exception ends HLT, also that of the MOV SS before it (SDM vol. 2A "HLT").
+  if (s.pending_dbg && s.activity == Activity::halted) s.activity = Activity::running;
   const auto leave = [&](RunStop why) {
     stop_reason_ = why;
     return u64{0};

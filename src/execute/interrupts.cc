@@ -152,14 +152,19 @@ void note_event(CpuState& s, EventKind kind, const GuestFault& event) {
   if (kind != EventKind::fault) return;
   if (event.vector == kPF) s.cr2 = event.cr2;
   if (event.vector == kDB) {
-    constexpr u64 kBreakpointBits = 15, kGeneralDetect = 1 << 13, kBranchTrap = 2;
+    constexpr u64 kBreakpointBits = 15;
     s.dr6 = (s.dr6 & ~kBreakpointBits) | event.dr6;
-    s.dr7 &= ~kGeneralDetect;
-    s.msr.debugctl &= ~kBranchTrap;
+    note_debug_exception(s);
   }
 }
 
 }  // namespace
+
+void note_debug_exception(CpuState& s) {
+  constexpr u64 kGeneralDetect = 1 << 13, kBranchTrap = 2;
+  s.dr7 &= ~kGeneralDetect;
+  s.msr.debugctl &= ~kBranchTrap;
+}
 
 void deliver_through_idt(Vcpu& cpu, EventKind kind, const GuestFault& event, u64 return_rip) {
   if (cpu.state.protected_mode())

@@ -39,6 +39,10 @@ Seg segment_override(const Insn& insn, Seg otherwise);
 // RSP, RFLAGS and rip. Throws what the delivery itself raises, nothing changed.
 void deliver_through_idt(Vcpu& cpu, EventKind kind, const GuestFault& event, u64 return_rip);
 
+// What every debug exception does besides its bits in DR6: clears DR7.GD and IA32_DEBUGCTL.BTF (SDM vol. 3B
+// 17.2.4, 17.4.3).
+void note_debug_exception(CpuState& s);
+
 // Where a task switch comes from (SDM vol. 3A table 7-2).
 enum class TaskSwitchSource : u8 { jump, call, iret, interrupt };
 // Switches to the task whose TSS `selector` names; used by task gates, far transfers and IRET with NT set.

@@ -17,7 +17,15 @@ void int_n(Vcpu& cpu, const Insn& insn) {
   software_interrupt(cpu, EventKind::software_interrupt, static_cast<u8>(insn.imm));
 }
 
-void int1(Vcpu& cpu, const Insn&) { software_interrupt(cpu, EventKind::privileged_software_exception, kDB); }
+// A debug exception without a bit in DR6. It takes the place of what MOV SS before it has left pending, which
+// INT n, INT3 and INTO leave to the first instruction of the handler (SDM vol. 3C "Delivery of Pending Debug
+// Exceptions after VM Entry": nothing is pending after a privileged software exception). What the pushes of
+// the delivery meet comes after it.
+void int1(Vcpu& cpu, const Insn&) {
+  cpu.state.pending_dbg = 0;
+  software_interrupt(cpu, EventKind::privileged_software_exception, kDB);
+  note_debug_exception(cpu.state);
+}
 
 void int3(Vcpu& cpu, const Insn&) { software_interrupt(cpu, EventKind::software_exception, kBP); }
 
