@@ -39,6 +39,18 @@ def needed_libraries(elf: bytes) -> list[str]:
     return names
 
 
+def with_files(initramfs: bytes, files: dict[str, bytes]) -> bytes:
+    """The same with executable files added, as one more "newc" archive: the kernel unpacks one after the other."""
+    out = bytearray()
+    for path, data in [*files.items(), ("TRAILER!!!", b"")]:
+        name = path.encode() + b"\0"
+        fields = [0, 0o100755, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0]
+        out += b"070701" + b"".join(b"%08x" % field for field in fields) + name
+        out += bytes(-len(out) % 4) + data
+        out += bytes(-len(out) % 4)
+    return initramfs + bytes(-len(initramfs) % 4) + bytes(out)
+
+
 def _wanted(path: str) -> bool:
     """Documentation and translations stay out; Debian's node loads parts of itself from /usr/share/nodejs."""
     return not path.startswith("usr/share/") or path.startswith("usr/share/nodejs/")

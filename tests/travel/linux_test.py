@@ -9,28 +9,17 @@ from pathlib import Path
 from gdb_session import DEJA, GUESTS, TIMEOUT, TravelTest, deja
 from kernel_module import build_module, fetch
 
+from image import with_files  # kernel_module names tools/
+
 KERNEL = os.environ["DEJA_KERNEL"]
 INITRD = os.environ["DEJA_INITRD"]
-
-
-def cpio(files):
-    """A newc archive of executable files: {path: bytes}."""
-    out = bytearray()
-    for path, data in [*files.items(), ("TRAILER!!!", b"")]:
-        name = path.encode() + b"\0"
-        fields = [0, 0o100755, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0]
-        out += b"070701" + b"".join(b"%08x" % field for field in fields) + name
-        out += bytes(-len(out) % 4) + data
-        out += bytes(-len(out) % 4)
-    return bytes(out)
 
 
 class Linux(TravelTest):
     def record_programs(self, commands, files, *options, append="console=ttyS0"):
         """Boots the demo guest with `files` added, and runs `commands` at its prompt; the console's text."""
         initrd = self.folder / "initrd"
-        base = Path(INITRD).read_bytes()
-        initrd.write_bytes(base + bytes(-len(base) % 4) + cpio(files))
+        initrd.write_bytes(with_files(Path(INITRD).read_bytes(), files))
         with subprocess.Popen([DEJA, "record", "-o", self.recording.with_suffix(""), "-m", "256M", "--kernel", KERNEL,
                                "--initrd", initrd, "--append", append, *options], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as recorder:
