@@ -124,7 +124,8 @@ void enter(Vcpu& cpu, const Insn& insn) {
     rsp = at;
   };
   push(s.gpr[RBP]);
-  const u64 frame = rsp;
+  // What the stack pointer would be now: all of ESP, though a 16-bit stack moves SP alone.
+  const u64 frame = width == 2 ? (s.gpr[RSP] & ~u64{0xffff}) | rsp : rsp;
   if (level > 0) {
     u64 display = s.gpr[RBP];
     for (unsigned i = 1; i < level; ++i) {
@@ -145,18 +146,6 @@ void enter(Vcpu& cpu, const Insn& insn) {
   // With 16-bit operands in 64-bit mode the SDM's operation writes RBP, and CPUs write BP.
   write_gpr(s, Operand{.kind = OperandKind::gpr, .size = static_cast<u8>(size), .reg = RBP}, frame);
   set_stack_pointer(s, width, top);
-}
-
-void leave(Vcpu& cpu, const Insn& insn) {
-  CpuState& s = cpu.state;
-  const unsigned size = insn.operand_size, width = stack_width(s);
-  const u64 frame = width == 8 ? s.gpr[RBP] : width == 4 ? low32(s.gpr[RBP]) : static_cast<u16>(s.gpr[RBP]);
-  const Gva address = linear_address(cpu, SS, frame, size, Access::read);
-  check_alignment(cpu, address, size);
-  u64 value = 0;
-  cpu.mmu.read_bytes(address, &value, size);
-  set_stack_pointer(s, width, frame + size);
-  write_gpr(s, Operand{.kind = OperandKind::gpr, .size = static_cast<u8>(size), .reg = RBP}, value);
 }
 
 void pusha(Vcpu& cpu, const Insn& insn) {
@@ -243,8 +232,6 @@ InsnHelper find_legacy_helper(const Insn& insn) {
       return xlat;
     case ZYDIS_MNEMONIC_ENTER:
       return enter;
-    case ZYDIS_MNEMONIC_LEAVE:
-      return leave;
     case ZYDIS_MNEMONIC_PUSHA:
     case ZYDIS_MNEMONIC_PUSHAD:
       return pusha;

@@ -92,6 +92,19 @@ TEST_F(LegacyOps, EnterCopiesTheDisplay) {
   EXPECT_EQ(state.gpr[RSP], frame + 4);
 }
 
+// All of ESP becomes the frame pointer, though the stack moves SP alone (tests/guest/stack_sizes.c has the
+// rest).
+TEST_F(LegacyOps, EnterOnASixteenBitStackKeepsTheUpperHalfOfEsp) {
+  state.seg[SS].attr &= ~0x4000;
+  state.gpr[RBP] = 0x567890f0;
+  state.gpr[RSP] = 0x12340000 | kKernelStack;
+  EXPECT_RUNS(run({0xc8, 8, 0, 2}));
+  EXPECT_EQ(state.gpr[RBP], (0x12340000 | kKernelStack) - 4);
+  EXPECT_EQ(state.gpr[RSP], (0x12340000 | kKernelStack) - 12 - 8);
+  EXPECT_EQ(get<u32>(kKernelStack - 4), 0x567890f0u);
+  EXPECT_EQ(get<u32>(kKernelStack - 12), (0x12340000 | kKernelStack) - 4);
+}
+
 TEST_F(LegacyOps, Xlat) {
   state.gpr[RBX] = kData;
   state.gpr[RAX] = 0x12345607;

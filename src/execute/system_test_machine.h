@@ -2,6 +2,7 @@
 #pragma once
 
 #include "execute/helper_test_machine.h"
+#include "execute/near_ops.h"
 #include "execute/segments.h"
 
 namespace deja {
@@ -156,6 +157,7 @@ class SystemTest : public ::testing::Test {
     EXPECT_EQ(decode(bytes, sizeof bytes, code_size(), state.seg[SS].big(), &insn), DecodeStatus::ok);
     InsnHelper helper = find_system_helper(insn);
     if (!helper) helper = find_legacy_helper(insn);
+    if (!helper) helper = find_near_helper(insn);
     EXPECT_NE(helper, nullptr);
     if (!helper) return {};
     cpu.next_rip = state.rip + insn.length;
