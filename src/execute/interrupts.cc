@@ -161,9 +161,9 @@ void note_event(CpuState& s, EventKind kind, const GuestFault& event) {
 }  // namespace
 
 void note_debug_exception(CpuState& s) {
-  constexpr u64 kGeneralDetect = 1 << 13, kBranchTrap = 2;
+  constexpr u64 kGeneralDetect = 1 << 13, kBranchRecords = 1, kBranchTrap = 2;
   s.dr7 &= ~kGeneralDetect;
-  s.msr.debugctl &= ~kBranchTrap;
+  s.msr.debugctl &= ~(kBranchRecords | kBranchTrap);
 }
 
 void deliver_through_idt(Vcpu& cpu, EventKind kind, const GuestFault& event, u64 return_rip) {

@@ -39,8 +39,8 @@ Seg segment_override(const Insn& insn, Seg otherwise);
 // RSP, RFLAGS and rip. Throws what the delivery itself raises, nothing changed.
 void deliver_through_idt(Vcpu& cpu, EventKind kind, const GuestFault& event, u64 return_rip);
 
-// What every debug exception does besides its bits in DR6: clears DR7.GD and IA32_DEBUGCTL.BTF (SDM vol. 3B
-// 17.2.4, 17.4.3).
+// What every debug exception does besides its bits in DR6: clears DR7.GD, and LBR and BTF of IA32_DEBUGCTL
+// (SDM vol. 3B 17.2.4, 17.4.1).
 void note_debug_exception(CpuState& s);
 
 // Where a task switch comes from (SDM vol. 3A table 7-2).

@@ -220,7 +220,8 @@ void write_cr0(Vcpu& cpu, u64 value) {
 void write_efer(Vcpu& cpu, u64 value) {
   using namespace eferbit;
   CpuState& s = cpu.state;
-  if (value & ~(SCE | LME | LMA | NXE)) throw fault_gp();
+  const u64 no_nx = s.msr.misc_enable & miscbit::kNoExecuteDisable ? NXE : 0;
+  if (value & (~(SCE | LME | LMA | NXE) | no_nx)) throw fault_gp();
   if ((value ^ s.efer) & LME && (s.cr0 & cr0bit::PG)) throw fault_gp();
   s.efer = (value & ~LMA) | (s.efer & LMA);  // LMA is read-only
   cpu.mmu.paging_changed();

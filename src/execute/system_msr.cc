@@ -61,8 +61,15 @@ constexpr u64 kArchCapabilitiesValue = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 
 constexpr u64 kMtrrCapValue = 8 | 1 << 8 | 1 << 10;
 // Four banks; IA32_MCG_CTL present.
 constexpr u64 kMcgCapValue = 4 | 1 << 8;
-// Read-only ones of IA32_MISC_ENABLE: no branch trace store, no PEBS.
-constexpr u64 kMiscEnableFixed = 1 << 11 | 1 << 12, kMiscEnableFastString = 1;
+// IA32_MISC_ENABLE: what software may set, and the read-only bits, which keep their values (performance
+// monitoring, branch trace store, PEBS). Without effect are those for thermal control, SpeedStep, MONITOR,
+// the task-priority messages of a bus that is not there, and turbo.
+constexpr u64 kMiscEnableWritable = miscbit::kFastStrings | 1 << 3 | 1 << 16 | 1 << 18 |
+                                    miscbit::kLimitCpuid | 1 << 23 | miscbit::kNoExecuteDisable |
+                                    u64{1} << 38;
+constexpr u64 kMiscEnableReadOnly = 1 << 7 | miscbit::kNoBranchTrace | miscbit::kNoPebs;
+// IA32_DEBUGCTL: LBR, which records nothing here, and BTF.
+constexpr u64 kDebugCtlWritable = 3;
 
 // MTRR memory types: UC, WC, WT, WP, WB.
 bool valid_mtrr_type(u64 type) { return type == 0 || type == 1 || (type >= 4 && type <= 6); }
@@ -231,11 +238,11 @@ bool write_msr(Vcpu& cpu, u32 msr, u64 value) {
     case kMcgCtl:
       return value == 0 || value == ~u64{0} ? set(s.msr.mcg_ctl) : false;
     case kMiscEnable:
-      if ((value & ~kMiscEnableFixed) & ~kMiscEnableFastString) return false;
-      s.msr.misc_enable = value | kMiscEnableFixed;
+      if (value & ~(kMiscEnableWritable | kMiscEnableReadOnly)) return false;
+      s.msr.misc_enable = (value & kMiscEnableWritable) | (s.msr.misc_enable & kMiscEnableReadOnly);
       return true;
     case kDebugCtl:
-      return set(s.msr.debugctl, 2);  // BTF; there are no branch records
+      return set(s.msr.debugctl, kDebugCtlWritable);
     case kPat:
       return valid_types(value, true) && set(s.msr.pat);
     case kMtrrDefType:
@@ -266,9 +273,10 @@ bool write_msr(Vcpu& cpu, u32 msr, u64 value) {
   if (msr >= kMtrrPhysFirst && msr <= kMtrrPhysLast)
     return write_variable_mtrr(cpu, msr - kMtrrPhysFirst, value);
   if (msr >= kMcBankFirst && msr <= kMcBankLast) {
-    // CTL takes any value; software can only clear STATUS, ADDR and MISC (SDM vol. 3B 16.3.2).
-    const bool ctl = msr % 4 == 0;
-    return (ctl || value == 0) && set(s.msr.mc_bank[(msr - kMcBankFirst) / 4][msr % 4]);
+    // Software can only clear STATUS (SDM vol. 3B 16.3.2.2). The manual lets processors refuse ones in ADDR
+    // and MISC too; most take them.
+    const bool status = msr % 4 == 1;
+    return (!status || value == 0) && set(s.msr.mc_bank[(msr - kMcBankFirst) / 4][msr % 4]);
   }
   if (is_x2apic_msr(msr)) return cpu.platform.apic_msr_write(s.index, msr, value);
   return false;

@@ -121,9 +121,10 @@ CpuidRegs extended_leaf(const CpuModel& model, const CpuState& s, u32 leaf) {
       r.eax = kMaxExtendedLeaf;
       break;
     case 0x80000001:
-      r.ecx = bits({0});                    // LAHF and SAHF in 64-bit mode
-      if (model.avx) r.ecx |= bits({5});    // LZCNT
-      r.edx = bits({20, 26, 27, 29});       // NX, 1 GiB pages, RDTSCP, Intel 64
+      r.ecx = bits({0});                  // LAHF and SAHF in 64-bit mode
+      if (model.avx) r.ecx |= bits({5});  // LZCNT
+      r.edx = bits({26, 27, 29});         // 1 GiB pages, RDTSCP, Intel 64
+      if (!(s.msr.misc_enable & miscbit::kNoExecuteDisable)) r.edx |= bits({20});  // NX
       if (s.mode64()) r.edx |= bits({11});  // SYSCALL: Intel reports it in 64-bit mode only
       break;
     case 0x80000002:
@@ -167,11 +168,12 @@ CpuidRegs cpuid(const CpuModel& model, const CpuState& state, unsigned vcpu_coun
   }
   if (leaf >= 0x80000000 && leaf <= kMaxExtendedLeaf) return extended_leaf(model, state, leaf);
   // Out of range: Intel processors return the data of the highest basic leaf.
-  if (leaf > kMaxLeaf) leaf = kMaxLeaf;
+  const u32 max_leaf = state.msr.misc_enable & miscbit::kLimitCpuid ? 2 : kMaxLeaf;
+  if (leaf > max_leaf) leaf = max_leaf;
   switch (leaf) {
     case 0x0: {
       const CpuidRegs vendor = from_text("GenuntelineI", 0);
-      return {kMaxLeaf, vendor.eax, vendor.ebx, vendor.ecx};
+      return {max_leaf, vendor.eax, vendor.ebx, vendor.ecx};
     }
     case 0x1:
       return feature_leaf(model, state, vcpu_count);
@@ -234,7 +236,7 @@ void reset_cpu(CpuState& state, unsigned index) {
   state.index = index;
   state.cr0 = cr0bit::CD | cr0bit::NW | cr0bit::ET;
   state.msr.apic_base = 0xfee00000 | kApicEnabled | (index == 0 ? kApicBootstrap : 0);
-  state.msr.misc_enable = 1 | 1 << 11 | 1 << 12;  // fast strings; no branch trace store, no PEBS
+  state.msr.misc_enable = miscbit::kFastStrings | miscbit::kNoBranchTrace | miscbit::kNoPebs;
   state.msr.microcode_rev = 1;
   state.fpu.ftw = 0xff;  // FTW = 5555h: every register holds +0.0 and none is empty
   set_start_state(state);

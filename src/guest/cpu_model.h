@@ -7,6 +7,12 @@
 
 namespace deja {
 
+// IA32_MISC_ENABLE (SDM vol. 4 table 2-2): the bits that have an effect, or are read-only and set.
+namespace miscbit {
+inline constexpr u64 kFastStrings = 1 << 0, kNoBranchTrace = 1 << 11, kNoPebs = 1 << 12,
+                     kLimitCpuid = 1 << 22, kNoExecuteDisable = u64{1} << 34;
+}
+
 struct CpuidRegs {
   u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
 };
