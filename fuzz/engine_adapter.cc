@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "execute/engine.h"
+#include "execute/host_cpu.h"
 #include "translate/flag_fixes.h"
 
 namespace deja::fuzz {
@@ -89,6 +90,7 @@ struct EngineRunner::Guest {
   std::unique_ptr<GuestRam> ram;
   NoPlatform platform;
   Clock clock;
+  CpuModel model;
   std::unique_ptr<Engine> engine;
   CpuState start;
   Bytes code;  // in the code pages now
@@ -152,8 +154,17 @@ void EngineRunner::Guest::build_state() {
   s.idtr = {kKernelBase + kIdt, 256 * 16 - 1};
 }
 
-EngineRunner::EngineRunner(EngineMode mode, u64 seed) : guest_(std::make_unique<Guest>()) {
+std::string comparable_cpu() {
+  std::string name = "x86-64-v3";
+  for (const CpuFeature& f : kCpuFeatures)
+    if (host_has(f)) name += fmt::format(",+{}", f.name);
+  return name;
+}
+
+EngineRunner::EngineRunner(EngineMode mode, u64 seed, const std::string& cpu)
+    : guest_(std::make_unique<Guest>()) {
   Guest& g = *guest_;
+  g.model = *parse_cpu_model(cpu);
   auto ram = GuestRam::create(2_MiB);
   DEJA_CHECK(ram.ok(), "{}", ram.error().message);
   g.ram = std::move(ram.value());
@@ -165,7 +176,7 @@ EngineRunner::EngineRunner(EngineMode mode, u64 seed) : guest_(std::make_unique<
   options.translate.fix_flags = mode != EngineMode::soft_flags;
   options.translate.unroll_after = 1;  // a test seldom makes many turns
   options.chaos = {mode == EngineMode::chaos, seed};
-  auto engine = Engine::create(*g.ram, g.platform, g.clock, *find_cpu_model("x86-64-v3"), 1, options);
+  auto engine = Engine::create(*g.ram, g.platform, g.clock, g.model, 1, options);
   DEJA_CHECK(engine.ok(), "{}", engine.error().message);
   g.engine = std::move(engine.value());
   g.build_memory();

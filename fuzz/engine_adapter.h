@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "fuzz/test_case.h"
 
@@ -21,10 +22,13 @@ enum class EngineMode : u8 {
 inline constexpr unsigned kEngineModes = 6;
 const char* name_of(EngineMode mode);
 
+// x86-64-v3 with what of its possible features the host has: all that can be compared with the host.
+std::string comparable_cpu();
+
 class EngineRunner {
  public:
-  // `seed` is for chaos.
-  EngineRunner(EngineMode mode, u64 seed);
+  // `seed` is for chaos, `cpu` a model that the host can be.
+  EngineRunner(EngineMode mode, u64 seed, const std::string& cpu = comparable_cpu());
   ~EngineRunner();
   EngineRunner(const EngineRunner&) = delete;
 

@@ -2,11 +2,13 @@
 
 #include <Zydis/Zydis.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <optional>
 
 #include "base/check.h"
+#include "execute/host_cpu.h"
 
 namespace deja::fuzz {
 namespace {
@@ -56,7 +58,12 @@ bool decode_one(const u8* bytes, std::size_t size, Decoded* out) {
   return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoder(), bytes, size, &out->insn, out->operands));
 }
 
-// What x86-64-v3 has.
+bool host_has_named(std::string_view feature) {
+  return std::ranges::any_of(kCpuFeatures,
+                             [&](const CpuFeature& f) { return f.name == feature && host_has(f); });
+}
+
+// What comparable_cpu() has.
 bool in_model(const ZydisDecodedInstruction& insn) {
   switch (insn.meta.isa_ext) {
     case ZYDIS_ISA_EXT_BASE:
@@ -83,6 +90,10 @@ bool in_model(const ZydisDecodedInstruction& insn) {
     case ZYDIS_ISA_EXT_CLFSH:
     case ZYDIS_ISA_EXT_PAUSE:
       break;
+    case ZYDIS_ISA_EXT_ADOX_ADCX:
+      return host_has_named("adx");
+    case ZYDIS_ISA_EXT_SHA:
+      return host_has_named("sha-ni");
     default:
       return false;
   }

@@ -77,7 +77,12 @@ void MachineOptions::add_to(CLI::App& app) {
   const std::string group(kMachine);
   app.add_option("-m,--memory", memory, "RAM: 32M to 16G; a plain number counts MiB [512M]")->group(group);
   app.add_option("--smp", smp, "number of vCPUs, 1 to 16 [1]")->group(group);
-  app.add_option("--cpu", cpu, fmt::format("CPU model: {} [x86-64-v3]", cpu_model_names()))->group(group);
+  app.add_option(
+         "--cpu", cpu,
+         fmt::format(
+             "CPU model: {}, and what the host has of these added, as in x86-64-v3,+adx: {} [x86-64-v3]",
+             cpu_model_names(), cpu_feature_names()))
+      ->group(group);
   app.add_option("IMAGE", image,
                  "disk image to run: the first drive, from which the kernel is taken too; brings --nic user");
   app.add_option("--kernel", kernel, "Linux bzImage or vmlinux, or a Multiboot ELF kernel")->group(group);
@@ -169,7 +174,8 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
   const auto vcpus = parse_number<u32>(without_name(smp, "cpus="));
   if (!vcpus || *vcpus < 1 || *vcpus > 16) return make_error("--smp {}: 1 to 16 vCPUs are possible", smp);
   spec.vcpus = *vcpus;
-  spec.cpu_model = cpu;
+  DEJA_ASSIGN(const CpuModel model, parse_cpu_model(cpu));
+  spec.cpu_model = model.name;
   spec.quantum_steps = quantum;
   spec.cmdline = append;
   spec.boot_mode = boot;

@@ -26,7 +26,7 @@ RecordingManifest sample_manifest() {
   m.host = {"Some CPU", "Linux 6.1", 2};
   m.machine = {.ram_bytes = 512_MiB,
                .vcpus = 2,
-               .cpu_model = "x86-64-v3",
+               .cpu_model = "x86-64-v3,+adx,+sha-ni",
                .clock_rate_num = 1,
                .clock_rate_den = 3,
                .quantum_steps = 10'000,

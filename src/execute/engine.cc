@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "execute/flag_ops.h"
 #include "execute/fpu_state.h"
+#include "execute/host_cpu.h"
 #include "execute/host_signals.h"
 #include "execute/page_probe.h"
 #include "execute/perf_map.h"
@@ -43,6 +44,8 @@ Engine::Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& 
       cache_(ram, code_cache_bytes(options)),
       observation_(ram) {
   options_.translate.avx_model = model.avx;
+  options_.translate.adx_model = model.adx;
+  options_.translate.sha_model = model.sha;
   chaos_state_ = options.chaos.seed * 0x9e3779b97f4a7c15u + 0x1234567;
   if (options.chaos.enabled) {
     options_.translate.max_insns = 1 + chaos() % 64;
@@ -67,6 +70,7 @@ Result<std::unique_ptr<Engine>> Engine::create(GuestRam& ram, Platform& platform
 Status Engine::init() {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("fma"))
     return make_error("this host's CPU is below x86-64-v3 (AVX2, BMI2, FMA are needed): see lscpu");
+  DEJA_TRY(check_host_features(model_));
   if (!(getauxval(AT_HWCAP2) & 2))
     return make_error("this host's kernel does not enable FSGSBASE (Linux 5.9 or later does)");
   static const HostFlagDifferences differences = host_flag_differences();

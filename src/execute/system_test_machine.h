@@ -176,7 +176,7 @@ class SystemTest : public ::testing::Test {
   SystemMmu mmu{state};
   FakePlatform platform;
   Clock clock;
-  const CpuModel& model = *find_cpu_model("x86-64-v3");
+  const CpuModel model = *parse_cpu_model("x86-64-v3");
   Vcpu cpu{state, mmu, platform, clock, model};
 };
 

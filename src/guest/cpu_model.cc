@@ -5,16 +5,12 @@
 // saying that the CPU has none of the speculation flaws, turns none of the costly mitigations on.
 #include "guest/cpu_model.h"
 
+#include <algorithm>
 #include <bit>
 #include <numeric>
 
 namespace deja {
 namespace {
-
-constexpr CpuModel kModels[] = {
-    {.name = "x86-64-v3", .avx = true},
-    {.name = "x86-64-v2", .avx = false},
-};
 
 constexpr u32 kSignature = 0x000306c3;  // family 6, model 3Ch, stepping 3
 constexpr u32 kMaxLeaf = 0x16, kMaxExtendedLeaf = 0x80000008;
@@ -82,8 +78,10 @@ CpuidRegs structured_features(const CpuModel& model, u32 subleaf) {
   // FSGSBASE, TSC_ADJUST, SMEP, ERMS, INVPCID, FPU CS and DS deprecated, SMAP.
   r.ebx = bits({0, 1, 7, 9, 10, 13, 20});
   if (model.avx) r.ebx |= bits({3, 5, 8});  // BMI1, AVX2, BMI2
-  r.ecx = bits({2});                        // UMIP
-  r.edx = bits({26, 27, 29});               // IBRS and IBPB, STIBP, IA32_ARCH_CAPABILITIES
+  if (model.adx) r.ebx |= bits({19});
+  if (model.sha) r.ebx |= bits({29});
+  r.ecx = bits({2});           // UMIP
+  r.edx = bits({26, 27, 29});  // IBRS and IBPB, STIBP, IA32_ARCH_CAPABILITIES
   return r;
 }
 
@@ -151,13 +149,52 @@ CpuidRegs extended_leaf(const CpuModel& model, const CpuState& s, u32 leaf) {
 
 }  // namespace
 
-const CpuModel* find_cpu_model(std::string_view name) {
-  for (const CpuModel& m : kModels)
-    if (m.name == name) return &m;
-  return nullptr;
+std::string_view cpu_model_names() { return "x86-64-v3 x86-64-v2"; }
+
+std::string cpu_feature_names() {
+  std::string names;
+  for (const CpuFeature& f : kCpuFeatures) names += fmt::format("{}{}", names.empty() ? "" : " ", f.name);
+  return names;
 }
 
-std::string_view cpu_model_names() { return "x86-64-v3 x86-64-v2"; }
+Result<CpuModel> parse_cpu_model(std::string_view text) {
+  std::string_view rest = text;
+  const auto next = [&] {
+    const std::size_t end = std::min(rest.find(','), rest.size());
+    const std::string_view item = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    return item;
+  };
+  CpuModel model;
+  const std::string_view base = next();
+  if (base != "x86-64-v3" && base != "x86-64-v2")
+    return make_error("--cpu {}: no such CPU model; there are: {}", text, cpu_model_names());
+  model.avx = base == "x86-64-v3";
+  while (!rest.empty()) {
+    const std::string_view item = next();
+    std::string_view name = item;
+    bool on = true;
+    if (name.starts_with('+') || name.starts_with('-')) {
+      on = name[0] == '+';
+      name.remove_prefix(1);
+    } else if (name.ends_with("=on")) {
+      name.remove_suffix(3);
+    } else if (name.ends_with("=off")) {
+      on = false;
+      name.remove_suffix(4);
+    }
+    const auto* const feature =
+        std::ranges::find_if(kCpuFeatures, [&](const CpuFeature& f) { return f.name == name; });
+    if (feature == std::end(kCpuFeatures))
+      return make_error("--cpu {}: no feature {:?} can be added to {}; there are: {}, as in {},+{}", text,
+                        name, base, cpu_feature_names(), base, kCpuFeatures[0].name);
+    model.*feature->has = on;
+  }
+  model.name = base;
+  for (const CpuFeature& f : kCpuFeatures)
+    if (model.*f.has) model.name += fmt::format(",+{}", f.name);
+  return model;
+}
 
 CpuidRegs cpuid(const CpuModel& model, const CpuState& state, unsigned vcpu_count, u32 leaf, u32 subleaf) {
   constexpr u32 kHypervisor = 0x40000000;

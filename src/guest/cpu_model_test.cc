@@ -17,15 +17,50 @@ class CpuModelTest : public ::testing::Test {
  protected:
   CpuModelTest() { reset_cpu(state, 0); }
   CpuidRegs leaf(u32 number, u32 subleaf = 0) { return cpuid(v3, state, vcpus, number, subleaf); }
-  const CpuModel& v3 = *find_cpu_model("x86-64-v3");
-  const CpuModel& v2 = *find_cpu_model("x86-64-v2");
+  const CpuModel v3 = *parse_cpu_model("x86-64-v3");
+  const CpuModel v2 = *parse_cpu_model("x86-64-v2");
   CpuState state;
   unsigned vcpus = 1;
 };
 
 TEST_F(CpuModelTest, Names) {
-  EXPECT_EQ(find_cpu_model("host"), nullptr);
   EXPECT_EQ(cpu_model_names(), "x86-64-v3 x86-64-v2");
+  for (const auto& [text, name] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"x86-64-v3", "x86-64-v3"},
+           {"x86-64-v2,+sha-ni", "x86-64-v2,+sha-ni"},
+           {"x86-64-v3,+sha-ni,+adx", "x86-64-v3,+adx,+sha-ni"},
+           {"x86-64-v3,+adx,+adx", "x86-64-v3,+adx"},
+           {"x86-64-v3,adx=on,sha-ni=off", "x86-64-v3,+adx"},
+           {"x86-64-v3,+adx,-adx", "x86-64-v3"},
+           {"x86-64-v3,sha-ni", "x86-64-v3,+sha-ni"}}) {
+    const auto model = parse_cpu_model(text);
+    ASSERT_TRUE(model.ok()) << model.error().message;
+    EXPECT_EQ(model.value().name, name) << text;
+    EXPECT_EQ(parse_cpu_model(name)->name, name);
+  }
+  for (const auto& [text, words] : std::initializer_list<std::pair<const char*, const char*>>{
+           {"host", "there are: x86-64-v3 x86-64-v2"},
+           {"", "there are: x86-64-v3 x86-64-v2"},
+           {"x86-64-v3,+avx512f", "no feature \"avx512f\" can be added to x86-64-v3; there are: adx sha-ni"},
+           {"x86-64-v3,+sha_ni", "no feature \"sha_ni\""},
+           {"x86-64-v3,+", "no feature \"\""},
+           {"x86-64-v3,,+adx", "no feature \"\""},
+           {"x86-64-v3,adx=maybe", "no feature \"adx=maybe\""}}) {
+    const auto model = parse_cpu_model(text);
+    ASSERT_FALSE(model.ok()) << text;
+    EXPECT_NE(model.error().message.find(words), std::string::npos) << model.error().message;
+  }
+}
+
+TEST_F(CpuModelTest, FeaturesShowInLeaf7AndNowhereElse) {
+  const CpuModel more = *parse_cpu_model("x86-64-v3,+adx,+sha-ni");
+  for (const u32 number : {0u, 1u, 7u, 0xdu, 0x80000001u, 0x80000002u}) {
+    const CpuidRegs plain = leaf(number), with = cpuid(more, state, vcpus, number, 0);
+    EXPECT_EQ(with.eax, plain.eax);
+    EXPECT_EQ(with.ebx, plain.ebx | (number == 7 ? 1u << 19 | 1u << 29 : 0));
+    EXPECT_EQ(with.ecx, plain.ecx);
+    EXPECT_EQ(with.edx, plain.edx);
+  }
 }
 
 TEST_F(CpuModelTest, VendorAndHypervisor) {

@@ -17,12 +17,11 @@
 namespace deja {
 
 Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, const EngineOptions& engine) {
-  const CpuModel* model = find_cpu_model(config.cpu);
-  if (!model) return make_error("--cpu {}: no such CPU model; there are: {}", config.cpu, cpu_model_names());
+  DEJA_ASSIGN(CpuModel model, parse_cpu_model(config.cpu));
   if (config.vcpus < 1 || config.vcpus > 16)
     return make_error("--smp {}: 1 to 16 vCPUs are possible", config.vcpus);
   if (config.drives.size() > kMaxDrives) return make_error("at most {} drives are possible", kMaxDrives);
-  std::unique_ptr<Machine> machine(new Machine(config, *model));
+  std::unique_ptr<Machine> machine(new Machine(config, std::move(model)));
   DEJA_TRY(machine->init(engine));
   return machine;
 }

@@ -194,7 +194,7 @@ class Machine final : public Platform, private TimeSource {
   bool guest_call(std::string_view line) override;
 
  private:
-  Machine(const MachineConfig& config, const CpuModel& model) : config_(config), model_(model) {
+  Machine(const MachineConfig& config, CpuModel model) : config_(config), model_(std::move(model)) {
     if (config.chaos_seed) chaos_.emplace(*config.chaos_seed);
   }
   Status init(const EngineOptions& engine);
@@ -215,7 +215,7 @@ class Machine final : public Platform, private TimeSource {
   Status restore_devices(const std::vector<u8>& bytes);
 
   MachineConfig config_;
-  const CpuModel& model_;
+  const CpuModel model_;
   std::optional<TurnChaos> chaos_;
   Clock clock_;
   std::unique_ptr<GuestRam> ram_;

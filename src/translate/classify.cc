@@ -227,6 +227,8 @@ Way classify(const Insn& i) {
     case ZYDIS_ISA_EXT_SSE3:
     case ZYDIS_ISA_EXT_SSSE3:
     case ZYDIS_ISA_EXT_SSE4:
+    case ZYDIS_ISA_EXT_ADOX_ADCX:
+    case ZYDIS_ISA_EXT_SHA:
       return Way::carry;
     case ZYDIS_ISA_EXT_AES:
     case ZYDIS_ISA_EXT_PCLMULQDQ:
@@ -315,6 +317,7 @@ u8 fpu_gate(const Insn& i, BlockMode mode) {
     case ZYDIS_ISA_EXT_SSE4:
     case ZYDIS_ISA_EXT_AES:
     case ZYDIS_ISA_EXT_PCLMULQDQ:
+    case ZYDIS_ISA_EXT_SHA:
       if (!touches_vector_state(i)) {
         if (i.mnemonic == ZYDIS_MNEMONIC_FISTTP) return mode.has(BlockMode::kNoX87) ? kNM : 0xff;
         return 0xff;
@@ -364,6 +367,7 @@ bool uses_vectors(const Insn& i) {
     case ZYDIS_ISA_EXT_BMI2:
     case ZYDIS_ISA_EXT_LZCNT:
     case ZYDIS_ISA_EXT_MOVBE:
+    case ZYDIS_ISA_EXT_ADOX_ADCX:
       return false;
     default:
       return true;
@@ -405,6 +409,7 @@ u8 required_alignment(const Insn& i) {
     case ZYDIS_ISA_EXT_SSE4:
     case ZYDIS_ISA_EXT_AES:
     case ZYDIS_ISA_EXT_PCLMULQDQ:
+    case ZYDIS_ISA_EXT_SHA:
       return 16;
     default:
       return 0;

@@ -17,11 +17,18 @@ DecodeStatus decode_from_scratch(const u8* code, std::size_t size, CodeSize code
   return decode_by_zydis(code, size, code_size, stack_big, out);
 }
 
+// Is it no feature that the CPU model lacks? What it lacks is as unknown as any other.
+bool in_model(const TranslateOptions& options, const Insn& i) {
+  if (i.isa_ext == ZYDIS_ISA_EXT_ADOX_ADCX) return options.adx_model;
+  return i.isa_ext != ZYDIS_ISA_EXT_SHA || options.sha_model;
+}
+
 // The vector that `b` raises instead of being executed, or 0xff; and else its way.
 u8 choose_way(const TranslateOptions& options, BlockMode mode, BlockInsn& b) {
   Insn& i = b.insn;
   Way* const way = &b.way;
   *way = Way::helper;
+  if (!in_model(options, i)) return 0xff;
   if (const u8 gate = fpu_gate(i, mode); gate != 0xff) return gate;
   if (!options.avx_model &&
       (i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || i.isa_ext == ZYDIS_ISA_EXT_MOVBE))

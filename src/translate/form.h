@@ -13,6 +13,8 @@ namespace deja {
 struct TranslateOptions {
   unsigned max_insns = 64;
   bool avx_model = true;      // CPU model x86-64-v3: TZCNT and LZCNT exist
+  bool adx_model = false;     // the CPU model has ADCX and ADOX
+  bool sha_model = false;     // and the SHA instructions
   bool inline_jumps = true;   // off: every cross-page and indirect jump goes through C++
   bool inline_tlb = true;     // off: every access goes through C++
   bool link = true;           // off: no direct links

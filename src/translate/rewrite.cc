@@ -49,6 +49,14 @@ void Translator::emit_op(const Insn& i) {
     return false;
   }();
 
+  // Intel's CPUs raise #GP for a misaligned operand of the SHA instructions, AMD's take it. PXOR raises it
+  // everywhere, and a second one undoes the first.
+  if (mem && i.isa_ext == ZYDIS_ISA_EXT_SHA)
+    for (int turn = 0; turn < 2; ++turn) {
+      e_.b(0x66, mem_rex(i.op[0].reg, false)), e_.b(0x0f, 0xef);
+      emit_mem(i.op[0].reg);
+    }
+
   // AH..BH can be encoded only without REX: then every register must be a legacy one under its own number,
   // with guest RCX copied to host rcx around the instruction.
   bool norex = false;

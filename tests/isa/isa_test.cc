@@ -5,7 +5,9 @@
 // bytes of the data pages, lowest first; vectors (ymm0, st0) are written most significant digit first.
 // Registers not named under `out` must be unchanged; flags are the six status flags and DF. Without `fault`
 // the code must run to its end. A header line "# native: intel" says that CPUs of other makers do something
-// else: there only the engine is checked, which does on every host what Intel's do.
+// else: there only the engine is checked, which does on every host what Intel's do. "# native: no" checks the
+// engine alone. "# cpu: x86-64-v3,+adx" names the engine's CPU model, x86-64-v3 otherwise; on a host that
+// cannot be it the test is skipped.
 #include <fmt/format.h>
 
 #include <cstring>
@@ -13,6 +15,7 @@
 #include <iterator>
 #include <sstream>
 
+#include "execute/host_cpu.h"
 #include "fuzz/compare.h"
 #include "fuzz/engine_adapter.h"
 #include "fuzz/native.h"
@@ -25,6 +28,7 @@ constexpr const char* kGprName[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", 
 constexpr std::pair<const char*, u64> kFlagName[] = {{"cf", flag::CF}, {"pf", flag::PF}, {"af", flag::AF},
                                                      {"zf", flag::ZF}, {"sf", flag::SF}, {"of", flag::OF},
                                                      {"df", flag::DF}};
+constexpr int kSkipped = 77;  // as CMakeLists.txt has it
 constexpr u64 kFlags = flag::kStatus | flag::DF;
 
 struct Expectation {
@@ -116,9 +120,12 @@ int run(const char* source, const char* binary) {
 
   Expectation expected;
   bool started = false, check_native = true;
+  std::string cpu = "x86-64-v3";
   std::ifstream text(source);
   for (std::string line; std::getline(text, line);) {
     if (line == "# native: intel") check_native = __builtin_cpu_is("intel");
+    if (line == "# native: no") check_native = false;
+    if (line.starts_with("# cpu: ")) cpu = line.substr(7);
     const bool in = line.starts_with("# in:"), out = line.starts_with("# out:");
     if (!in && !out) continue;
     if (out && !started) {
@@ -144,6 +151,15 @@ int run(const char* source, const char* binary) {
     fmt::print(stderr, "{}: no '# out:' line\n", source);
     return 2;
   }
+  const Result<CpuModel> model = parse_cpu_model(cpu);
+  if (!model) {
+    fmt::print(stderr, "{}: {}\n", source, model.error().message);
+    return 2;
+  }
+  if (const Status status = check_host_features(model.value()); !status) {
+    fmt::print("{}: skipped: {}\n", source, status.error().message);
+    return kSkipped;
+  }
   const u64 kept = kFlags & ~expected.ignored_flags;
   const auto visible = [&](RunResult r) {
     r.state.rflags &= kept;
@@ -163,7 +179,7 @@ int run(const char* source, const char* binary) {
   };
   if (check_native) check(NativeRunner().run({&test, 1})[0], "native");
   for (unsigned mode = 0; mode < kEngineModes; ++mode)
-    check(EngineRunner(EngineMode(mode), 1).run(test), name_of(EngineMode(mode)));
+    check(EngineRunner(EngineMode(mode), 1, cpu).run(test), name_of(EngineMode(mode)));
   return failed;
 }
 
