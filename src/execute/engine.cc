@@ -275,9 +275,7 @@ void Engine::sync_to(const Block& b, unsigned insn) {
 }
 
 void Engine::set_rip(const Block& b, unsigned insn) {
-  u64 rip = ctx_->current_page + cache_.store().page_offset(b, insn) - code_base();
-  if (!b.mode.has(BlockMode::kCode64)) rip &= 0xffffffff;
-  ctx_->state.rip = rip;
+  ctx_->state.rip = rip_of(ctx_->current_page + cache_.store().page_offset(b, insn));
 }
 
 void Engine::raise(const GuestFault& fault, EventKind kind) {
@@ -287,8 +285,7 @@ void Engine::raise(const GuestFault& fault, EventKind kind) {
   // before it has left is lost, general detect included (SDM vol. 3C "Delivery of Pending Debug Exceptions
   // after VM Entry": nothing is pending after a hardware exception).
   if (kind == EventKind::fault) ctx_->state.pending_dbg = 0;
-  if (observation_.hit_delivery(code_base() + ctx_->state.rip, ctx_->state, clock_.steps + 1))
-    stop_requested_ = true;
+  if (observation_.hit_delivery(linear_pc(), ctx_->state, clock_.steps + 1)) stop_requested_ = true;
   delivering_ = true;
   deliver_event(*vcpu_, kind, fault);
   delivering_ = false;

@@ -77,9 +77,24 @@ class Engine final : public Mmu, private RamObserver {
   void memory_map_changed();
 
   // Mmu
-  void read_bytes(Gva address, void* out, unsigned size, Rights rights) override;
-  void write_bytes(Gva address, const void* data, unsigned size, Rights rights) override;
-  void probe(Gva address, unsigned size, Access access, Rights rights) override;
+  void read_bytes(Gva address, void* out, unsigned size, Rights rights) override {
+    read_linear(linear(address), out, size, rights);
+  }
+  void read_bytes(SystemGva address, void* out, unsigned size, Rights rights) override {
+    read_linear(linear(address), out, size, rights);
+  }
+  void write_bytes(Gva address, const void* data, unsigned size, Rights rights) override {
+    write_linear(linear(address), data, size, rights);
+  }
+  void write_bytes(SystemGva address, const void* data, unsigned size, Rights rights) override {
+    write_linear(linear(address), data, size, rights);
+  }
+  void probe(Gva address, unsigned size, Access access, Rights rights) override {
+    probe_linear(linear(address), size, access, rights);
+  }
+  void probe(SystemGva address, unsigned size, Access access, Rights rights) override {
+    probe_linear(linear(address), size, access, rights);
+  }
   unsigned fetch(Gva address, u8* out, unsigned size) override;
   bool read_physical(Gpa address, void* out, unsigned size) override { return ram_.read(address, out, size); }
   void paging_changed() override { space_ = nullptr; }
@@ -193,6 +208,25 @@ class Engine final : public Mmu, private RamObserver {
   void raise(const GuestFault& fault, EventKind kind = EventKind::fault);
   void update_clock() { clock_.steps = ctx_->end_step - static_cast<u64>(ctx_->remaining()); }
 
+  // Where an access begins, and the bits that its addresses have. Everything that looks into a TLB or walks
+  // page tables for C++ takes one of these, so that a hit and a miss mean the same address.
+  struct Linear {
+    Gva from;
+    u64 mask;  // all bits, or the low 32
+    bool wide() const { return mask == ~u64{0}; }
+    Gva after(u64 bytes) const { return Gva((from.value + bytes) & mask); }
+    unsigned in_page() const { return static_cast<unsigned>(kPageSize - from.offset()); }
+  };
+  static Linear linear(u64 address, bool wide) {
+    const u64 mask = wide ? ~u64{0} : 0xffffffff;
+    return {Gva(address & mask), mask};
+  }
+  Linear linear(Gva operand) const { return linear(operand.value, ctx_->state.mode64()); }
+  Linear linear(SystemGva a) const { return linear(a.value, ctx_->state.long_mode_active()); }
+  void read_linear(Linear at, void* out, unsigned size, Rights rights);
+  void write_linear(Linear at, const void* data, unsigned size, Rights rights);
+  void probe_linear(Linear at, unsigned size, Access access, Rights rights);
+
   View view_for(Rights rights) const;
   AddressSpace& space();
   // Physical page for an access; installs it for inline use when it is RAM. False: *error is the #PF code.
@@ -203,9 +237,17 @@ class Engine final : public Mmu, private RamObserver {
     const u64 tag = write ? t.write_tag[slot] : t.read_tag[slot];
     return tag + linear.page().value == 0 ? reinterpret_cast<u8*>(t.addend[slot] + linear.value) : nullptr;
   }
-  void check_canonical(Gva linear, unsigned size) const;
-  void note_data_access(Gva linear, unsigned size, bool write);
-  u64 code_base() const { return ctx_->state.mode64() ? 0 : ctx_->state.seg[CS].base; }
+  static void check_canonical(Linear at, unsigned size);
+  void note_data_access(Linear at, unsigned size, bool write);
+  // The linear address of the instruction at RIP, and the RIP of that at a linear address.
+  u64 linear_pc() const {
+    const CpuState& s = ctx_->state;
+    return s.mode64() ? s.rip : (s.seg[CS].base + s.rip) & 0xffffffff;
+  }
+  u64 rip_of(u64 pc) const {
+    const CpuState& s = ctx_->state;
+    return s.mode64() ? pc : (pc - s.seg[CS].base) & 0xffffffff;
+  }
 
   u64 chaos() {
     chaos_state_ ^= chaos_state_ << 13;

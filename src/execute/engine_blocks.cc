@@ -47,10 +47,13 @@ BlockId Engine::find_block(u64 pc, BlockMode mode) {
   }
   DEJA_CHECK(need_next);
   // The first instruction reaches into the next page.
-  u64 next = linear.page().value + kPageSize;
-  if (!mode.has(BlockMode::kCode64)) next &= 0xffffffff;
+  const Gva next = this->linear(linear).after(in_page);
+  if (mode.has(BlockMode::kCode64) && sign_extend(next.value, 48) != next.value) {
+    raise(fault_gp());
+    return kNone;
+  }
   Gpa second;
-  if (!fetch_page(Gva(next), &second)) return kNone;
+  if (!fetch_page(next, &second)) return kNone;
   // What is cached of one page may give way to the other.
   if (!spaces_.find_exec(sp, view, linear, &page)) return kNone;
   if (crosses) {
@@ -116,7 +119,7 @@ u64 Engine::link(u32 site) {
   const BlockMode mode{(cache_.block(l.block).mode.bits & ~BlockMode::kPlain) | plain};
   const Gpa expected(cache_.block(l.block).pc.page().value + l.target);
   const u64 pc = ctx_->current_page + l.target;
-  ctx_->state.rip = (pc - code_base()) & (mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff);
+  ctx_->state.rip = rip_of(pc);
   const u64 code = dispatch(l.plain ? DispatchCause::group : DispatchCause::link);
   // Link when dispatch chose just the plain block at the target, and nothing moved meanwhile.
   if (!code || counters_.cache_evictions != evictions || counters_.cache_flushes != flushes) return code;
@@ -163,7 +166,7 @@ u64 Engine::jump(u64 pc, u32 branch_site, DispatchCause cause) {
     ctx_->state.gpr[RSP] -= static_cast<u64>(i64{branch.popped});
     raise(fault_gp());
   } else {
-    ctx_->state.rip = pc - code_base();
+    ctx_->state.rip = rip_of(pc);
   }
   return dispatch(cause);
 }

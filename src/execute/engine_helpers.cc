@@ -50,8 +50,9 @@ u64 Engine::run_helper(u32 site) {
   }
   if (!h.function) h.function = reinterpret_cast<void*>(find_helper(h.decoded));
   vcpu_->next_rip = s.rip + h.decoded.length;
-  if (h.decoded.code_size != CodeSize::bits64)
-    vcpu_->next_rip &= h.decoded.code_size == CodeSize::bits32 ? 0xffffffff : 0xffff;
+  // As behind instructions that are carried over: 16-bit code does not wrap at 64 KiB, it meets the limit of
+  // CS.
+  if (h.decoded.code_size != CodeSize::bits64) vcpu_->next_rip &= 0xffffffff;
   // These trap by the TF that they leave: INT n clears it, FMASK of SYSCALL may, and SYSRET traps in the
   // caller at once. SYSENTER leaves it alone.
   const bool traps_by_new_flags =

@@ -29,10 +29,9 @@ AddressSpace& Engine::space() {
   return *space_;
 }
 
-void Engine::check_canonical(Gva linear, unsigned size) const {
-  if (!ctx_->state.mode64()) return;
-  if (sign_extend(linear.value, 48) != linear.value ||
-      sign_extend(linear.value + size - 1, 48) != linear.value + size - 1)
+void Engine::check_canonical(Linear at, unsigned size) {
+  if (at.wide() && (sign_extend(at.from.value, 48) != at.from.value ||
+                    sign_extend(at.after(size - 1).value, 48) != at.after(size - 1).value))
     throw fault_gp();
 }
 
@@ -53,7 +52,7 @@ bool Engine::translate(Gva linear, Access access, View view, Gpa* page, u32* err
   return true;
 }
 
-void Engine::note_data_access(Gva linear, unsigned size, bool write) {
+void Engine::note_data_access(Linear at, unsigned size, bool write) {
   CpuState& s = ctx_->state;
   for (unsigned i = 0; i < 4; ++i) {
     if (!(s.dr7 >> (2 * i) & 3)) continue;
@@ -61,7 +60,9 @@ void Engine::note_data_access(Gva linear, unsigned size, bool write) {
     if (!(rw == 3 || (rw == 1 && write))) continue;
     const u64 bytes = len == 2 ? 8 : len + 1u;
     const u64 from = s.dr[i] & ~(bytes - 1);
-    if (linear.value < from + bytes && from < linear.value + size) s.pending_dbg |= u64{1} << i;
+    if (from & ~at.mask) continue;
+    if (((from - at.from.value) & at.mask) < size || ((at.from.value - from) & at.mask) < bytes)
+      s.pending_dbg |= u64{1} << i;
   }
 }
 
@@ -107,35 +108,33 @@ void Engine::tracked_page_written(Gpa at, u64 size) {
 
 void Engine::walk_marked(Gpa entry) { note_access(entry, 1, true, AccessCause::page_walk); }
 
-void Engine::read_bytes(Gva linear, void* out, unsigned size, Rights rights) {
-  check_canonical(linear, size);
+void Engine::read_linear(Linear at, void* out, unsigned size, Rights rights) {
+  check_canonical(at, size);
   const View view = view_for(rights);
   u8* to = static_cast<u8*>(out);
-  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, false);
+  if (ctx_->state.dr7 & 0xff) note_data_access(at, size, false);
   Gpa pages[2];
-  const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
+  const unsigned in_page = at.in_page();
   if (size <= in_page) {
-    if (const u8* p = cached(linear, false, view)) {
+    if (const u8* p = cached(at.from, false, view)) {
       std::memcpy(out, p, size);
       return;
     }
   }
   DEJA_CHECK(size <= kPageSize);
   u32 error = 0;
-  u64 at = linear.value;
   unsigned sizes[2] = {std::min(size, in_page), size > in_page ? size - in_page : 0};
   for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
-    if (!ctx_->state.mode64()) at &= 0xffffffff;
-    if (!translate(Gva(at), Access::read, view, &pages[i], &error)) throw fault_pf(at, error);
-    at = Gva(at).page().value + kPageSize;
+    const Gva part = i ? at.after(in_page) : at.from;
+    if (!translate(part, Access::read, view, &pages[i], &error)) throw fault_pf(part.value, error);
   }
-  Gpa from = pages[0] + linear.offset();
+  Gpa from = pages[0] + at.from.offset();
   for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
     if (i == 1) from = pages[1];
     if (ram_.contains(from)) {
       std::memcpy(to, ram_.host(from), sizes[i]);
       if (ram_.flags(from.frame()) & GuestRam::kReadWatched)
-        note_access(from, sizes[i], false, implicit_cause(linear, rights));
+        note_access(from, sizes[i], false, implicit_cause(at.from, rights));
     } else {
       for (unsigned k = 0; k < sizes[i];) {
         const unsigned n = std::min(sizes[i] - k, 8u);
@@ -148,33 +147,31 @@ void Engine::read_bytes(Gva linear, void* out, unsigned size, Rights rights) {
   }
 }
 
-void Engine::write_bytes(Gva linear, const void* data, unsigned size, Rights rights) {
-  check_canonical(linear, size);
+void Engine::write_linear(Linear at, const void* data, unsigned size, Rights rights) {
+  check_canonical(at, size);
   const View view = view_for(rights);
   const u8* from = static_cast<const u8*>(data);
-  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, true);
-  const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
+  if (ctx_->state.dr7 & 0xff) note_data_access(at, size, true);
+  const unsigned in_page = at.in_page();
   if (size <= in_page) {
-    if (u8* p = cached(linear, true, view)) {
+    if (u8* p = cached(at.from, true, view)) {
       std::memcpy(p, data, size);
       return;
     }
   }
   DEJA_CHECK(size <= kPageSize);
   u32 error = 0;
-  u64 at = linear.value;
   Gpa pages[2];
   unsigned sizes[2] = {std::min(size, in_page), size > in_page ? size - in_page : 0};
   for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
-    if (!ctx_->state.mode64()) at &= 0xffffffff;
-    if (!translate(Gva(at), Access::write, view, &pages[i], &error)) throw fault_pf(at, error);
-    at = Gva(at).page().value + kPageSize;
+    const Gva part = i ? at.after(in_page) : at.from;
+    if (!translate(part, Access::write, view, &pages[i], &error)) throw fault_pf(part.value, error);
   }
-  Gpa to = pages[0] + linear.offset();
+  Gpa to = pages[0] + at.from.offset();
   for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
     if (i == 1) to = pages[1];
     if (ram_.writable(to)) {
-      write_ram(to, from, sizes[i], implicit_cause(linear, rights));
+      write_ram(to, from, sizes[i], implicit_cause(at.from, rights));
     } else {
       for (unsigned k = 0; k < sizes[i];) {
         const unsigned n = std::min(sizes[i] - k, 8u);
@@ -188,28 +185,28 @@ void Engine::write_bytes(Gva linear, const void* data, unsigned size, Rights rig
   }
 }
 
-void Engine::probe(Gva linear, unsigned size, Access access, Rights rights) {
+void Engine::probe_linear(Linear at, unsigned size, Access access, Rights rights) {
   if (size == 0) return;
-  check_canonical(linear, size);
+  check_canonical(at, size);
   const View view = view_for(rights);
-  const u64 last = linear.value + size - 1;
-  for (u64 at = linear.value;; at = Gva(at).page().value + kPageSize) {
-    const u64 lin = ctx_->state.mode64() ? at : at & 0xffffffff;
+  for (unsigned done = 0; done < size;) {
+    const Gva part = at.after(done);
     Gpa page;
     u32 error = 0;
-    if (access == Access::execute || !cached(Gva(lin), access == Access::write, view))
-      if (!translate(Gva(lin), access, view, &page, &error)) throw fault_pf(lin, error);
-    if (Gva(at).page() == Gva(last).page()) break;
+    if (access == Access::execute || !cached(part, access == Access::write, view))
+      if (!translate(part, access, view, &page, &error)) throw fault_pf(part.value, error);
+    done += static_cast<unsigned>(kPageSize - part.offset());
   }
 }
 
 unsigned Engine::fetch(Gva address, u8* out, unsigned size) {
   const View view = view_for(Rights::current);
+  const Linear code = linear(address);
   unsigned done = 0;
   while (done < size) {
     Gpa page;
     u32 error = 0;
-    const Gva at = address + done;
+    const Gva at = code.after(done);
     if (!translate(at, Access::execute, view, &page, &error)) {
       if (done) return done;
       throw fault_pf(at.value, error);
@@ -225,43 +222,45 @@ unsigned Engine::fetch(Gva address, u8* out, unsigned size) {
   return done;
 }
 
-const u8* Engine::map_read(Gva linear, unsigned size) {
-  check_canonical(linear, size);
+const u8* Engine::map_read(Gva address, unsigned size) {
+  const Linear range = linear(address);
+  check_canonical(range, size);
   const View view = view_for(Rights::current);
-  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, false);
-  if (const u8* p = cached(linear, false, view)) return p;
+  if (ctx_->state.dr7 & 0xff) note_data_access(range, size, false);
+  if (const u8* p = cached(range.from, false, view)) return p;
   Gpa page;
   u32 error = 0;
-  if (!translate(linear, Access::read, view, &page, &error)) throw fault_pf(linear.value, error);
+  if (!translate(range.from, Access::read, view, &page, &error)) throw fault_pf(range.from.value, error);
   if (!ram_.contains(page)) return nullptr;
   // A part of it may be all that is used: then each access is noted by itself.
   if ((ram_.flags(page.frame()) & GuestRam::kReadWatched) &&
-      observation_.overlaps(page + linear.offset(), size))
+      observation_.overlaps(page + range.from.offset(), size))
     return nullptr;
-  return ram_.host(page + linear.offset());
+  return ram_.host(page + range.from.offset());
 }
 
-u8* Engine::map_write(Gva linear, unsigned size) {
-  check_canonical(linear, size);
+u8* Engine::map_write(Gva address, unsigned size) {
+  const Linear range = linear(address);
+  check_canonical(range, size);
   const View view = view_for(Rights::current);
-  if (ctx_->state.dr7 & 0xff) note_data_access(linear, size, true);
-  if (u8* p = cached(linear, true, view)) return p;
+  if (ctx_->state.dr7 & 0xff) note_data_access(range, size, true);
+  if (u8* p = cached(range.from, true, view)) return p;
   Gpa page;
   u32 error = 0;
-  if (!translate(linear, Access::write, view, &page, &error)) throw fault_pf(linear.value, error);
+  if (!translate(range.from, Access::write, view, &page, &error)) throw fault_pf(range.from.value, error);
   if (!ram_.writable(page)) return nullptr;
   const u64 frame = page.frame();
   if (ram_.flags(frame) & GuestRam::kTracked) {
     // A page that is about to be filled as a whole is rarely code or a page table any more.
     if (size < kPageSize / 2) return nullptr;
-    const Gpa at = page + linear.offset();
+    const Gpa at = page + range.from.offset();
     if ((ram_.flags(frame) & GuestRam::kWatched) && observation_.overlaps(at, size)) return nullptr;
     if (ram_.flags(frame) & (GuestRam::kPageTable | GuestRam::kUpperTable))
       if (spaces_.table_write(at, nullptr, size)) dropped_ = true;
     if (ram_.flags(frame) & GuestRam::kCode) invalidate_code(at, size);
   }
   ram_.mark_dirty(frame);
-  return ram_.host(page + linear.offset());
+  return ram_.host(page + range.from.offset());
 }
 
 }  // namespace deja

@@ -113,7 +113,8 @@ u64 Engine::mem_slow(u32 site_id, u64 looked_up) {
       return fail(site.segment == SS ? fault_ss() : fault_gp());
   }
   if (misaligned(site, b, linear.value)) return fail(fault_ac());
-  const unsigned in_page = static_cast<unsigned>(kPageSize - linear.offset());
+  const Linear operand = this->linear(linear);
+  const unsigned in_page = operand.in_page();
   const bool crosses = site.size > in_page;
   Gpa page;
   u32 error = 0;
@@ -146,14 +147,13 @@ u64 Engine::mem_slow(u32 site_id, u64 looked_up) {
   parts_[0] = {page + linear.offset(), std::min<unsigned>(site.size, in_page)};
   part_count_ = 1;
   if (crosses) {
-    u64 second = linear.page().value + kPageSize;
-    if (!b.mode.has(BlockMode::kCode64)) second &= 0xffffffff;
+    const Gva second = operand.after(in_page);
     Gpa page2;
-    if (!find_page(Gva(second), &page2)) return fail(fault_pf(second, error));
+    if (!find_page(second, &page2)) return fail(fault_pf(second.value, error));
     parts_[1] = {page2, site.size - in_page};
     part_count_ = 2;
   }
-  if (site.checked && b.mode.has(BlockMode::kSlowData)) note_data_access(linear, site.size, site.write);
+  if (site.checked && b.mode.has(BlockMode::kSlowData)) note_data_access(operand, site.size, site.write);
   sync_to(b, insn);
   if (site.read) {
     unsigned done = 0;
@@ -235,7 +235,6 @@ u64 Engine::mem_commit(MemSite& site) {
   const bool stop = stop_requested_ || dropped_ || ctx_->state.pending_dbg || site.span;
   if (stop && site.after != AfterSite::resume_only) {
     ctx_->set_remaining(ctx_->remaining() - 1);
-    const u64 mask = b.mode.has(BlockMode::kCode64) ? ~u64{0} : 0xffffffff;
     u64 next = 0;
     switch (site.after) {
       case AfterSite::next_insn:
@@ -250,7 +249,7 @@ u64 Engine::mem_commit(MemSite& site) {
       case AfterSite::resume_only:
         break;
     }
-    ctx_->state.rip = (next - (site.after == AfterSite::branch_target ? 0 : code_base())) & mask;
+    ctx_->state.rip = site.after == AfterSite::branch_target ? next : rip_of(next);
     return dispatch(DispatchCause::memory);
   }
   ctx_->set_remaining(entered);

@@ -51,6 +51,15 @@ class FakeMmu : public Mmu {
   void probe(Gva a, unsigned size, Access access, Rights) override {
     check(a, size, access == Access::write);
   }
+  void read_bytes(SystemGva a, void* out, unsigned size, Rights rights) override {
+    read_bytes(Gva(a.value), out, size, rights);
+  }
+  void write_bytes(SystemGva a, const void* data, unsigned size, Rights rights) override {
+    write_bytes(Gva(a.value), data, size, rights);
+  }
+  void probe(SystemGva a, unsigned size, Access access, Rights rights) override {
+    probe(Gva(a.value), size, access, rights);
+  }
   unsigned fetch(Gva, u8*, unsigned) override { return 0; }
   const u8* map_read(Gva a, unsigned size) override {
     EXPECT_LE(a.offset() + size, kPageSize);

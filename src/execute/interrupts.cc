@@ -40,7 +40,7 @@ u64 pushed_flags(const CpuState& s, EventKind kind, u8 vector) {
 void deliver_real_mode(Vcpu& cpu, u8 vector, u64 return_rip) {
   CpuState& s = cpu.state;
   if (vector * 4u + 3 > s.idtr.limit) throw fault_gp();
-  const u32 entry = cpu.mmu.read<u32>(system_address(s, s.idtr.base + vector * 4u), Rights::supervisor);
+  const u32 entry = cpu.mmu.read<u32>(SystemGva(s.idtr.base + vector * 4u));
   StackWriter stack(cpu);
   stack.push(s.rflags & 0xffff, 2);
   stack.push(s.seg[CS].selector, 2);
@@ -77,9 +77,9 @@ void deliver_protected_mode(Vcpu& cpu, EventKind kind, const GuestFault& event, 
 
   const unsigned gate_size = long_mode ? 16 : 8;
   if (event.vector * gate_size + gate_size - 1 > s.idtr.limit) throw fault_gp(idt_error);
-  Descriptor gate{system_address(s, s.idtr.base + event.vector * gate_size)};
-  cpu.mmu.read_bytes(gate.address, &gate.raw, 8, Rights::supervisor);
-  if (long_mode) cpu.mmu.read_bytes(gate.address + 8, &gate.high, 8, Rights::supervisor);
+  Descriptor gate{SystemGva(s.idtr.base + event.vector * gate_size)};
+  gate.raw = cpu.mmu.read<u64>(gate.address);
+  if (long_mode) gate.high = cpu.mmu.read<u64>(gate.address + 8);
 
   const unsigned type = gate.type();
   const bool wide_gate = type == kInterruptGate || type == kTrapGate;

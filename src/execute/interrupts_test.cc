@@ -32,6 +32,32 @@ TEST_F(Interrupts, ExternalFromUserSwitchesToTheTssStack) {
   EXPECT_TRUE(descriptor(kCode64) >> 40 & 1) << "accessed bit";
 }
 
+// SDM vol. 3A 6.14: IDT, GDT, TSS and stacks have 64-bit addresses, whatever the interrupted code is.
+TEST_F(Interrupts, FromCompatibilityModeThroughTheUpperHalf) {
+  constexpr u64 kHigh = SystemMmu::kHigh;
+  tables_in_upper_half();
+  set_idt64(0x30, 0xffffffff81000000);
+  set_idt64(0x31, 0xffffffff81000100, kInterruptGate, 3, 1);
+  user32();
+  ASSERT_FALSE(state.mode64());
+  deliver_event(cpu, EventKind::external_interrupt, {0x30});
+  EXPECT_EQ(state.rip, 0xffffffff81000000);
+  EXPECT_EQ(state.gpr[RSP], kHigh + kKernelStack - 40);
+  EXPECT_EQ(pushed(1), kUserCode32);
+  EXPECT_EQ(pushed(3), kUserStack);
+  user32();
+  state.rip = 0x100;
+  EXPECT_RUNS(run({0xcd, 0x31}));
+  EXPECT_EQ(state.gpr[RSP], kHigh + kIstStack - 40);
+  EXPECT_EQ(pushed(0), 0x102u);
+  // A frame in two pages is probed first.
+  user32();
+  put<u64>(kTss + 4, kHigh + 0x5010);
+  deliver_event(cpu, EventKind::external_interrupt, {0x30});
+  EXPECT_EQ(state.gpr[RSP], kHigh + 0x5010 - 40);
+  EXPECT_EQ(pushed(3), kUserStack);
+}
+
 TEST_F(Interrupts, SameLevelKeepsSsAndAlignsTheStack) {
   state.gpr[RSP] = kKernelStack - 4;
   set_idt64(kGP, 0x1234);

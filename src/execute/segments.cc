@@ -10,14 +10,14 @@ GuestFault selector_fault(u8 vector, u16 selector, u32 ext) {
 
 namespace {
 
-bool locate_descriptor(const CpuState& s, u16 selector, unsigned bytes, Gva* address) {
+bool locate_descriptor(const CpuState& s, u16 selector, unsigned bytes, SystemGva* address) {
   const unsigned offset = selector & 0xfff8;
   if (selector & 4) {
     if (!s.ldtr.present() || u64{offset} + bytes - 1 > s.ldtr.limit) return false;
-    *address = system_address(s, s.ldtr.base + offset);
+    *address = SystemGva(s.ldtr.base + offset);
   } else {
     if (offset + bytes - 1 > s.gdtr.limit) return false;
-    *address = system_address(s, s.gdtr.base + offset);
+    *address = SystemGva(s.gdtr.base + offset);
   }
   return true;
 }
@@ -25,9 +25,9 @@ bool locate_descriptor(const CpuState& s, u16 selector, unsigned bytes, Gva* add
 }  // namespace
 
 bool find_descriptor(Vcpu& cpu, u16 selector, Descriptor* out) {
-  Gva address;
+  SystemGva address;
   if (!locate_descriptor(cpu.state, selector, 8, &address)) return false;
-  *out = Descriptor{address, cpu.mmu.read<u64>(address, Rights::supervisor)};
+  *out = Descriptor{address, cpu.mmu.read<u64>(address)};
   return true;
 }
 
@@ -38,15 +38,15 @@ Descriptor read_descriptor(Vcpu& cpu, u16 selector, u8 vector, u32 ext) {
 }
 
 void read_descriptor_high(Vcpu& cpu, u16 selector, Descriptor* d, u8 vector) {
-  Gva address;
+  SystemGva address;
   if (!locate_descriptor(cpu.state, selector, 16, &address)) throw selector_fault(vector, selector);
-  d->high = cpu.mmu.read<u64>(address + 8, Rights::supervisor);
+  d->high = cpu.mmu.read<u64>(address + 8);
 }
 
 void mark_accessed(Vcpu& cpu, Descriptor* d) {
   if (d->type() & 1) return;
   d->raw |= u64{1} << 40;
-  cpu.mmu.write<u8>(d->address + 5, static_cast<u8>(d->raw >> 40), Rights::supervisor);
+  cpu.mmu.write<u8>(d->address + 5, static_cast<u8>(d->raw >> 40));
 }
 
 SegmentRegister make_segment(u16 selector, const Descriptor& d) {
@@ -129,7 +129,9 @@ void unload_inner_segments(CpuState& s) {
 bool within_limit(const SegmentRegister& s, u64 offset, unsigned size) {
   const u64 last = offset + size - 1;
   if (s.expand_down()) return offset > s.limit && last <= (s.big() ? 0xffffffffu : 0xffffu);
-  return last <= s.limit;
+  // A limit of 4 GiB is none, as for accesses that translated code does not check: what reaches beyond goes
+  // on at 0. SDM vol. 3A 5.3 leaves it open.
+  return last <= s.limit || s.limit == 0xffffffff;
 }
 
 void check_branch_target(const Vcpu& cpu, const SegmentRegister& cs, u64 rip, u32 ext) {
@@ -145,7 +147,7 @@ TssStack read_tss_stack(Vcpu& cpu, unsigned cpl, unsigned ist, u32 ext) {
   const auto read = [&](unsigned offset, unsigned size) {
     if (offset + size - 1 > tr.limit) throw selector_fault(kTS, tr.selector, ext);
     u64 value = 0;
-    cpu.mmu.read_bytes(system_address(cpu.state, tr.base + offset), &value, size, Rights::supervisor);
+    cpu.mmu.read_bytes(SystemGva(tr.base + offset), &value, size);
     return value;
   };
   // Layouts: SDM vol. 3A figures 7-2 (32-bit), 7-10 (16-bit), 7-11 (64-bit).
@@ -167,10 +169,10 @@ void check_io_permission(Vcpu& cpu, u16 port, unsigned size) {
   // map.
   const SegmentRegister& tr = s.tr;
   if (!tr.present() || !(tr.type() & 8) || tr.limit < 103) throw fault_gp();
-  const u32 map = cpu.mmu.read<u16>(system_address(s, tr.base + 102), Rights::supervisor);
+  const u32 map = cpu.mmu.read<u16>(SystemGva(tr.base + 102));
   const u32 offset = map + port / 8;
   if (offset + 1 > tr.limit) throw fault_gp();
-  const u16 bits = cpu.mmu.read<u16>(system_address(s, tr.base + offset), Rights::supervisor);
+  const u16 bits = cpu.mmu.read<u16>(SystemGva(tr.base + offset));
   if (bits >> (port % 8) & ((1u << size) - 1)) throw fault_gp();
 }
 

@@ -28,9 +28,9 @@ enum SystemType : u8 {
 };
 
 struct Descriptor {
-  Gva address;   // where it stands
-  u64 raw = 0;   // the first 8 bytes
-  u64 high = 0;  // the next 8, for the 16-byte descriptors of IA-32e mode
+  SystemGva address;  // where it stands
+  u64 raw = 0;        // the first 8 bytes
+  u64 high = 0;       // the next 8, for the 16-byte descriptors of IA-32e mode
 
   unsigned type() const { return (raw >> 40) & 15; }
   bool system() const { return !(raw >> 44 & 1); }
@@ -56,11 +56,6 @@ struct Descriptor {
   }
   u64 gate_offset64() const { return gate_offset() | high << 32; }
 };
-
-// Address of something in a system table; outside IA-32e mode linear addresses wrap at 4 GiB.
-inline Gva system_address(const CpuState& s, u64 address) {
-  return Gva(s.long_mode_active() ? address : static_cast<u32>(address));
-}
 
 // A fault whose error code names `selector`; ext is the EXT bit (SDM vol. 3A 6.13).
 GuestFault selector_fault(u8 vector, u16 selector, u32 ext = 0);

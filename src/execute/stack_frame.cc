@@ -54,18 +54,22 @@ void StackWriter::push(u64 value, unsigned size) {
 void StackWriter::commit() {
   // Inside one page the first push fails or none does.
   const bool one_page = run_count_ == 1 && runs_[0].address.offset() + runs_[0].size <= kPageSize;
+  const auto write = [&](const Run& run) {
+    with_address(run.address,
+                 [&](auto at) { cpu_.mmu.write_bytes(at, bytes_ + run.start, run.size, rights_); });
+  };
   if (one_page) {
     try {
-      return cpu_.mmu.write_bytes(runs_[0].address, bytes_ + runs_[0].start, runs_[0].size, rights_);
+      return write(runs_[0]);
     } catch (GuestFault& fault) {
       if (fault.vector == kPF) fault.cr2 = pushes_[0].address.value;
       throw;
     }
   }
   for (unsigned i = 0; i < push_count_; ++i)
-    cpu_.mmu.probe(pushes_[i].address, pushes_[i].size, Access::write, rights_);
-  for (unsigned i = 0; i < run_count_; ++i)
-    cpu_.mmu.write_bytes(runs_[i].address, bytes_ + runs_[i].start, runs_[i].size, rights_);
+    with_address(pushes_[i].address,
+                 [&](auto at) { cpu_.mmu.probe(at, pushes_[i].size, Access::write, rights_); });
+  for (unsigned i = 0; i < run_count_; ++i) write(runs_[i]);
 }
 
 StackReader::StackReader(Vcpu& cpu)

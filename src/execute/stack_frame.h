@@ -33,6 +33,15 @@ class StackWriter {
     Gva address;
     unsigned start = 0, size = 0;  // in bytes_
   };
+  // Calls access(address) with the kind of address that the stack has. One with 64-bit addresses belongs to
+  // 64-bit code, which an event or a call gate enters perhaps from compatibility mode.
+  template <class F>
+  void with_address(Gva address, F&& access) const {
+    if (width_ == 8)
+      access(SystemGva(address.value));
+    else
+      access(address);
+  }
 
   Vcpu& cpu_;
   SegmentRegister ss_;

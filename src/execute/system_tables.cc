@@ -102,7 +102,7 @@ void ltr(Vcpu& cpu, const Insn& insn) {
   extend_descriptor(cpu, selector, &d);
   constexpr u64 kBusy = u64{2} << 40;
   d.raw |= kBusy;
-  cpu.mmu.write<u8>(d.address + 5, static_cast<u8>(d.raw >> 40), Rights::supervisor);
+  cpu.mmu.write<u8>(d.address + 5, static_cast<u8>(d.raw >> 40));
   s.tr = make_segment(selector, d);
 }
 

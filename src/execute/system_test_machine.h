@@ -7,24 +7,32 @@
 
 namespace deja {
 
-// Flat memory in which some pages are supervisor-only: user-mode accesses and pushes fault there.
+// Flat memory in which some pages are supervisor-only: user-mode accesses and pushes fault there. It shows
+// once more from kHigh on, of which nothing is left in 32 bits.
 class SystemMmu : public FakeMmu {
  public:
+  static constexpr u64 kHigh = 0xffff888000100000;
   explicit SystemMmu(CpuState& state) : state_(state) {}
   std::map<u64, bool> supervisor_pages;
   int paging_changes = 0;
 
   void read_bytes(Gva a, void* out, unsigned size, Rights rights) override {
-    check_rights(a, rights, 0);
-    FakeMmu::read_bytes(a, out, size, rights);
+    FakeMmu::read_bytes(allowed(place(a), rights, 0), out, size, rights);
+  }
+  void read_bytes(SystemGva a, void* out, unsigned size, Rights rights) override {
+    FakeMmu::read_bytes(allowed(place(a), rights, 0), out, size, rights);
   }
   void write_bytes(Gva a, const void* data, unsigned size, Rights rights) override {
-    check_rights(a, rights, 2);
-    FakeMmu::write_bytes(a, data, size, rights);
+    FakeMmu::write_bytes(allowed(place(a), rights, 2), data, size, rights);
+  }
+  void write_bytes(SystemGva a, const void* data, unsigned size, Rights rights) override {
+    FakeMmu::write_bytes(allowed(place(a), rights, 2), data, size, rights);
   }
   void probe(Gva a, unsigned size, Access access, Rights rights) override {
-    check_rights(a, rights, access == Access::write ? 2 : 0);
-    FakeMmu::probe(a, size, access, rights);
+    FakeMmu::probe(allowed(place(a), rights, access == Access::write ? 2 : 0), size, access, rights);
+  }
+  void probe(SystemGva a, unsigned size, Access access, Rights rights) override {
+    FakeMmu::probe(allowed(place(a), rights, access == Access::write ? 2 : 0), size, access, rights);
   }
   bool read_physical(Gpa a, void* out, unsigned size) override {
     if (a.value + size > bytes.size()) return false;
@@ -33,10 +41,17 @@ class SystemMmu : public FakeMmu {
   }
   void paging_changed() override { ++paging_changes; }
 
+  static u64 low(u64 address) { return address >= kHigh ? address - kHigh : address; }
+
  private:
-  void check_rights(Gva a, Rights rights, u32 error) const {
+  Gva place(Gva a) const { return Gva(state_.mode64() ? low(a.value) : static_cast<u32>(a.value)); }
+  Gva place(SystemGva a) const {
+    return Gva(state_.long_mode_active() ? low(a.value) : static_cast<u32>(a.value));
+  }
+  Gva allowed(Gva a, Rights rights, u32 error) const {
     const bool user = rights == Rights::user || (rights == Rights::current && state_.cpl() == 3);
     if (user && supervisor_pages.contains(a.value / kPageSize)) throw fault_pf(a.value, error | 5);
+    return a;
   }
   CpuState& state_;
 };
@@ -89,7 +104,7 @@ class SystemTest : public ::testing::Test {
   }
 
   SegmentRegister segment(u16 selector) const {
-    return make_segment(selector, Descriptor{Gva(0), descriptor(selector)});
+    return make_segment(selector, Descriptor{SystemGva(0), descriptor(selector)});
   }
   void set_level(u16 code, u16 stack) {
     state.seg[CS] = segment(code);
@@ -104,6 +119,15 @@ class SystemTest : public ::testing::Test {
     put<u64>(kTss + 4, kKernelStack);
     put<u64>(kTss + 36, kIstStack);
     set_level(kCode64, kStack);
+  }
+  // Tables, TSS and the stacks that it names are in the upper half.
+  void tables_in_upper_half() {
+    constexpr u64 kHigh = SystemMmu::kHigh;
+    state.gdtr.base = kHigh + kGdt;
+    state.idtr.base = kHigh + kIdt;
+    state.tr.base = kHigh + kTss;
+    put<u64>(kTss + 4, kHigh + kKernelStack);
+    put<u64>(kTss + 36, kHigh + kIstStack);
   }
   void user64() {
     set_level(kUserCode64, kUserStackSel);
@@ -169,7 +193,7 @@ class SystemTest : public ::testing::Test {
     state.rip = cpu.next_rip;
     return {};
   }
-  u64 pushed(unsigned index) const { return get<u64>(state.gpr[RSP] + index * 8); }
+  u64 pushed(unsigned index) const { return get<u64>(SystemMmu::low(state.gpr[RSP]) + index * 8); }
   u32 pushed32(unsigned index) const { return get<u32>(state.gpr[RSP] + index * 4); }
 
   CpuState state;

@@ -18,10 +18,10 @@ constexpr TssLayout kTss16{2, 0, 14, 16, 18, 34, 2, 4, 42, 44};
 
 const TssLayout& layout(unsigned type) { return type & 8 ? kTss32 : kTss16; }
 
-void set_busy(Vcpu& cpu, Gva descriptor, bool busy) {
-  const Gva access = descriptor + 5;
-  const u8 byte = cpu.mmu.read<u8>(access, Rights::supervisor);
-  cpu.mmu.write<u8>(access, static_cast<u8>(busy ? byte | 2 : byte & ~2), Rights::supervisor);
+void set_busy(Vcpu& cpu, SystemGva descriptor, bool busy) {
+  const SystemGva access = descriptor + 5;
+  const u8 byte = cpu.mmu.read<u8>(access);
+  cpu.mmu.write<u8>(access, static_cast<u8>(busy ? byte | 2 : byte & ~2));
 }
 
 // Saves registers, EIP and flags into the image of the current TSS.
@@ -75,9 +75,7 @@ void load_task_segments(Vcpu& cpu, const u16 (&selector)[6]) {
 
 }  // namespace
 
-u16 task_link(Vcpu& cpu) {
-  return cpu.mmu.read<u16>(system_address(cpu.state, cpu.state.tr.base), Rights::supervisor);
-}
+u16 task_link(Vcpu& cpu) { return cpu.mmu.read<u16>(SystemGva(cpu.state.tr.base)); }
 
 void switch_task(Vcpu& cpu, u16 selector, TaskSwitchSource source, u64 return_rip, bool has_error,
                  u32 error) {
@@ -97,21 +95,21 @@ void switch_task(Vcpu& cpu, u16 selector, TaskSwitchSource source, u64 return_ri
   const TssLayout& from = layout(s.tr.type());
   if (d.limit() < to.size - 1) throw selector_fault(kTS, selector, ext);
   if (!s.tr.present() || s.tr.limit < from.size - 1) throw selector_fault(kTS, s.tr.selector, ext);
-  const Gva old_tss = system_address(s, s.tr.base), new_tss = system_address(s, d.base());
-  const Gva old_descriptor = system_address(s, s.gdtr.base + (s.tr.selector & 0xfff8));
+  const SystemGva old_tss(s.tr.base), new_tss(d.base());
+  const SystemGva old_descriptor(s.gdtr.base + (s.tr.selector & 0xfff8));
   u8 old_image[104], image[104];
-  cpu.mmu.read_bytes(old_tss, old_image, from.size, Rights::supervisor);
-  cpu.mmu.read_bytes(new_tss, image, to.size, Rights::supervisor);
-  cpu.mmu.probe(old_tss, from.size, Access::write, Rights::supervisor);
-  if (nested) cpu.mmu.probe(new_tss, 2, Access::write, Rights::supervisor);
-  cpu.mmu.probe(d.address + 5, 1, Access::write, Rights::supervisor);
-  cpu.mmu.probe(old_descriptor + 5, 1, Access::write, Rights::supervisor);
+  cpu.mmu.read_bytes(old_tss, old_image, from.size);
+  cpu.mmu.read_bytes(new_tss, image, to.size);
+  cpu.mmu.probe(old_tss, from.size, Access::write);
+  if (nested) cpu.mmu.probe(new_tss, 2, Access::write);
+  cpu.mmu.probe(d.address + 5, 1, Access::write);
+  cpu.mmu.probe(old_descriptor + 5, 1, Access::write);
 
   const u64 old_flags = returning ? s.rflags & ~flag::NT : s.rflags;
   save_task(s, from, return_rip, old_flags, old_image);
-  cpu.mmu.write_bytes(old_tss, old_image, from.size, Rights::supervisor);
+  cpu.mmu.write_bytes(old_tss, old_image, from.size);
   if (!nested) set_busy(cpu, old_descriptor, false);
-  if (nested) cpu.mmu.write<u16>(new_tss, s.tr.selector, Rights::supervisor);
+  if (nested) cpu.mmu.write<u16>(new_tss, s.tr.selector);
   if (!returning) set_busy(cpu, d.address, true);
 
   // From here on the new task is current, and faults are its own.

@@ -22,6 +22,19 @@ enum class Access : u8 { read, write, execute };
 
 struct Vcpu;
 
+// A linear address that the processor itself accesses: of a descriptor table, the TSS, or a stack of 64-bit
+// code that an event or a call gate pushes onto. In IA-32e mode it has 64 bits, whatever the current code
+// segment is (SDM vol. 3A 5.8.3.1, 6.14), in other modes 32. A Gva given to an Mmu is an operand of the
+// instruction: it has 64 bits in 64-bit mode only. Where an address has 32 bits, what reaches beyond 4 GiB
+// goes on at 0.
+struct SystemGva {
+  u64 value = 0;
+  constexpr SystemGva() = default;
+  constexpr explicit SystemGva(u64 v) : value(v) {}
+  constexpr auto operator<=>(const SystemGva&) const = default;
+  constexpr SystemGva operator+(u64 d) const { return SystemGva(value + d); }
+};
+
 // Linear memory of one vCPU. All functions throw GuestFault (#PF, or #GP/#SS(0) for a non-canonical address)
 // before anything changed, except where a write straddles two pages, which is probed first. Accesses to
 // non-RAM go to Platform::mmio_*, writes to tracked pages invalidate what was derived from them.
@@ -33,6 +46,12 @@ class Mmu {
   virtual void write_bytes(Gva address, const void* data, unsigned size, Rights rights = Rights::current) = 0;
   // Raises what a write (or read) of that range would raise, setting A/D bits as the access would.
   virtual void probe(Gva address, unsigned size, Access access, Rights rights = Rights::current) = 0;
+  // The same for the processor's own accesses.
+  virtual void read_bytes(SystemGva address, void* out, unsigned size,
+                          Rights rights = Rights::supervisor) = 0;
+  virtual void write_bytes(SystemGva address, const void* data, unsigned size,
+                           Rights rights = Rights::supervisor) = 0;
+  virtual void probe(SystemGva address, unsigned size, Access access, Rights rights = Rights::supervisor) = 0;
   // Instruction bytes at a linear address; returns how many could be fetched (up to size, at least 1, stops
   // at a page that cannot be fetched from); throws when the first byte cannot.
   virtual unsigned fetch(Gva address, u8* out, unsigned size) = 0;
@@ -57,6 +76,16 @@ class Mmu {
   template <class T>
   void write(Gva address, T value, Rights rights = Rights::current) {
     write_bytes(address, &value, sizeof value, rights);
+  }
+  template <class T>
+  T read(SystemGva address) {
+    T value;
+    read_bytes(address, &value, sizeof value);
+    return value;
+  }
+  template <class T>
+  void write(SystemGva address, T value) {
+    write_bytes(address, &value, sizeof value);
   }
 };
 
