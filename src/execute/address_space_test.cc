@@ -68,6 +68,11 @@ class JumpsTest : public testing::Test {
   AddressSpace* space_;
 };
 
+TEST_F(JumpsTest, NothingIsMappedOutsideTheCanonicalAddresses) {
+  EXPECT_EQ(peek_translation(*ram_, space_->key, Gva(at(3, 5))), Gpa(at(0x103, 5)));
+  EXPECT_FALSE(peek_translation(*ram_, space_->key, Gva((u64{1} << 48) + at(3, 5))));
+}
+
 TEST_F(JumpsTest, AChangedPageTakesOnlyItsOwnJumpsWithIt) {
   for (const u64 page : {1, 2, 3}) fetch(page);
   jump(at(1, 0x10)), jump(at(2, 0x20));

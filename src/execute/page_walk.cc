@@ -156,6 +156,8 @@ Walk walk_pages(GuestRam& ram, const PagingKey& key, Gva linear, Access access, 
 }
 
 std::optional<Gpa> peek_translation(GuestRam& ram, const PagingKey& key, Gva linear) {
+  // A walk looks at 48 bits alone. Accesses of the guest fault before; a debugger's do not.
+  if ((key.bits & PagingKey::kLong) && sign_extend(linear.value, 48) != linear.value) return std::nullopt;
   constexpr unsigned kArchitecturalBits = 52;
   const Walk w = walk_pages(ram, key, linear, Access::read, false, false, kArchitecturalBits, false);
   if (!w.ok) return std::nullopt;
