@@ -1,5 +1,6 @@
 // PCI configuration space by both ways and the BARs behind it, whatever is written where.
 #include "base/check.h"
+#include "devices/bochs_display.h"
 #include "devices/io_bus.h"
 #include "devices/virtio_net.h"
 #include "devices/virtio_rng.h"
@@ -15,6 +16,34 @@ struct NoReset final : PortDevice {
   void port_write(u16, u32, unsigned) override {}
 };
 
+// BARs of every kind, one of them larger than any window.
+struct Card final : PciFunction {
+  Card() : PciFunction("card", {0x1234, 0x5678, 0xff0000}) {
+    add_bar(0, BarKind::io, 32);
+    add_bar(1, BarKind::memory32, 2_GiB);
+    add_bar(2, BarKind::memory64, 8_GiB);
+    add_bar(4, BarKind::memory64_prefetchable, 4_KiB);
+  }
+  u64 bar_read(unsigned bar, u64 offset, unsigned size) override {
+    check_access(bar, offset, size);
+    return offset;
+  }
+  void bar_write(unsigned bar, u64 offset, u64, unsigned size) override { check_access(bar, offset, size); }
+  void check_access(unsigned bar, u64 offset, unsigned size) const {
+    DEJA_CHECK(bar_is_memory(bar) && bar_address(bar), "BAR {} is not decoded", bar);
+    DEJA_CHECK(offset < bar_size(bar) && size <= bar_size(bar) - offset, "BAR {}: {:#x}+{}", bar, offset,
+               size);
+  }
+};
+
+// A BAR stands at a multiple of its size, or nowhere, whatever was written.
+void check_bars(const PciFunction& f) {
+  for (unsigned bar = 0; bar < PciFunction::kBars; ++bar)
+    if (const std::optional<u64> start = f.bar_address(bar))
+      DEJA_CHECK(*start % f.bar_size(bar) == 0 && (f.bar_is_memory(bar) || *start < 64_KiB),
+                 "{}: BAR {} at {:#x}", f.name(), bar, *start);
+}
+
 struct Bus {
   VirtioBench bench;
   NoReset reset_control;
@@ -23,6 +52,8 @@ struct Bus {
   PciHostBridge bridge;
   VirtioRng rng{std::vector<u8>(4), bench.wiring()};
   VirtioNet net{"net", MacAddress{0x52}, bench.wiring(), [](std::string_view) {}};
+  BochsDisplay screen{BochsDisplay::kSmallest, [](std::optional<u64>) {}};
+  Card card;
 
   Bus() {
     host.attach(io);
@@ -32,10 +63,13 @@ struct Bus {
     host.add(0, 0, &bridge);
     host.add(1, 0, &rng);
     host.add(2, 0, &net);
+    host.add(3, 0, &screen);
     for (Device* d : all()) d->reset();
     host.assign_bars(kEcam + PciHost::kEcamSize, kWindow + kWindowSize);
+    host.add(4, 0, &card);  // its BARs have no room there
   }
-  std::vector<Device*> all() { return {&host, &bridge, &rng, &net}; }
+  std::vector<PciFunction*> functions() { return {&bridge, &rng, &net, &screen, &card}; }
+  std::vector<Device*> all() { return {&host, &bridge, &rng, &net, &screen, &card}; }
   std::vector<u8> saved() {
     StateWriter w;
     for (Device* d : all()) d->save(w);
@@ -50,7 +84,7 @@ void run_case(Random& random) {
   for (unsigned i = 0; i < 300; ++i) {
     const unsigned size = 1u << random.below(3);
     const u32 value = static_cast<u32>(random.edgy());
-    const u64 slot = random.below(4), offset = random.below(256);
+    const u64 slot = random.below(6), offset = random.one_in(2) ? random.below(256) : 4 + random.below(36);
     switch (random.below(6)) {
       case 0:
         bus.io.port_write(
@@ -72,10 +106,10 @@ void run_case(Random& random) {
         break;
       }
       case 4: {
-        PciFunction& f = random.one_in(2) ? static_cast<PciFunction&>(bus.rng) : bus.net;
-        const u64 base = f.bar_address(random.one_in(2) ? 1 : 4);
-        const u64 at = base == PciFunction::kUnmapped ? kWindow + random.below(kWindowSize - 8)
-                                                      : base + random.below(0x4010);
+        PciFunction& f = *bus.functions()[random.below(bus.functions().size())];
+        const std::optional<u64> base =
+            f.bar_address(static_cast<unsigned>(random.below(PciFunction::kBars)));
+        const u64 at = base ? *base + random.below(0x4010) : kWindow + random.below(kWindowSize - 8);
         bus.io.mmio_write(Gpa(at), random.edgy(), size);
         (void)bus.io.mmio_read(Gpa(at), size);
         break;
@@ -84,6 +118,7 @@ void run_case(Random& random) {
         bus.bench.time.now_ += random.below(100'000);
         for (Device* d : bus.all()) d->advance(bus.bench.time.now_);
     }
+    for (const PciFunction* f : bus.functions()) check_bars(*f);
   }
   const std::vector<u8> state = bus.saved();
   Bus other;

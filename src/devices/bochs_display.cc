@@ -54,7 +54,7 @@ u64 BochsDisplay::memory_for(ScreenSize size) {
   return std::bit_ceil(std::max<u64>(2 * u64{size.width} * size.height * 4, kMemoryUnit));
 }
 
-BochsDisplay::BochsDisplay(ScreenSize preferred, std::function<void(u64)> window_moved)
+BochsDisplay::BochsDisplay(ScreenSize preferred, WindowMoved window_moved)
     : PciFunction("bochs_display", {0x1234, 0x1111, 0x038000, 2, 0x1af4, 0x1100}),
       preferred_(preferred),
       memory_(memory_for(preferred)),

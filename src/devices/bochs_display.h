@@ -32,8 +32,9 @@ class BochsDisplay final : public PciFunction {
   // takes no mode that it could not keep two pictures of, one to show and one to draw.
   static u64 memory_for(ScreenSize size);
 
-  // `window_moved` is told where the window to video memory is now, kUnmapped: nowhere.
-  BochsDisplay(ScreenSize preferred, std::function<void(u64 start)> window_moved);
+  // `window_moved` is told where the window to video memory is to be now.
+  using WindowMoved = std::function<void(std::optional<u64> start)>;
+  BochsDisplay(ScreenSize preferred, WindowMoved window_moved);
 
   void reset() override;
   void save(StateWriter& w) const override;
@@ -46,7 +47,7 @@ class BochsDisplay final : public PciFunction {
   void switch_on();
   // Nothing while the screen is off, or set to what video memory cannot hold.
   std::optional<ScreenMode> mode() const;
-  u64 window() const { return bar_address(0); }
+  std::optional<u64> window() const { return bar_address(0); }
 
  protected:
   void bar_changed(unsigned bar) override;
@@ -72,7 +73,7 @@ class BochsDisplay final : public PciFunction {
   const ScreenSize preferred_;
   const u64 memory_;
   const std::array<u8, 128> edid_;
-  const std::function<void(u64)> window_moved_;
+  const WindowMoved window_moved_;
   std::array<u16, kRegisters> registers_{};
 };
 

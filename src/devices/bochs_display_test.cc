@@ -15,8 +15,8 @@ class BochsDisplayTest : public testing::Test {
   void set(unsigned index, u16 value) { screen_.bar_write(2, 0x500 + 2 * index, value, 2); }
   u64 get(unsigned index) { return screen_.bar_read(2, 0x500 + 2 * index, 2); }
 
-  std::vector<u64> moves_;
-  BochsDisplay screen_{{1024, 768}, [this](u64 start) { moves_.push_back(start); }};
+  std::vector<std::optional<u64>> moves_;
+  BochsDisplay screen_{{1024, 768}, [this](std::optional<u64> start) { moves_.push_back(start); }};
 };
 
 TEST_F(BochsDisplayTest, DriversFindItsRegisters) {
@@ -75,7 +75,7 @@ TEST_F(BochsDisplayTest, TheWindowFollowsItsBar) {
   screen_.switch_on();
   screen_.config_write(0x10, 0xe4000000, 4);
   screen_.config_write(4, 0, 2);
-  EXPECT_EQ(moves_, (std::vector<u64>{0xe2000000, 0xe4000000, PciFunction::kUnmapped}));
+  EXPECT_EQ(moves_, (std::vector<std::optional<u64>>{0xe2000000, 0xe4000000, std::nullopt}));
 }
 
 TEST_F(BochsDisplayTest, FirmwareSwitchesThePreferredModeOn) {

@@ -388,7 +388,7 @@ struct FwCfgBench : DeviceBench {
 };
 
 struct BochsDisplayBench : DeviceBench {
-  BochsDisplay screen{{640, 480}, [](u64) {}};
+  BochsDisplay screen{{640, 480}, [](std::optional<u64>) {}};
   BochsDisplayBench() { screen.reset(); }
   Device& device() override { return screen; }
   void poke(std::mt19937_64& random) override {
@@ -408,7 +408,7 @@ struct BochsDisplayBench : DeviceBench {
         screen.bar_write(2, offset & ~u64{1}, random() % 1024, 2);
         break;
     }
-    seen.push_back(screen.window());
+    seen.push_back(screen.window().value_or(1));
     if (const auto mode = screen.mode()) seen.push_back(mode->offset + mode->stride);
   }
 };

@@ -26,7 +26,6 @@ constexpr u32 low_bits(unsigned size) { return static_cast<u32>(~u64{0} >> (64 -
 }  // namespace
 
 PciFunction::PciFunction(std::string name, const Identity& id) : name_(std::move(name)) {
-  reported_.fill(kUnmapped);
   add_register(kVendorId, 2, id.vendor, 0);
   add_register(kDeviceId, 2, id.device, 0);
   add_register(kRevision, 4, id.class_code << 8 | id.revision, 0);
@@ -90,21 +89,21 @@ bool PciFunction::bus_master() const { return config(kCommand, 2) & kBusMaster; 
 
 bool PciFunction::intx_disabled() const { return config(kCommand, 2) & kInterruptDisable; }
 
-u64 PciFunction::bar_address(unsigned bar) const {
+std::optional<u64> PciFunction::bar_address(unsigned bar) const {
   const Bar& b = bars_[bar];
-  if (b.size == 0) return kUnmapped;
+  if (b.size == 0) return std::nullopt;
   const u32 command = config(kCommand, 2);
   const unsigned offset = kBar0 + 4 * bar;
   u64 address = config(offset, 4);
-  if (b.kind == BarKind::io) return command & kIoSpace ? address & ~u64{3} : kUnmapped;
-  if (!(command & kMemorySpace)) return kUnmapped;
+  if (!(command & (b.kind == BarKind::io ? kIoSpace : kMemorySpace))) return std::nullopt;
+  if (b.kind == BarKind::io) return address & ~u64{3};
   if (b.kind != BarKind::memory32) address |= u64{config(offset + 4, 4)} << 32;
   return address & ~u64{15};
 }
 
 void PciFunction::report_bar_changes() {
   for (unsigned bar = 0; bar < kBars; bar++) {
-    const u64 address = bar_address(bar);
+    const std::optional<u64> address = bar_address(bar);
     if (address == reported_[bar]) continue;
     reported_[bar] = address;
     bar_changed(bar);
@@ -250,9 +249,9 @@ PciHost::Target PciHost::decode(u64 address, unsigned size) const {
   for (PciFunction* f : present_) {
     for (unsigned bar = 0; bar < PciFunction::kBars; bar++) {
       if (!f->bar_is_memory(bar)) continue;
-      const u64 start = f->bar_address(bar);
-      if (start == PciFunction::kUnmapped || address < start) continue;
-      const u64 offset = address - start;
+      const std::optional<u64> start = f->bar_address(bar);
+      if (!start || address < *start) continue;
+      const u64 offset = address - *start;
       if (offset < f->bar_size(bar) && size <= f->bar_size(bar) - offset) return {f, bar, offset};
     }
   }

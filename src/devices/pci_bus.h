@@ -6,6 +6,7 @@
 #include <array>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,9 +42,9 @@ class PciFunction : public Device {
   virtual u32 config_read(unsigned offset, unsigned size) const;
   virtual void config_write(unsigned offset, u32 value, unsigned size);
 
-  // Where a BAR is decoded now; kUnmapped while the command register disables it.
-  static constexpr u64 kUnmapped = ~u64{0};
-  u64 bar_address(unsigned bar) const;
+  // Where a BAR is to be decoded now, anywhere in 64 bits; nowhere while the command register disables it.
+  // The bus, or the machine, decides what of that is in its windows.
+  std::optional<u64> bar_address(unsigned bar) const;
   u64 bar_size(unsigned bar) const { return bars_[bar].size; }
   bool bar_is_memory(unsigned bar) const { return bars_[bar].size && bars_[bar].kind != BarKind::io; }
   // Accesses to a memory BAR; `offset` + `size` is within it, size 1 to 8.
@@ -85,7 +86,7 @@ class PciFunction : public Device {
   const std::string name_;
   std::array<u8, kConfigSize> reset_value_{}, writable_{}, write_one_to_clear_{};
   std::array<Bar, kBars> bars_{};
-  std::array<u64, kBars> reported_;  // bar_address() as last told to bar_changed()
+  std::array<std::optional<u64>, kBars> reported_{};  // bar_address() as last told to bar_changed()
   std::array<u8, kConfigSize> config_{};
   unsigned last_capability_ = 0, next_capability_ = 0x40;
   IrqLine intx_;

@@ -14,7 +14,8 @@ struct Nic : PciFunction {
     add_bar(4, BarKind::memory64_prefetchable, 16384);
   }
   void bar_changed(unsigned bar) override { moves.push_back({bar, bar_address(bar)}); }
-  std::vector<std::pair<unsigned, u64>> moves;
+  using Moves = std::vector<std::pair<unsigned, std::optional<u64>>>;
+  Moves moves;
 };
 
 class PciTest : public testing::Test {
@@ -66,12 +67,10 @@ TEST_F(PciTest, BarSizesAndMapping) {
   write(3, 0x10, 0xc000, 4), write(3, 0x14, 0xe0000000, 4);
   write(3, 0x20, 0x40000000, 4), write(3, 0x24, 0x8, 4);
   write(3, 4, 3, 2);
-  EXPECT_EQ(nic.moves,
-            (std::vector<std::pair<unsigned, u64>>{{0, 0xc000}, {1, 0xe0000000}, {4, 0x840000000}}));
+  EXPECT_EQ(nic.moves, (Nic::Moves{{0, 0xc000}, {1, 0xe0000000}, {4, 0x840000000}}));
   nic.moves.clear();
   write(3, 4, 1, 1);
-  EXPECT_EQ(nic.moves, (std::vector<std::pair<unsigned, u64>>{{1, PciFunction::kUnmapped},
-                                                              {4, PciFunction::kUnmapped}}));
+  EXPECT_EQ(nic.moves, (Nic::Moves{{1, std::nullopt}, {4, std::nullopt}}));
 }
 
 // The same registers through memory; accesses of any size and alignment are put together from aligned ones.

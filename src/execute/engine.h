@@ -96,7 +96,9 @@ class Engine final : public Mmu, private RamObserver {
     probe_linear(linear(address), size, access, rights);
   }
   unsigned fetch(Gva address, u8* out, unsigned size) override;
-  bool read_physical(Gpa address, void* out, unsigned size) override { return ram_.read(address, out, size); }
+  bool read_physical(Gpa address, void* out, unsigned size) override {
+    return ram_.read(ram_.resolve(address), out, size);
+  }
   void paging_changed() override { space_ = nullptr; }
   const u8* map_read(Gva address, unsigned size) override;
   u8* map_write(Gva address, unsigned size) override;

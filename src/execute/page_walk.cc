@@ -92,7 +92,7 @@ Walk walk_pages(GuestRam& ram, const PagingKey& key, Gva linear, Access access, 
   while (true) {
     const unsigned shift = kPageShift + index_bits * (level - 1);
     const u64 index = linear.value >> shift & ((u64{1} << index_bits) - 1);
-    const Gpa at(table + index * entry_size);
+    const Gpa at = ram.resolve(Gpa(table + index * entry_size));
     entry = load_entry(ram, at, entry_size);
     if (!(entry & kPresent)) return fail(0);
     if (entry & reserved) return fail(1 | 8);

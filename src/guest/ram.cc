@@ -98,6 +98,14 @@ void GuestRam::load_rom(std::span<const u8> content) {
   written(start, rom_size_);
 }
 
+void GuestRam::set_aperture(std::optional<u64> start) {
+  DEJA_CHECK(!start || (*start % kPageSize == 0 && *start >= low_size_ && *start < kHighRamStart &&
+                        video_size_ <= kHighRamStart - *start),
+             "a window to {:#x} bytes of video memory at {:#x}", video_size_, *start);
+  aperture_ = start.value_or(0);
+  aperture_size_ = start ? video_size_ : 0;
+}
+
 void GuestRam::written(Gpa p, u64 size) {
   if (size == 0) return;
   const u64 last = (p.value + size - 1) >> kPageShift;

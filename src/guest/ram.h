@@ -7,6 +7,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -93,13 +94,12 @@ class GuestRam {
   // `content` fills the ROM. To be called at power-on.
   void load_rom(std::span<const u8> content);
   u64 video_size() const { return video_size_; }
-  // Video memory is also seen at [start, start + video_size()); kNoAperture: nowhere else. Cached
-  // translations must then be dropped.
-  static constexpr u64 kNoAperture = ~u64{0};
-  void set_aperture(u64 start) { aperture_ = start; }
+  // Video memory is also seen at [start, start + video_size()), a range of whole pages in the hole; nothing:
+  // nowhere else. Cached translations must then be dropped.
+  void set_aperture(std::optional<u64> start);
   // Where the memory stands that an access to `p` reaches.
   Gpa resolve(Gpa p) const {
-    return p.value - aperture_ < video_size_ ? Gpa(p.value - aperture_ + kVideoMemory) : p;
+    return p.value - aperture_ < aperture_size_ ? Gpa(p.value - aperture_ + kVideoMemory) : p;
   }
 
   u8* base() const { return base_; }
@@ -189,7 +189,7 @@ class GuestRam {
   u64 mapped_ = 0;
   u64 low_size_ = 0, high_size_ = 0;
   u64 rom_size_ = 0, video_size_ = 0;
-  u64 aperture_ = kNoAperture;
+  u64 aperture_ = 0, aperture_size_ = 0;  // no size: there is none
   u8* flags_ = nullptr;
   // Per frame, as last summed. Of an absent page that is not to be hashed anew it is not known.
   u64* hashes_ = nullptr;

@@ -123,7 +123,7 @@ Status Machine::power_on() {
       screen_->switch_on();
       const u32 stride = config_.screen->width * 4u;
       config_.boot.screen =
-          LinearScreen{screen_->window(), config_.screen->width, config_.screen->height, stride};
+          LinearScreen{*screen_->window(), config_.screen->width, config_.screen->height, stride};
     }
     DEJA_TRY(load_guest(*ram_, cpus_[0], config_.boot));
   }

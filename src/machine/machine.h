@@ -201,7 +201,7 @@ class Machine final : public Platform, private TimeSource {
   Status power_on();
   void build_devices();
   void build_pci_devices();
-  void move_screen_window(u64 start);
+  void move_screen_window(std::optional<u64> start);
   void do_reset();
   // Hands vCPU `i` the signals that wait for it, and wakes it if something is due. Doing it twice is doing it
   // once.

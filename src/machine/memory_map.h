@@ -40,6 +40,13 @@ inline constexpr u64 kEcamBase = 0xe0000000;    // PCI Express configuration spa
 inline constexpr u64 kEcamSize = 1_MiB;
 inline constexpr u64 kPciGapStart = kEcamBase;  // configuration space and video memory, see guest/ram.h
 inline constexpr u64 kPciGapEnd = kVideoMemory + kMaxVideoMemory;
+// Does the whole range lie where BARs are decoded? It may be any that a guest has programmed.
+inline bool in_pci_window(const GuestRam& ram, u64 start, u64 size) {
+  const auto within = [&](u64 first, u64 end) {
+    return start >= first && start < end && size <= end - start;
+  };
+  return within(pci_mmio_start(ram), kPciGapStart) || within(kPciGapEnd, kPciMmioEnd);
+}
 inline constexpr u64 kIoapicBase = 0xfec00000;
 inline constexpr u64 kIoapicSize = 4_KiB;
 inline constexpr u64 kLapicBase = 0xfee00000;  // reset value of IA32_APIC_BASE

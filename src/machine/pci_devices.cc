@@ -36,8 +36,8 @@ void Machine::build_pci_devices() {
     pci_host_->add(kNicSlot, 0, nic_.get());
   }
   if (config_.screen) {
-    screen_ =
-        std::make_unique<BochsDisplay>(*config_.screen, [this](u64 start) { move_screen_window(start); });
+    screen_ = std::make_unique<BochsDisplay>(*config_.screen,
+                                             [this](std::optional<u64> start) { move_screen_window(start); });
     pci_host_->add(kScreenSlot, 0, screen_.get());
   }
   for (unsigned i = 0; i < config_.drives.size(); ++i) {
@@ -51,11 +51,9 @@ void Machine::build_pci_devices() {
 }
 
 // Only where BARs are decoded: the window must not hide memory or other devices.
-void Machine::move_screen_window(u64 start) {
-  const u64 end = start + ram_->video_size();
-  const bool decoded =
-      (start >= pci_mmio_start(*ram_) && end <= kPciGapStart) || (start >= kPciGapEnd && end <= kPciMmioEnd);
-  ram_->set_aperture(decoded ? start : GuestRam::kNoAperture);
+void Machine::move_screen_window(std::optional<u64> start) {
+  if (start && !in_pci_window(*ram_, *start, ram_->video_size())) start.reset();
+  ram_->set_aperture(start);
   if (engine_) engine_->memory_map_changed();
 }
 

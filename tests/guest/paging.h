@@ -33,7 +33,7 @@ static u64* entry(u64* root, u64 va, int level) {
   }
   return &table[va >> (3 + 9 * level) & 511];
 }
-static u64* map(u64 va, void* page, u64 bits) {
+static inline u64* map(u64 va, void* page, u64 bits) {
   u64* e = entry(boot_pml4, va, 1);
   *e = (u64)page | bits;
   invlpg((void*)va);
