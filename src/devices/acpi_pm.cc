@@ -88,6 +88,11 @@ void AcpiPm::power_button() {
   update();
 }
 
+void AcpiPm::rtc_alarm() {
+  s_.pm1_status |= kRtc;
+  update();
+}
+
 void AcpiPm::raise_gpe(unsigned n) {
   DEJA_CHECK(n < 16, "GPE {}", n);
   s_.gpe0_status |= static_cast<u16>(1 << n);

@@ -36,6 +36,8 @@ class AcpiPm final : public Device, public BytePortDevice {
   VtimeNs next_event() const override { return next_event_; }
   void advance(VtimeNs now) override;
 
+  // The alarm of the real-time clock, which is a fixed event.
+  void rtc_alarm();
   // A person pressed the button.
   void power_button();
   // An event of general-purpose event pin 0..15.

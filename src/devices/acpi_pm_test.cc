@@ -53,6 +53,16 @@ TEST_F(AcpiPmTest, PowerButton) {
   EXPECT_TRUE(sci.level());
 }
 
+TEST_F(AcpiPmTest, AlarmOfTheClock) {
+  pm.rtc_alarm();
+  EXPECT_EQ(in(0x600, 2), 0x400u) << "whether or not anybody wants to be told";
+  EXPECT_FALSE(sci.level());
+  out(0x602, 0x400, 2);
+  EXPECT_TRUE(sci.level());
+  out(0x600, 0x400, 2);
+  EXPECT_FALSE(sci.level());
+}
+
 TEST_F(AcpiPmTest, ControlAndSoftOff) {
   EXPECT_EQ(in(0x604, 2), 1u);  // SCI_EN
   out(0x604, 5 << 10, 2);

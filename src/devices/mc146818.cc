@@ -1,6 +1,7 @@
 #include "devices/mc146818.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "devices/oscillator.h"
@@ -81,12 +82,13 @@ bool is_time_register(u8 index) {
 template <class A, class S>
 void serialize(A& a, S& s) {
   a.field(s.index), a.field(s.ram), a.field(s.divider_start), a.field(s.epoch_seconds);
-  a.field(s.weekday_shift), a.field(s.flags_time), a.field(s.irq);
+  a.field(s.weekday_shift), a.field(s.flags_time), a.field(s.irq), a.field(s.alarm);
 }
 
 }  // namespace
 
-Mc146818::Mc146818(const TimeSource& time, IrqLine irq8) : time_(time), irq8_(std::move(irq8)) {
+Mc146818::Mc146818(const TimeSource& time, IrqLine irq8, std::function<void()> alarm)
+    : time_(time), irq8_(std::move(irq8)), alarm_(std::move(alarm)) {
   s_.ram[kRegA] = 0x26;  // 32768 Hz crystal, 1024 Hz periodic rate: what PC firmware sets
   s_.ram[kRegB] = kHours24;
   s_.ram[kRegD] = kVrt;
@@ -269,6 +271,8 @@ void Mc146818::update_irq() {
     s_.irq = irq;
     irq8_(irq);
   }
+  const bool alarm = c & s_.ram[kRegB] & kAf;
+  if (std::exchange(s_.alarm, alarm) < alarm && alarm_) alarm_();
 }
 
 void Mc146818::update_next_event() {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 
 #include "devices/byte_port_device.h"
 #include "devices/io_bus.h"
@@ -27,9 +28,11 @@ class Mc146818 final : public Device, public BytePortDevice {
     u8 weekday_shift = 0;  // 0..6: what the guest's day of the week is ahead of the calendar's
     VtimeNs flags_time = 0;
     bool irq = false;
+    bool alarm = false;  // the alarm's flag is set and enabled
   };
 
-  Mc146818(const TimeSource& time, IrqLine irq8);
+  // `alarm` is called whenever the alarm raises IRQ 8, or would if nothing else did already.
+  Mc146818(const TimeSource& time, IrqLine irq8, std::function<void()> alarm = {});
   void attach(IoBus& bus);  // ports 70h, 71h
 
   // Sets the calendar to `unix_seconds` at this moment. A recorded input.
@@ -76,6 +79,7 @@ class Mc146818 final : public Device, public BytePortDevice {
 
   const TimeSource& time_;
   const IrqLine irq8_;
+  const std::function<void()> alarm_;
   State s_;
   VtimeNs next_event_ = kNeverNs;  // derived from s_
 };

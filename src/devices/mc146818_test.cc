@@ -29,7 +29,8 @@ class Mc146818Test : public testing::Test {
   FakeTime time;
   IoBus io;
   WireRecorder irq{time};
-  Mc146818 rtc{time, irq.line()};
+  unsigned alarms = 0;
+  Mc146818 rtc{time, irq.line(), [this] { ++alarms; }};
 };
 
 TEST_F(Mc146818Test, CalendarFollowsVirtualTime) {
@@ -161,6 +162,25 @@ TEST_F(Mc146818Test, Alarm) {
   EXPECT_EQ(rtc.next_event(), (6 * 3600 + 31 * 60 + 15) * kSecond);
   write(1, 0x60);  // never
   EXPECT_EQ(rtc.next_event(), kNeverNs);
+}
+
+TEST_F(Mc146818Test, AnEnabledAlarmIsToldOnce) {
+  rtc.set_time_base(0);
+  write(5, 0x00), write(3, 0x00), write(1, 0x10);
+  time.now_ = 30 * kSecond;
+  EXPECT_EQ(read(0x0b), 0x02);
+  EXPECT_EQ(alarms, 0u) << "not enabled";
+  write(0x0b, 0x22);
+  EXPECT_EQ(alarms, 1u) << "enabled while its flag was set";
+  read(0x0c);
+  write(1, 0x40), write(0x0b, 0x32);
+  run(35 * kSecond);
+  EXPECT_TRUE(irq.level()) << "the update interrupt's";
+  EXPECT_EQ(alarms, 1u);
+  run(41 * kSecond);
+  EXPECT_EQ(alarms, 2u) << "though IRQ 8 was raised before";
+  write(0x0b, 0x32);
+  EXPECT_EQ(alarms, 2u);
 }
 
 TEST_F(Mc146818Test, AlarmFlagIsSetWithoutInterrupt) {

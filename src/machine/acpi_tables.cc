@@ -93,10 +93,10 @@ constexpr u64 kFadtFacs = 36, kFadtDsdt = 40, kFadtXDsdt = 140, kXsdtEntries = 3
 // Fixed ACPI Description Table, revision 6 (5.2.9).
 Bytes make_fadt(u64 dsdt) {
   constexpr u16 kLegacyDevices = 1 << 0, k8042 = 1 << 1, kVgaNotPresent = 1 << 2;  // IAPC_BOOT_ARCH
-  // FADT flags. PWR_BUTTON (bit 4) clear: the power button is a fixed feature. TMR_VAL_EXT (bit 8) clear: the
-  // PM timer has 24 bits.
-  constexpr u32 kWbinvd = 1 << 0, kProcC1 = 1 << 2, kSlpButton = 1 << 5, kFixRtc = 1 << 6,
-                kResetRegSup = 1 << 10;
+  // FADT flags. PWR_BUTTON (bit 4) clear: the power button is a fixed feature. FIX_RTC (bit 6) clear: so is
+  // the alarm of the real-time clock, which can wake the machine; RTC_S4 (bit 7) clear: not from S4, which
+  // there is not. TMR_VAL_EXT (bit 8) clear: the PM timer has 24 bits.
+  constexpr u32 kWbinvd = 1 << 0, kProcC1 = 1 << 2, kSlpButton = 1 << 5, kResetRegSup = 1 << 10;
   Table t("FACP", 6);
   t.add(u32{0});  // FACS
   t.add(static_cast<u32>(dsdt));
@@ -119,7 +119,7 @@ Bytes make_fadt(u64 dsdt) {
   t.add(u8{0x32});  // CENTURY: its CMOS register
   t.add(static_cast<u16>(kLegacyDevices | k8042 | kVgaNotPresent));
   t.add(u8{0});
-  t.add(kWbinvd | kProcC1 | kSlpButton | kFixRtc | kResetRegSup);
+  t.add(kWbinvd | kProcC1 | kSlpButton | kResetRegSup);
   add_gas(t, {kResetPort, 1, 1});
   t.add(kResetValue);
   t.add(u16{0});  // ARM_BOOT_ARCH

@@ -93,6 +93,7 @@ TEST(AcpiTables, FadtFields) {
   EXPECT_EQ(get<u32>(fadt, 76), 0x608u);          // PM_TMR_BLK
   EXPECT_EQ(get<u16>(fadt, 109) & 2, 2);          // 8042 present
   EXPECT_EQ(get<u32>(fadt, 112) & (1 << 8), 0u);  // TMR_VAL_EXT
+  EXPECT_EQ(get<u32>(fadt, 112) & (1 << 6), 0u);  // FIX_RTC: the alarm is a fixed event
   EXPECT_EQ(get<u64>(fadt, 120), 0xcf9u);         // RESET_REG
   EXPECT_EQ(fadt[128], 6);                        // RESET_VALUE
   EXPECT_EQ(get<u64>(fadt, 152), 0x600u);         // X_PM1a_EVT_BLK

@@ -67,7 +67,7 @@ void Machine::build_devices() {
   pic_->attach(io_);
   pit_ = std::make_unique<I8254>(time, bus_.isa_irq(kPitIrq));
   pit_->attach(io_);
-  rtc_ = std::make_unique<Mc146818>(time, bus_.isa_irq(kRtcIrq));
+  rtc_ = std::make_unique<Mc146818>(time, bus_.isa_irq(kRtcIrq), [this] { acpi_pm_->rtc_alarm(); });
   rtc_->attach(io_);
   uart_ = std::make_unique<Uart16550>("uart0", kCom1Port, time, bus_.isa_irq(kCom1Irq), [this](u8 byte) {
     if (serial_out_) serial_out_(byte);
