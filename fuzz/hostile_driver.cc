@@ -121,7 +121,7 @@ void HostileDriver::request(unsigned queue) {
     const u64 at = table + 16 * (indirect ? i : (head + i) % size);
     const u64 buffer = random_.one_in(8) ? address() : kBuffers + 0x10000 * i;
     // A header of the block device's, with any request.
-    put(buffer, static_cast<u32>(random_.one_in(8) ? random_() : random_.pick<u64>({0, 1, 4, 8, 11})));
+    put(buffer, static_cast<u32>(random_.one_in(8) ? random_() : random_.pick<u64>({0, 1, 4, 8, 11, 13})));
     put(buffer + 8, random_.one_in(4) ? random_.edgy() : random_.below(64));
     put(at, buffer);
     put(at + 8, i == 0 ? 16 : length());

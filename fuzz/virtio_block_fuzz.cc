@@ -27,17 +27,20 @@ void run_case(Random& random) {
   image.random_ = &random;
   DiskOverlay overlay(image);
   const bool read_only = random.one_in(4);
+  const BlockSizes blocks =
+      image.size() % 4096 == 0 && random.one_in(2) ? BlockSizes{4096, 16384} : BlockSizes{};
   abuse(
       random, 1,
       [&](VirtioBench& bench) {
-        return std::make_unique<VirtioBlk>("disk", VirtioBlk::Config{"serial", read_only}, overlay,
+        return std::make_unique<VirtioBlk>("disk", VirtioBlk::Config{"serial", read_only, blocks}, overlay,
                                            bench.wiring(), [](const Error&) {});
       },
       [](VirtioPci&) {},
       [&](HostileDriver& driver) {
         image.random_ = nullptr;
         constexpr u64 at = HostileDriver::kBuffers;
-        return driver.serves(0, {{at, 16, false}, {at + 0x1000, 512, true}, {at + 0x2000, 1, true}});
+        return driver.serves(0,
+                             {{at, 16, false}, {at + 0x1000, blocks.logical, true}, {at + 0x2000, 1, true}});
       });
 }
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "checkpoint/rebase.h"
@@ -13,6 +14,7 @@
 namespace deja {
 namespace {
 
+constexpr std::array<u8, kPageSize> kZeros{};
 constexpr u64 kMostWaiting = 256_MiB;  // copies in memory; beyond that checkpoints wait
 constexpr std::size_t kSpares = 2;
 constexpr u64 kWholeEvery = 16;  // records
@@ -130,8 +132,11 @@ void CheckpointWriter::take(CheckpointPoint point) {
     job->pages.insert(job->pages.end(), page, page + kPageSize);
   }
   Status status;
+  job->zero_blocks.clear();
   for (const auto& blocks : take_disks(*job)) {
     for (const DiskOverlay::NumberedBlock& b : blocks) {
+      job->zero_blocks.push_back(b.block->is_zero());
+      if (b.block->is_zero()) continue;
       StoredBlock::Bytes bytes;
       if (status) status = b.block->read(&bytes);
       job->pages.insert(job->pages.end(), bytes.begin(), bytes.end());
@@ -268,7 +273,12 @@ void CheckpointWriter::work() {
     jobs_.pop_front();
     const bool sound = status_.ok();
     lock.unlock();
-    const auto page = [&](std::size_t i) { return Result<const u8*>(&job->pages[i * kPageSize]); };
+    // Asked for in order.
+    const auto page = [&, next = std::size_t{0}](std::size_t i) mutable {
+      const std::size_t frames = job->frames.size();
+      const bool zero = i >= frames && job->zero_blocks[i - frames];
+      return Result<const u8*>(zero ? kZeros.data() : &job->pages[next++ * kPageSize]);
+    };
     Status status = sound ? write(*job, page) : Status();
     lock.lock();
     if (!status) status_ = std::move(status);

@@ -76,7 +76,8 @@ class CheckpointWriter {
     CheckpointPoint point;
     std::vector<u32> frames;               // ascending
     std::vector<std::vector<u32>> blocks;  // by drive; ascending
-    std::vector<u8> pages;
+    std::vector<u8> pages;                 // of the frames, then of the blocks that are not zeros
+    std::vector<bool> zero_blocks;         // one for each block, in the order of `blocks`
   };
   using PageImage = std::map<u32, u32>;  // the number of each page's content
 

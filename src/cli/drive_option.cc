@@ -1,5 +1,7 @@
 #include "cli/drive_option.h"
 
+#include <charconv>
+#include <optional>
 #include <vector>
 
 namespace deja {
@@ -21,11 +23,20 @@ std::vector<std::string> split(std::string_view text) {
   return items;
 }
 
+// Nothing: not a number. Which sizes are possible is said where the image's is known.
+std::optional<u32> parse_size(std::string_view text) {
+  u32 size = 0;
+  const char* const last = text.data() + text.size();
+  const auto [end, error] = std::from_chars(text.data(), last, size);
+  return error == std::errc() && end == last ? std::optional(size) : std::nullopt;
+}
+
 }  // namespace
 
 Result<DriveOption> parse_drive(std::string_view text, std::size_t index) {
   DriveOption drive;
   drive.spec.serial = fmt::format("deja{}", index);
+  std::optional<u32> physical;
   for (const std::string& item : split(text)) {
     const auto equals = item.find('=');
     const std::string key = item.substr(0, equals);
@@ -39,6 +50,15 @@ Result<DriveOption> parse_drive(std::string_view text, std::size_t index) {
       drive.spec.read_only = value != "off";
     } else if (key == "serial" && value.size() <= kMaxSerial) {
       drive.spec.serial = value;
+    } else if (key == "logical_block_size" || key == "physical_block_size") {
+      const std::optional<u32> size = parse_size(value);
+      if (!size)
+        return make_error("--drive {}: '{}' is no number of bytes; write for example {}=4096", text, item,
+                          key);
+      if (key == "logical_block_size")
+        drive.spec.logical_block_size = *size;
+      else
+        physical = size;
     } else if (key == "if" && value == "virtio") {
       // the only interface there is
     } else if (key == "if" && value == "pflash") {
@@ -57,6 +77,7 @@ Result<DriveOption> parse_drive(std::string_view text, std::size_t index) {
           item);
     }
   }
+  drive.spec.physical_block_size = physical.value_or(drive.spec.logical_block_size);
   if (drive.file.path.empty())
     return make_error("--drive {}: file= is missing; write for example --drive file=disk.qcow2,if=virtio",
                       text);

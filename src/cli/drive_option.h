@@ -12,8 +12,9 @@ struct DriveOption {
   DriveSpec spec;  // the format is known once the image is open
 };
 
-// "file=PATH[,if=virtio][,format=raw|qcow2|vmdk|vdi][,readonly[=on|off]][,serial=TEXT]"; a comma in PATH is
-// written twice. `index`: of the drive, for its name.
+// "file=PATH[,if=virtio][,format=raw|qcow2|vmdk|vdi][,readonly[=on|off]][,serial=TEXT]
+// [,logical_block_size=BYTES][,physical_block_size=BYTES]"; a comma in PATH is written twice. `index`: of the
+// drive, for its name. The physical size is the logical one unless it is given.
 Result<DriveOption> parse_drive(std::string_view text, std::size_t index);
 
 }  // namespace deja

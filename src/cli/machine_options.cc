@@ -99,10 +99,11 @@ void MachineOptions::add_to(CLI::App& app) {
       ->group(group);
   app.add_option("--serial", serial, "COM1: stdio, none, file:PATH, unix:PATH[,server[,nowait]] [stdio]")
       ->group(group);
-  app.add_option("--drive", drive,
-                 "virtio disk: file=PATH[,format=raw|qcow2|vmdk|vdi][,readonly][,serial=TEXT]; the image is "
-                 "never written, "
-                 "what the guest writes belongs to the run")
+  app.add_option(
+         "--drive", drive,
+         "virtio disk: file=PATH[,format=raw|qcow2|vmdk|vdi][,readonly][,serial=TEXT]"
+         "[,logical_block_size=4096]; the image is never written, what the guest writes belongs to the "
+         "run")
       ->group(group);
   app.add_option("--nic", nic,
                  "virtio network card: none, or "

@@ -39,8 +39,15 @@ TEST(Drive, AsInQemu) {
   EXPECT_EQ(full.file.format, "qcow2");
   EXPECT_EQ(full.spec, (DriveSpec{"", true, "disk"}));
   EXPECT_FALSE(parse_drive("file=a,readonly=off", 0).value().spec.read_only);
-  for (const char* text :
-       {"", "a.img", "file=", "file=a,if=ide", "file=a,if=pflash", "file=a,werror=stop", "format=raw"})
+  const DriveSpec large = parse_drive("file=a,logical_block_size=4096", 0).value().spec;
+  EXPECT_EQ(large.logical_block_size, 4096u);
+  EXPECT_EQ(large.physical_block_size, 4096u) << "at least as large";
+  const DriveSpec both =
+      parse_drive("physical_block_size=8192,file=a,logical_block_size=1024", 0).value().spec;
+  EXPECT_EQ(both.logical_block_size, 1024u);
+  EXPECT_EQ(both.physical_block_size, 8192u);
+  for (const char* text : {"", "a.img", "file=", "file=a,if=ide", "file=a,if=pflash", "file=a,werror=stop",
+                           "format=raw", "file=a,logical_block_size=4k", "file=a,physical_block_size="})
     EXPECT_THAT(parse_drive(text, 0).error().message, testing::HasSubstr("--drive")) << text;
 }
 

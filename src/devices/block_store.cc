@@ -14,6 +14,8 @@ namespace {
 // What most sessions write: they never touch the disk.
 constexpr u64 kInMemory = 256_MiB;
 
+constexpr StoredBlock::Bytes kZeros{};
+
 // Never 0, which stands for a block that was not written.
 u64 hash_of(u64 number, const u8* bytes) {
   return XXH3_64bits_withSeed(bytes, StoredBlock::kSize, number * 0x9e3779b97f4a7c15u + 1) | 1;
@@ -36,6 +38,8 @@ BlockStore& BlockStore::of_process() {
 
 Result<std::shared_ptr<const StoredBlock>> BlockStore::make(u64 number, const u8* bytes) {
   const std::shared_ptr<StoredBlock> block(new StoredBlock(*this, number, hash_of(number, bytes)));
+  if (std::memcmp(bytes, kZeros.data(), StoredBlock::kSize) == 0)
+    return std::shared_ptr<const StoredBlock>(block);
   const std::unique_lock lock(mutex_);
   if (memory_blocks_ > 0) {
     block->bytes_ = std::make_unique_for_overwrite<StoredBlock::Bytes>();
@@ -54,8 +58,8 @@ Result<std::shared_ptr<const StoredBlock>> BlockStore::make(u64 number, const u8
 }
 
 Status StoredBlock::read(Bytes* out) const {
-  if (bytes_) {
-    *out = *bytes_;
+  if (bytes_ || is_zero()) {
+    *out = bytes_ ? *bytes_ : kZeros;
     return {};
   }
   DEJA_TRY(store_.scratch_->read((slot_ - 1) * kSize, *out));
@@ -66,6 +70,7 @@ Status StoredBlock::read(Bytes* out) const {
 }
 
 StoredBlock::~StoredBlock() {
+  if (is_zero()) return;
   const std::unique_lock lock(store_.mutex_);
   if (bytes_)
     ++store_.memory_blocks_;

@@ -1,5 +1,6 @@
 // Where the contents of written disk blocks are kept: the first ones in memory, the others in scratch space
-// on the host's disk, of which the host's kernel keeps in memory what is in use.
+// on the host's disk, of which the host's kernel keeps in memory what is in use. Blocks of zeros, such as
+// those that a guest has discarded, are kept nowhere.
 #pragma once
 
 #include <array>
@@ -24,6 +25,7 @@ class StoredBlock {
 
   // XXH3(content, seed = a number of the block's): never 0.
   u64 hash() const { return hash_; }
+  bool is_zero() const { return !bytes_ && slot_ == 0; }
   // An error: the host cannot read its scratch space.
   Status read(Bytes* out) const;
 
@@ -36,8 +38,8 @@ class StoredBlock {
   BlockStore& store_;
   const u64 number_;
   const u64 hash_;
-  std::unique_ptr<Bytes> bytes_;  // else it is in scratch space
-  u32 slot_ = 0;
+  std::unique_ptr<Bytes> bytes_;  // else it is in scratch space, or zeros
+  u32 slot_ = 0;                  // 0: not in scratch space
 };
 
 // Its blocks may be made, read and dropped by several threads.

@@ -4,6 +4,11 @@
 #include <cstring>
 
 namespace deja {
+namespace {
+
+constexpr StoredBlock::Bytes kZeros{};
+
+}  // namespace
 
 DiskOverlay::DiskOverlay(BlockImage& image, BlockStore& store) : image_(image), store_(store) { clear(); }
 
@@ -59,16 +64,76 @@ Status DiskOverlay::write(u64 offset, std::span<const u8> data) {
   // First all that can fail.
   std::vector<NumberedBlock> written;
   for (u64 done = 0; done < data.size();) {
-    const u64 at = offset + done, number = at / kBlockSize, in_block = at % kBlockSize;
-    const u64 n = std::min<u64>(kBlockSize - in_block, data.size() - done);
-    StoredBlock::Bytes bytes;
-    if (n < kBlockSize) DEJA_TRY(read_block(number, &bytes));
-    std::memcpy(bytes.data() + in_block, data.data() + done, n);
-    DEJA_ASSIGN(SharedBlock block, store_.make(number, bytes.data()));
-    written.push_back({number, std::move(block)});
+    const u64 at = offset + done;
+    const u64 n = std::min<u64>(kBlockSize - at % kBlockSize, data.size() - done);
+    DEJA_ASSIGN(NumberedBlock block, merged(at, data.data() + done, n));
+    written.push_back(std::move(block));
     done += n;
   }
-  for (NumberedBlock& w : written) {
+  put(written);
+  return {};
+}
+
+Result<DiskOverlay::NumberedBlock> DiskOverlay::merged(u64 offset, const u8* data, u64 size) {
+  const u64 number = offset / kBlockSize;
+  StoredBlock::Bytes bytes;
+  if (size < kBlockSize) DEJA_TRY(read_block(number, &bytes));
+  std::memcpy(bytes.data() + offset % kBlockSize, data, size);
+  DEJA_ASSIGN(SharedBlock block, store_.make(number, bytes.data()));
+  return NumberedBlock{number, std::move(block)};
+}
+
+Status DiskOverlay::write_zeros(u64 offset, u64 size) {
+  if (size == 0) return {};
+  const u64 end = offset + size;
+  DEJA_CHECK(offset < end && end <= groups_.size() * kGroupBlocks * kBlockSize, "zeros beyond the disk");
+  const u64 first = (offset + kBlockSize - 1) / kBlockSize, last = end / kBlockSize;  // the whole blocks
+  std::vector<NumberedBlock> written;
+  const auto zero_part = [&](u64 from, u64 to) -> Status {
+    if (from == to) return {};
+    DEJA_ASSIGN(NumberedBlock block, merged(from, kZeros.data(), to - from));
+    written.push_back(std::move(block));
+    return {};
+  };
+  if (first > last) {
+    DEJA_TRY(zero_part(offset, end));
+  } else {
+    DEJA_TRY(zero_part(offset, first * kBlockSize));
+    DEJA_TRY(find_nonzero(first, last, &written));
+    DEJA_TRY(zero_part(last * kBlockSize, end));
+  }
+  put(written);
+  return {};
+}
+
+Status DiskOverlay::find_nonzero(u64 first, u64 end, std::vector<NumberedBlock>* out) {
+  constexpr u64 kBlocksAtOnce = 256;
+  std::vector<u8> bytes;
+  for (u64 at = first; at < end;) {
+    if (const StoredBlock* b = find(at)) {
+      if (!b->is_zero()) {
+        DEJA_ASSIGN(SharedBlock block, store_.make(at, kZeros.data()));
+        out->push_back({at, std::move(block)});
+      }
+      ++at;
+      continue;
+    }
+    u64 run = 1;
+    while (run < kBlocksAtOnce && at + run < end && !find(at + run)) ++run;
+    bytes.resize(run * kBlockSize);
+    DEJA_TRY(image_.read(at * kBlockSize, bytes));
+    for (u64 i = 0; i < run; ++i) {
+      if (std::memcmp(&bytes[i * kBlockSize], kZeros.data(), kBlockSize) == 0) continue;
+      DEJA_ASSIGN(SharedBlock block, store_.make(at + i, kZeros.data()));
+      out->push_back({at + i, std::move(block)});
+    }
+    at += run;
+  }
+  return {};
+}
+
+void DiskOverlay::put(std::span<NumberedBlock> blocks) {
+  for (NumberedBlock& w : blocks) {
     SharedBlock& block = writable_group(w.number).blocks[w.number % kGroupBlocks];
     if (block)
       sum_ -= block->hash();
@@ -77,7 +142,6 @@ Status DiskOverlay::write(u64 offset, std::span<const u8> data) {
     block = std::move(w.block);
     sum_ += block->hash();
   }
-  return {};
 }
 
 // What lies beyond the end of the disk is zeros.

@@ -28,6 +28,9 @@ class DiskOverlay {
   // The disk as the guest sees it. On an error nothing has happened.
   Status read(u64 offset, std::span<u8> out);
   Status write(u64 offset, std::span<const u8> data);
+  // The same as writing zeros, without a need for room: what was written there is given back, and what the
+  // image has as zeros needs no block at all.
+  Status write_zeros(u64 offset, u64 size);
 
   // Sum over the blocks written so far of XXH3(block, seed = its number): a function of content alone.
   u64 digest() const { return sum_; }
@@ -68,6 +71,11 @@ class DiskOverlay {
   const StoredBlock* find(u64 block) const;
   Group& writable_group(u64 block);
   Status read_block(u64 block, StoredBlock::Bytes* out);
+  // The content that `size` bytes at `offset`, in one block, give it.
+  Result<NumberedBlock> merged(u64 offset, const u8* data, u64 size);
+  // Of the whole blocks from `first` to `end`, those that hold anything else than zeros, as blocks of zeros.
+  Status find_nonzero(u64 first, u64 end, std::vector<NumberedBlock>* out);
+  void put(std::span<NumberedBlock> blocks);
 
   BlockImage& image_;
   BlockStore& store_;

@@ -96,6 +96,75 @@ TEST_P(DiskOverlayTest, HoldsWhatWasWrittenWhereverItIs) {
   }
 }
 
+// Writes and zeros anywhere, against a copy of the whole disk.
+TEST_P(DiskOverlayTest, ZerosReadBackWhereverTheyBegin) {
+  std::mt19937_64 random(GetParam() + 2);
+  std::vector<u8> expected(1_MiB);
+  for (u64 i = 0; i < expected.size(); ++i) expected[i] = image.at(i);
+  for (int i = 0; i < 300; ++i) {
+    const u64 bytes = 512 * (1 + random() % (i % 3 ? 40 : 400)),
+              offset = 512 * (random() % ((1_MiB - bytes) / 512));
+    if (random() % 2) {
+      ASSERT_TRUE(disk.write_zeros(offset, bytes).ok());
+      std::memset(&expected[offset], 0, bytes);
+    } else {
+      std::vector<u8> data(bytes, static_cast<u8>(random() | 1));
+      ASSERT_TRUE(disk.write(offset, data).ok());
+      std::memcpy(&expected[offset], data.data(), bytes);
+    }
+    std::vector<u8> got(1_MiB);
+    ASSERT_TRUE(disk.read(0, got).ok());
+    ASSERT_EQ(got, expected) << "after " << i;
+  }
+}
+
+TEST_P(DiskOverlayTest, ZerosTakeNoRoomAndAreStateLikeAnyWrite) {
+  ASSERT_TRUE(disk.write(0, std::vector<u8>(512_KiB, 7)).ok());
+  DiskOverlay::Snapshot written = disk.snapshot();
+  const u64 digest = disk.digest();
+  ASSERT_TRUE(disk.write_zeros(0, 512_KiB).ok());
+  EXPECT_NE(disk.digest(), digest);
+  const DiskOverlay::Snapshot zeroed = disk.snapshot();
+  EXPECT_EQ(DiskOverlay::changes(written, zeroed).size(), 128u);
+  for (const auto& [number, block] : DiskOverlay::changes(written, zeroed)) EXPECT_TRUE(block->is_zero());
+  disk.restore(written);
+  EXPECT_EQ(byte(1000), 7);
+  disk.restore(zeroed);
+  EXPECT_EQ(byte(1000), 0);
+  BlockStore in_memory(0, std::nullopt);
+  DiskOverlay other{image, in_memory};
+  ASSERT_TRUE(other.write(0, std::vector<u8>(512_KiB)).ok());
+  EXPECT_EQ(other.digest(), disk.digest()) << "zeros are zeros, whoever wrote them";
+  // Only zeros are left.
+  disk.clear();
+  written = {};
+  EXPECT_EQ(store.scratch_bytes(), 0u);
+}
+
+TEST_P(DiskOverlayTest, WhatIsZeroInTheImageNeedsNoBlock) {
+  struct Sparse final : BlockImage {
+    u64 size() const override { return 64_MiB; }
+    Status read(u64 offset, std::span<u8> out) override {
+      std::fill(out.begin(), out.end(), u8{0});
+      if (broken) return make_error("broken");
+      if (offset <= 5_MiB && 5_MiB < offset + out.size()) out[5_MiB - offset] = 1;
+      return {};
+    }
+    bool broken = false;
+  } sparse;
+  DiskOverlay thin{sparse, store};
+  ASSERT_TRUE(thin.write_zeros(0, 64_MiB).ok());
+  EXPECT_EQ(thin.blocks_written(), 1u);
+  u8 b = 1;
+  ASSERT_TRUE(thin.read(5_MiB, {&b, 1}).ok());
+  EXPECT_EQ(b, 0);
+  ASSERT_TRUE(thin.write(6_MiB, std::vector<u8>(4096, 1)).ok());
+  const u64 digest = thin.digest();
+  sparse.broken = true;
+  EXPECT_FALSE(thin.write_zeros(0, 64_MiB).ok());
+  EXPECT_EQ(thin.digest(), digest) << "an error changes nothing";
+}
+
 TEST_P(DiskOverlayTest, RoomIsUsedAgain) {
   for (int i = 0; i < 1000; ++i) fill(disk, 8192, static_cast<u8>(i));
   // A write's blocks are there before those that they take the place of go.

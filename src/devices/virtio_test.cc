@@ -104,6 +104,121 @@ TEST_F(VirtioBlkTest, RequestsBeyondTheEndOrUnknownFailAlone) {
   EXPECT_FALSE(driver.broken());
 }
 
+// A discard or write-zeroes request, with one range.
+class VirtioBlkZeroTest : public VirtioBlkTest {
+ protected:
+  static constexpr u32 kDiscard = 11, kWriteZeroes = 13;
+  u8 zero(u32 type, u64 sector, u32 sectors, u32 flags = 0, u32 bytes = 16) {
+    ask(type, sector, sectors, flags, bytes);
+    return done();
+  }
+  void ask(u32 type, u64 sector, u32 sectors, u32 flags, u32 bytes) {
+    driver.put(kHeader, type);
+    driver.put(kHeader + 8, u64{0});
+    driver.put(kData, sector), driver.put(kData + 8, sectors), driver.put(kData + 12, flags);
+    driver.put(kStatus, u8{0xee});
+    driver.offer(0, 0, {{kHeader, 16, false}, {kData, bytes, false}, {kStatus, 1, true}});
+    driver.notify(0);
+  }
+  u8 byte(u64 at) {
+    u8 b = 0xee;
+    EXPECT_TRUE(overlay.read(at, {&b, 1}).ok());
+    return b;
+  }
+  // Of the device-specific configuration.
+  template <class T>
+  T config(u64 at) {
+    return static_cast<T>(disk.bar_read(4, 0x2000 + at, sizeof(T)));
+  }
+};
+
+TEST_F(VirtioBlkZeroTest, WhatIsDiscardedReadsAsZeros) {
+  driver.start(1, VirtioPci::kVersion1 | u64{1} << 13 | u64{1} << 14);
+  EXPECT_FALSE(driver.broken());
+  EXPECT_EQ(config<u32>(36), VirtioBlk::kMaxZeroedSectors);
+  EXPECT_EQ(config<u32>(40), 1u);
+  EXPECT_EQ(config<u32>(44), 1u);
+  EXPECT_EQ(config<u32>(48), VirtioBlk::kMaxZeroedSectors);
+  EXPECT_EQ(config<u32>(52), 1u);
+  EXPECT_EQ(config<u8>(56), 1u);
+  for (const auto& [type, flags] :
+       {std::pair(kDiscard, 0u), std::pair(kWriteZeroes, 0u), std::pair(kWriteZeroes, 1u)}) {
+    for (u64 i = 0; i < 8192; ++i) driver.put(kData + i, u8{7});
+    request(1, 9, 8192);
+    ASSERT_EQ(done(), 0);
+    const u64 before = overlay.digest();
+    EXPECT_EQ(zero(type, 11, 9, flags), 0);
+    EXPECT_NE(overlay.digest(), before);
+    EXPECT_EQ(byte(11 * 512 - 1), 7);
+    EXPECT_EQ(byte(11 * 512), 0);
+    EXPECT_EQ(byte(20 * 512 - 1), 0);
+    EXPECT_EQ(byte(20 * 512), 7);
+  }
+  EXPECT_EQ(zero(kDiscard, 5, 0), 0) << "nothing";
+}
+
+TEST_F(VirtioBlkZeroTest, BadRangesFailAlone) {
+  driver.start(1);
+  const u64 before = overlay.digest();
+  EXPECT_EQ(zero(kDiscard, 2047, 2), 1) << "beyond the end";
+  EXPECT_EQ(zero(kDiscard, ~u64{0}, 1), 1);
+  EXPECT_EQ(zero(kWriteZeroes, 0, ~u32{0}), 1);
+  EXPECT_EQ(zero(kDiscard, 0, VirtioBlk::kMaxZeroedSectors + 1), 1);
+  EXPECT_EQ(zero(kDiscard, 0, 8, 1), 2) << "a discard has no flag for unmapping";
+  EXPECT_EQ(zero(kWriteZeroes, 0, 8, 2), 2) << "an unknown flag";
+  EXPECT_EQ(zero(kDiscard, 0, 8, 0, 15), 2);
+  EXPECT_EQ(zero(kDiscard, 0, 8, 0, 32), 2) << "two ranges";
+  EXPECT_EQ(overlay.digest(), before);
+  image.fails = true;
+  ask(kDiscard, 0, 8, 0, 16);
+  time.now_ += 20'000;
+  disk.advance(time.now_);
+  EXPECT_EQ(driver.get<u8>(kStatus), 0xee) << "the host's trouble, which the guest does not see";
+  EXPECT_TRUE(trouble);
+  EXPECT_EQ(overlay.digest(), before);
+  EXPECT_FALSE(driver.broken());
+}
+
+TEST_F(VirtioBlkTest, AReadOnlyDiskOffersNoDiscard) {
+  VirtioBlk fixed{"fixed", {"", true}, overlay, wiring(), [](const Error&) {}};
+  fixed.bar_write(4, 0, 0, 4);
+  EXPECT_EQ(fixed.bar_read(4, 4, 4) >> 13 & 3, 0u);
+  EXPECT_EQ(fixed.bar_read(4, 0x2000 + 36, 4), 0u);
+  disk.bar_write(4, 0, 0, 4);
+  EXPECT_EQ(disk.bar_read(4, 4, 4) >> 13 & 3, 3u);
+}
+
+TEST_F(VirtioBlkTest, LargeSectors) {
+  VirtioBlk large{"large", {"", false, {4096, 16384}}, overlay, wiring(), [](const Error&) {}};
+  VirtioDriver user{large, *ram};
+  user.start(1);
+  const auto config = [&](u64 at, unsigned size) { return large.bar_read(4, 0x2000 + at, size); };
+  EXPECT_EQ(config(0, 8), image.size() / 512) << "the capacity is in sectors of 512 bytes all the same";
+  EXPECT_EQ(config(20, 4), 4096u);
+  EXPECT_EQ(config(24, 1), 2u) << "physical blocks of four";
+  EXPECT_EQ(config(44, 4), 8u) << "discard_sector_alignment";
+  large.bar_write(4, 0, 0, 4);
+  EXPECT_TRUE(large.bar_read(4, 4, 4) >> 10 & 1) << "topology";
+  const auto ask = [&](u32 type, u64 sector, u32 bytes) {
+    user.put(kHeader, type), user.put(kHeader + 8, sector), user.put(kStatus, u8{0xee});
+    user.offer(0, 0, {{kHeader, 16, false}, {kData, bytes, type == 0}, {kStatus, 1, true}});
+    user.notify(0);
+    run_until(time, time.now_ + 1'000'000, large);
+    return user.get<u8>(kStatus);
+  };
+  EXPECT_EQ(ask(0, 8, 4096), 0);
+  for (u64 i = 0; i < 4096; ++i) ASSERT_EQ(user.get<u8>(kData + i), PatternImage::at(4096 + i));
+  EXPECT_EQ(ask(1, 16, 8192), 0);
+  EXPECT_EQ(ask(0, 8, 512), 1) << "no whole block";
+  EXPECT_EQ(ask(0, 9, 4096), 1) << "not where one begins";
+  EXPECT_EQ(ask(1, 12, 4096), 1);
+  EXPECT_EQ(ask(1, 8, 4608), 1);
+  user.put(kData, u64{8}), user.put(kData + 8, u32{4}), user.put(kData + 12, u32{0});
+  EXPECT_EQ(ask(11, 0, 16), 1);
+  user.put(kData, u64{8}), user.put(kData + 8, u32{8}), user.put(kData + 12, u32{0});
+  EXPECT_EQ(ask(11, 0, 16), 0);
+}
+
 TEST_F(VirtioBlkTest, HostTroubleChangesNothingAndTheSameIsTriedAgain) {
   driver.start(1);
   image.fails = true;

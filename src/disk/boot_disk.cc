@@ -8,7 +8,8 @@
 namespace deja {
 namespace {
 
-constexpr u64 kSector = 512;
+// Partition tables count in logical blocks of the disk, and do not say how large those are.
+constexpr u64 kSector = 512, kLargeSector = 4096;
 constexpr u64 kMaxFile = 256_MiB;
 constexpr unsigned kMaxGptEntries = 128;
 
@@ -25,33 +26,33 @@ T get(const u8* p) {
 }
 
 // GPT: UEFI Specification 2.10 section 5.3; the MBR in front of it has one partition of type EEh.
-Result<std::vector<Partition>> read_gpt(BlockImage& disk) {
+Result<std::vector<Partition>> read_gpt(BlockImage& disk, u64 sector) {
   u8 header[kSector];
-  DEJA_TRY(disk.read(kSector, header));
+  DEJA_TRY(disk.read(sector, header));
   std::vector<Partition> out;
   if (std::memcmp(header, "EFI PART", 8) != 0) return out;
   const u64 table = get<u64>(header + 72);
   const u32 count = std::min(get<u32>(header + 80), kMaxGptEntries), size = get<u32>(header + 84);
-  if (size < 128 || size > 4096 || table > disk.size() / kSector) return out;
+  if (size < 128 || size > 4096 || table > disk.size() / sector) return out;
   std::vector<u8> entry(size);
   for (u32 i = 0; i < count; ++i) {
-    DEJA_TRY(disk.read(table * kSector + u64{i} * size, entry));
+    DEJA_TRY(disk.read(table * sector + u64{i} * size, entry));
     const bool used = std::any_of(entry.begin(), entry.begin() + 16, [](u8 b) { return b != 0; });
     const u64 first = get<u64>(entry.data() + 32);
-    if (used && first < disk.size() / kSector) out.push_back({i + 1, first * kSector});
+    if (used && first < disk.size() / sector) out.push_back({i + 1, first * sector});
   }
   return out;
 }
 
-Result<std::vector<Partition>> read_partitions(BlockImage& disk) {
+Result<std::vector<Partition>> read_partitions(BlockImage& disk, u64 sector) {
   u8 mbr[kSector];
   DEJA_TRY(disk.read(0, mbr));
   std::vector<Partition> out;
   if (get<u16>(mbr + 510) == 0xaa55) {
     for (unsigned i = 0; i < 4; ++i) {
       const u8* entry = mbr + 446 + 16 * i;
-      if (entry[4] == 0xee) return read_gpt(disk);
-      if (entry[4] != 0) out.push_back({i + 1, u64{get<u32>(entry + 8)} * kSector});
+      if (entry[4] == 0xee) return read_gpt(disk, sector);
+      if (entry[4] != 0) out.push_back({i + 1, u64{get<u32>(entry + 8)} * sector});
     }
   }
   if (out.empty()) out.push_back({0, 0});
@@ -95,10 +96,8 @@ Result<BootDisk> take_kernel(Ext4Reader& fs) {
   return out;
 }
 
-}  // namespace
-
-Result<BootDisk> find_boot_disk(BlockImage& disk) {
-  DEJA_ASSIGN(const std::vector<Partition> partitions, read_partitions(disk));
+Result<BootDisk> find_in_partitions(BlockImage& disk, u64 sector) {
+  DEJA_ASSIGN(const std::vector<Partition> partitions, read_partitions(disk, sector));
   std::string why;
   for (const Partition& p : partitions) {
     auto fs = Ext4Reader::open(disk, p.start);
@@ -110,7 +109,16 @@ Result<BootDisk> find_boot_disk(BlockImage& disk) {
     why += fmt::format("{}{}: {}", why.empty() ? "" : "; ",
                        p.number ? fmt::format("partition {}", p.number) : "the disk", found.error().message);
   }
-  return make_error("{}", why);
+  return make_error("{}", why.empty() ? "its partition table is empty" : why);
+}
+
+}  // namespace
+
+Result<BootDisk> find_boot_disk(BlockImage& disk) {
+  Result<BootDisk> found = find_in_partitions(disk, kSector);
+  if (found) return found;
+  Result<BootDisk> in_large_sectors = find_in_partitions(disk, kLargeSector);
+  return in_large_sectors ? std::move(in_large_sectors) : std::move(found);
 }
 
 }  // namespace deja

@@ -33,7 +33,8 @@ class BootDiskTest : public testing::Test {
     std::filesystem::create_symlink(target, dir_ / "tree" / path);
   }
   // A disk of 24 MiB with the tree in a file system at `start`.
-  std::string disk(const std::string& options, u64 start = 0, const std::string& name = "disk") {
+  std::string disk(const std::string& options, u64 start = 0, const std::string& name = "disk",
+                   u64 sector_size = 512) {
     const std::string fs = (dir_ / "fs").string(), out = (dir_ / name).string();
     std::filesystem::remove(fs);
     const std::string command =
@@ -45,7 +46,7 @@ class BootDiskTest : public testing::Test {
     whole.replace(start, content.size(), content);
     if (start) {
       whole[446 + 16 + 4] = '\x83';  // the second partition
-      const u32 sector = static_cast<u32>(start / 512);
+      const u32 sector = static_cast<u32>(start / sector_size);
       std::memcpy(&whole[446 + 16 + 8], &sector, 4);
       whole[510] = '\x55', whole[511] = '\xaa';
     }
@@ -92,6 +93,33 @@ TEST_F(BootDiskTest, TakesTheNewestKernelOfASecondPartition) {
   EXPECT_EQ(found->kernel_path, "/boot/vmlinuz-6.1.0-10");
   EXPECT_EQ(text(found->initrd), "initrd of 6.1.0-10");
   EXPECT_EQ(found->partition, 2u);
+}
+
+TEST_F(BootDiskTest, PartitionTablesMayCountInLargeSectors) {
+  put("boot/vmlinuz-6.1.0-9", "a kernel");
+  const std::string path = disk("-t ext4", 1_MiB, "large", 4096);
+  auto found = find(path);
+  ASSERT_TRUE(found.ok()) << found.error().message;
+  EXPECT_EQ(text(found->kernel), "a kernel");
+  EXPECT_EQ(found->partition, 2u);
+  // The same disk with a GPT: a protective MBR, the header in the second sector, the table in the third.
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  const auto write = [&](u64 at, const std::string& bytes) {
+    file.seekp(static_cast<i64>(at)).write(bytes.data(), static_cast<i64>(bytes.size()));
+  };
+  const auto number = [&](u64 at, u64 value, unsigned size) {
+    write(at, {reinterpret_cast<const char*>(&value), size});
+  };
+  write(446, std::string(64, '\0'));
+  write(446 + 4, "\xee");
+  write(4096, "EFI PART");
+  number(4096 + 72, 2, 8), number(4096 + 80, 4, 4), number(4096 + 84, 128, 4);
+  write(2 * 4096 + 3 * 128, std::string(16, 'g'));
+  number(2 * 4096 + 3 * 128 + 32, 1_MiB / 4096, 8);
+  file.close();
+  found = find(path);
+  ASSERT_TRUE(found.ok()) << found.error().message;
+  EXPECT_EQ(found->partition, 4u);
 }
 
 TEST_F(BootDiskTest, SaysWhatIsMissing) {

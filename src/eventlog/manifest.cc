@@ -9,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
 
 namespace deja {
 namespace {
@@ -16,6 +17,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxSeedBytes = 4096;
+// Of a drive; only written where they are not the usual ones.
+constexpr const char *kLogicalBlockSize = "logical_block_size", *kPhysicalBlockSize = "physical_block_size";
+constexpr u32 kUsualBlockSize = 512;
 constexpr std::string_view kEvents = "events", kEventsSuffix = ".log";
 constexpr std::string_view kCheckpoints = "checkpoints", kCheckpointsSuffix = ".dat";
 // The file ends with this, the 16 hexadecimal digits of XXH3-64 of all bytes before it, and kChecksumEnd.
@@ -258,8 +262,12 @@ std::string to_json(const RecordingManifest& m) {
   Json serial = Json::array();
   for (const auto& s : m.machine.serial) serial.push_back(text_json(s));
   Json drives = Json::array();
-  for (const DriveSpec& d : m.machine.drives)
-    drives.push_back({{"format", d.format}, {"read_only", d.read_only}, {"serial", text_json(d.serial)}});
+  for (const DriveSpec& d : m.machine.drives) {
+    Json j = {{"format", d.format}, {"read_only", d.read_only}, {"serial", text_json(d.serial)}};
+    if (d.logical_block_size != kUsualBlockSize) j[kLogicalBlockSize] = d.logical_block_size;
+    if (d.physical_block_size != kUsualBlockSize) j[kPhysicalBlockSize] = d.physical_block_size;
+    drives.push_back(std::move(j));
+  }
   Json options = Json::object();
   for (const auto& [name, value] : m.machine.options) options[name] = text_json(value);
 
@@ -361,6 +369,9 @@ Result<RecordingManifest> parse_manifest(std::string_view text, const std::strin
       drive.format = f.text("format");
       drive.read_only = f.flag("read_only");
       drive.serial = f.text("serial");
+      for (const auto& [name, size] : {std::pair(kLogicalBlockSize, &drive.logical_block_size),
+                                       std::pair(kPhysicalBlockSize, &drive.physical_block_size)})
+        if (f.member(name, false)) *size = f.number32(name, 1);
       f.refuse_others();
       m.machine.drives.push_back(std::move(drive));
     }

@@ -30,6 +30,7 @@ struct DriveSpec {
   std::string format;  // "raw", "qcow2", "vmdk", "vdi"
   bool read_only = false;
   std::string serial;
+  u32 logical_block_size = 512, physical_block_size = 512;  // bytes
   bool operator==(const DriveSpec&) const = default;
 };
 

@@ -33,7 +33,7 @@ RecordingManifest sample_manifest() {
                .boot_mode = "vmlinux",
                .cmdline = "console=ttyS0 \"quoted\" \xff\x80 bytes",
                .serial = {"stdio", "file:/tmp/\xc3\xa4"},
-               .drives = {{"qcow2", true, "disk \xff"}, {"raw", false, ""}},
+               .drives = {{"qcow2", true, "disk \xff"}, {"raw", false, ""}, {"raw", false, "", 4096, 16384}},
                .nic_mac = "52:54:00:12:34:56",
                .console = true,
                .options = {{"isa-debug-exit", "0xf4"}}};

@@ -44,6 +44,7 @@ struct DriveConfig {
   std::shared_ptr<BlockImage> image;  // what the disk holds at power-on
   bool read_only = false;
   std::string serial;  // its name for the guest, at most 20 bytes
+  BlockSizes blocks;
 };
 
 // What programs in the guest may ask of DejaVM (devices/guest_control.h).

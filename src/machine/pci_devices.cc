@@ -44,8 +44,8 @@ void Machine::build_pci_devices() {
     const DriveConfig& drive = config_.drives[i];
     overlays_.push_back(std::make_unique<DiskOverlay>(*drive.image));
     drives_.push_back(std::make_unique<VirtioBlk>(
-        fmt::format("virtio_blk{}", i), VirtioBlk::Config{drive.serial, drive.read_only}, *overlays_.back(),
-        wiring, [this](const Error& e) { trouble_ = e; }));
+        fmt::format("virtio_blk{}", i), VirtioBlk::Config{drive.serial, drive.read_only, drive.blocks},
+        *overlays_.back(), wiring, [this](const Error& e) { trouble_ = e; }));
     pci_host_->add(kFirstDriveSlot + i, 0, drives_.back().get());
   }
 }

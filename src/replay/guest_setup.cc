@@ -1,5 +1,6 @@
 #include "replay/guest_setup.h"
 
+#include <bit>
 #include <charconv>
 
 namespace deja {
@@ -38,6 +39,26 @@ Status take_kernel_from_disk(GuestFiles* files) {
     files->initrd = from_disk(disk, found->initrd_path, std::move(found->initrd));
   files->root_argument =
       found->partition ? fmt::format("root=/dev/vda{}", found->partition) : "root=/dev/vda";
+  return {};
+}
+
+Status check_block_sizes(const BlockSizes& blocks, const DiskImage& disk) {
+  const auto is_possible = [](u32 size, u32 largest) {
+    return std::has_single_bit(size) && size >= BlockSizes::kSmallest && size <= largest;
+  };
+  if (!is_possible(blocks.logical, BlockSizes::kLargestLogical))
+    return make_error("disk image '{}': logical_block_size={}: a power of two from {} to {} is possible",
+                      disk.path, blocks.logical, BlockSizes::kSmallest, BlockSizes::kLargestLogical);
+  if (!is_possible(blocks.physical, BlockSizes::kLargestPhysical) || blocks.physical < blocks.logical)
+    return make_error("disk image '{}': physical_block_size={}: a power of two from {} to {} is possible",
+                      disk.path, blocks.physical, blocks.logical, BlockSizes::kLargestPhysical);
+  const u64 size = disk.content->size();
+  // Sectors of 512 bytes are filled up with zeros at the end.
+  if (blocks.logical > BlockSizes::kSmallest && size % blocks.logical != 0)
+    return make_error(
+        "disk image '{}': its size, {} bytes, is no multiple of logical_block_size={}; enlarge it with "
+        "qemu-img resize, or leave the option out",
+        disk.path, size, blocks.logical);
   return {};
 }
 
@@ -115,8 +136,12 @@ Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& 
   if (spec.drives.size() != files.drives.size())
     return make_error("{} drives are described, and {} images are there", spec.drives.size(),
                       files.drives.size());
-  for (std::size_t i = 0; i < spec.drives.size(); ++i)
-    config.drives.push_back({files.drives[i].content, spec.drives[i].read_only, spec.drives[i].serial});
+  for (std::size_t i = 0; i < spec.drives.size(); ++i) {
+    const DriveSpec& drive = spec.drives[i];
+    const BlockSizes blocks{drive.logical_block_size, drive.physical_block_size};
+    DEJA_TRY(check_block_sizes(blocks, files.drives[i]));
+    config.drives.push_back({files.drives[i].content, drive.read_only, drive.serial, blocks});
+  }
   if (!spec.nic_mac.empty()) {
     DEJA_ASSIGN(config.nic, parse_mac(spec.nic_mac));
   }

@@ -100,6 +100,58 @@ class Devices(ReplayTest):
         path.write_bytes(content)
         self.assert_identical()
 
+    @unittest.skipUnless(shutil.which("mke2fs"), "mke2fs is not installed")
+    def test_what_is_discarded_is_gone(self):
+        tree = self.folder / "tree"
+        tree.mkdir()
+        (tree / "large").write_bytes(random.Random(3).randbytes(6 << 20))
+        (tree / "small").write_text("still here")
+        system = self.folder / "system.raw"
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-E", "nodiscard", "-d", tree, system, "16M"], check=True)
+        path, digest = self.image(size=4 << 20)
+        recorder, at = self.start("-drive", f"file={system},if=virtio", "-drive", f"file={path},if=virtio")
+        recorder.type("mount -t ext4 /dev/vda /tmp; rm /tmp/large; sync; /bin/busybox fstrim -v /tmp; cat /tmp/small; umount /tmp\n")
+        at = recorder.expect(b"still here", at)
+        self.assertRegex(recorder.output[:at], rb"/tmp: \d{7,8} bytes")
+        recorder.type("/bin/busybox blkdiscard -o 1048576 -l 2097152 /dev/vdb; echo 3 >/proc/sys/vm/drop_caches; sha256sum /dev/vdb\n")
+        content = bytearray(path.read_bytes())
+        content[1 << 20:3 << 20] = bytes(2 << 20)
+        recorder.expect(hashlib.sha256(content).hexdigest().encode(), at)
+        self.power_off(recorder)
+        self.assertEqual(hashlib.sha256(path.read_bytes()).hexdigest(), digest, "the image is never written")
+        self.assert_identical()
+        self.assert_identical("--chaos-engine", 3)
+        trimmed = self.folder / "trimmed"
+        for drive, exported in ((0, trimmed), (1, self.folder / "discarded")):
+            done = deja("export", self.recording, "disk", "--drive", drive, exported)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((self.folder / "discarded").read_bytes(), content)
+        self.assertNotIn((tree / "large").read_bytes()[1 << 20:(1 << 20) + 4096], trimmed.read_bytes())
+        checked = subprocess.run(["e2fsck", "-fn", trimmed], capture_output=True, text=True)
+        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
+
+    @unittest.skipUnless(shutil.which("mke2fs"), "mke2fs is not installed")
+    def test_a_disk_with_large_sectors(self):
+        tree = self.folder / "tree"
+        tree.mkdir()
+        (tree / "name").write_text("found on the disk")
+        image = self.folder / "large.raw"
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-d", tree, image, "16M"], check=True)
+        recorder, at = self.start("-drive", f"file={image},if=virtio,logical_block_size=4096,physical_block_size=16384")
+        recorder.type("cat /sys/block/vda/queue/logical_block_size /sys/block/vda/queue/physical_block_size /sys/block/vda/size\n")
+        at = recorder.expect(b"4096\r\n16384\r\n32768\r\n", at)
+        recorder.type("mount -t ext4 /dev/vda /tmp; cat /tmp/name; echo writ''ten >/tmp/name; umount /tmp; mount -t ext4 /dev/vda /tmp; cat /tmp/name\n")
+        at = recorder.expect(b"written", recorder.expect(b"found on the disk", at))
+        recorder.type("umount /tmp; dd if=/dev/vda of=/dev/null bs=512 count=1 iflag=direct; dd if=/dev/vda bs=4096 count=1 iflag=direct 2>/dev/null | wc -c\n")
+        at = recorder.expect(b"4096", recorder.expect(b"Invalid argument", at))
+        self.power_off_and_verify(recorder)
+        path, _ = self.image(size=(1 << 20) + 512)
+        for wrong, words in ((f"file={path},logical_block_size=4096", "is no multiple of logical_block_size=4096"),
+                             (f"file={image},logical_block_size=4095", "a power of two from 512 to 4096"),
+                             (f"file={image},logical_block_size=8192", "a power of two from 512 to 4096"),
+                             (f"file={image},logical_block_size=4096,physical_block_size=512", "physical_block_size=512")):
+            self.assert_clean_error(deja("run", "--kernel", GUESTS / "power_off", "--drive", wrong), words)
+
     def start_with_network(self):
         """Also returns the port of the host that leads to the guest's port 7."""
         with socket.socket() as probe:
