@@ -107,7 +107,8 @@ void MachineOptions::add_to(CLI::App& app) {
       ->group(group);
   app.add_option("--nic", nic,
                  "virtio network card: none, or "
-                 "user[,hostfwd=tcp::HOSTPORT-:GUESTPORT]…[,restrict=on][,mac=…] [none]")
+                 "user[,hostfwd=tcp::HOSTPORT-:GUESTPORT]…[,restrict=on][,mac=…][,net=ADDR/BITS][,dns=ADDR]"
+                 "[,ipv6=on] [none]")
       ->group(group);
   app.add_option("--console", console, "a virtio console (hvc0), with a value as for --serial")->group(group);
   app.add_option("--screen", screen,

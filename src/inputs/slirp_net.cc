@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/check.h"
 #include "base/log.h"
 
 namespace deja {
@@ -32,10 +33,39 @@ int from_poll(short events) {
   return out;
 }
 
-in_addr ipv4(const char* text) {
-  in_addr a{};
-  inet_pton(AF_INET, text, &a);
-  return a;
+// The address of one end of a forwarded port; `text` is one, or empty.
+sockaddr_storage end_of(bool ipv6, const std::string& text, const char* otherwise, unsigned port) {
+  sockaddr_storage out{};
+  const char* const address = text.empty() ? otherwise : text.c_str();
+  int parsed;
+  if (ipv6) {
+    auto& to = reinterpret_cast<sockaddr_in6&>(out);
+    to.sin6_family = AF_INET6;
+    to.sin6_port = htons(static_cast<u16>(port));
+    parsed = inet_pton(AF_INET6, address, &to.sin6_addr);
+  } else {
+    auto& to = reinterpret_cast<sockaddr_in&>(out);
+    to.sin_family = AF_INET;
+    to.sin_port = htons(static_cast<u16>(port));
+    parsed = inet_pton(AF_INET, address, &to.sin_addr);
+  }
+  DEJA_CHECK(parsed == 1, "address '{}'", address);
+  return out;
+}
+
+// An unspecified address of the guest is for libslirp to find out.
+Status add_forward(::Slirp* slirp, const HostForward& f) {
+  const sockaddr_storage host = end_of(f.ipv6, f.host_address, f.ipv6 ? "::1" : "127.0.0.1", f.host_port);
+  const sockaddr_storage guest = end_of(f.ipv6, f.guest_address, f.ipv6 ? "::" : "0.0.0.0", f.guest_port);
+  const socklen_t size = f.ipv6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+  const int flags = (f.udp ? SLIRP_HOSTFWD_UDP : 0) | (f.ipv6 ? SLIRP_HOSTFWD_V6ONLY : 0);
+  if (slirp_add_hostxfwd(slirp, reinterpret_cast<const sockaddr*>(&host), size,
+                         reinterpret_cast<const sockaddr*>(&guest), size, flags) == 0)
+    return {};
+  const int error = errno;
+  return make_error("-nic hostfwd: cannot listen on {} port {} of the host: {}{}", f.udp ? "UDP" : "TCP",
+                    f.host_port, std::strerror(error),
+                    error == EADDRINUSE ? "; another program has it, choose another port" : "");
 }
 
 }  // namespace
@@ -102,31 +132,20 @@ Result<std::unique_ptr<SlirpNet>> SlirpNet::create(const NicConfig& config, Host
   c.version = 1;
   c.restricted = config.restricted;
   c.in_enabled = true;
-  c.vnetwork = ipv4("10.0.2.0");
-  c.vnetmask = ipv4("255.255.255.0");
-  c.vhost = ipv4("10.0.2.2");
-  c.vdhcp_start = ipv4("10.0.2.15");
-  c.vnameserver = ipv4("10.0.2.3");
+  c.vnetwork = config.ipv4.network;
+  c.vnetmask = config.ipv4.mask;
+  c.vhost = config.ipv4.host;
+  c.vdhcp_start = config.ipv4.dhcp_start;
+  c.vnameserver = config.ipv4.dns;
+  c.in6_enabled = config.ipv6.enabled;
+  c.vprefix_addr6 = config.ipv6.prefix;
+  c.vprefix_len = config.ipv6.prefix_length;
+  c.vhost6 = config.ipv6.host;
+  c.vnameserver6 = config.ipv6.dns;
   c.vhostname = "deja";
   net->slirp_ = slirp_new(&c, &kCallbacks, net.get());
   if (!net->slirp_) return make_error("-nic user: libslirp does not start");
-  for (const HostForward& f : config.forwards) {
-    in_addr host = ipv4("127.0.0.1"), guest{};
-    const auto parse = [&](const std::string& text, in_addr* out) {
-      return text.empty() || inet_pton(AF_INET, text.c_str(), out) == 1;
-    };
-    if (!parse(f.host_address, &host))
-      return make_error("-nic hostfwd: '{}' is not an IPv4 address", f.host_address);
-    if (!parse(f.guest_address, &guest))
-      return make_error("-nic hostfwd: '{}' is not an IPv4 address", f.guest_address);
-    if (slirp_add_hostfwd(net->slirp_, f.udp, host, static_cast<int>(f.host_port), guest,
-                          static_cast<int>(f.guest_port)) != 0) {
-      const int error = errno;
-      return make_error("-nic hostfwd: cannot listen on {} port {} of the host: {}{}", f.udp ? "UDP" : "TCP",
-                        f.host_port, std::strerror(error),
-                        error == EADDRINUSE ? "; another program has it, choose another port" : "");
-    }
-  }
+  for (const HostForward& f : config.forwards) DEJA_TRY(add_forward(net->slirp_, f));
   return net;
 }
 

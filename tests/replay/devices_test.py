@@ -152,6 +152,20 @@ class Devices(ReplayTest):
                              (f"file={image},logical_block_size=4096,physical_block_size=512", "physical_block_size=512")):
             self.assert_clean_error(deja("run", "--kernel", GUESTS / "power_off", "--drive", wrong), words)
 
+    def test_ipv6_is_forwarded(self):
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+            port = probe.getsockname()[1]
+        recorder, at = self.start("-nic", f"user,hostfwd=tcp:[::1]:{port}-:7,net=192.168.76.0/24,dns=192.168.76.53")
+        recorder.type("ip link set eth0 up; udhcpc -q -i eth0 2>/dev/null; ip addr show eth0\n")
+        at = recorder.expect(b"inet 192.168.76.15/24", at)
+        recorder.type("until ip addr show eth0 | grep 'inet6 fec0:'; do sleep 1; done; nc -l -p 7 -e /bin/cat & sleep 5; echo list''ening\n")
+        at = recorder.expect(b"listening", recorder.expect(b"inet6 fec0:", at))
+        with socket.create_connection(("::1", port), timeout=60) as connection:
+            connection.sendall(b"through the forwarded port\n")
+            self.assertEqual(connection.makefile("rb").readline(), b"through the forwarded port\n")
+        self.power_off_and_verify(recorder)
+
     def start_with_network(self):
         """Also returns the port of the host that leads to the guest's port 7."""
         with socket.socket() as probe:
