@@ -33,11 +33,10 @@ int live(const Options& o) {
   auto parent = Recording::open(*dir);
   if (!parent) return fail(parent.error());
   SessionRequest request;
-  for (const std::string& text : o.serial.empty() ? parent->manifest.machine.serial : o.serial) {
-    auto serial = parse_serial(text);
-    if (!serial) return fail(serial.error());
-    request.serial.push_back(std::move(*serial));
-  }
+  auto serial = branch_serial(parent->manifest.machine, o.serial);
+  if (!serial) return fail(serial.error());
+  for (const std::string& line : serial->notes) note(line);
+  request.serial = std::move(serial->lines);
   request.recording.name = o.name;
   request.record_at_once = true;
   // Going to the moment runs the guest: what the session makes on the host comes first.
@@ -78,7 +77,9 @@ void add_live(CLI::App& app, Action* action) {
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
   verb->add_option("--at", o->at, "the moment: docs/time-travel.md has all forms")->capture_default_str();
   verb->add_option("-o,--output", o->name, "name of the new recording, or a path with a slash [the date]");
-  verb->add_option("--serial", o->serial, "COM1, as for `deja record` [as it was recorded]");
+  verb->add_option("--serial", o->serial,
+                   "COM1, as for `deja record`; a second one is the virtio console [the terminal or nothing, "
+                   "as it was recorded; files and sockets that the recording names are not opened]");
   verb->add_option("--nic", o->nic,
                    "what the machine's network card is connected to from there on: none, or "
                    "user[,hostfwd=tcp::HOSTPORT-:GUESTPORT]…[,restrict=on]")

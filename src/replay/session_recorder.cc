@@ -63,8 +63,9 @@ Result<RecordingManifest> SessionRecorder::manifest_for(const fs::path& dir) con
     manifest.machine = subject_.setup.spec;
     manifest.rtc_base_unix_seconds = subject_.setup.rtc_unix_seconds;
     manifest.rng_seed = subject_.setup.rng_seed;
-    for (const SerialConfig& s : subject_.serial) manifest.machine.serial.push_back(to_string(s));
   }
+  manifest.machine.serial.clear();
+  for (const SerialConfig& s : subject_.serial) manifest.machine.serial.push_back(to_string(s));
   manifest.build = build_version();
   manifest.host = this_host();
   if (request_.keep_ns) manifest.window = WindowInfo{request_.keep_ns, 0};

@@ -1,5 +1,7 @@
 #include "timeline/branch.h"
 
+#include <algorithm>
+
 #include "timeline/serial_text.h"
 
 namespace deja {
@@ -21,7 +23,50 @@ Status add_checkpoints(Navigator& nav, BranchPoint* branch) {
   return {};
 }
 
+using Kind = SerialConfig::Kind;
+
+Result<std::vector<SerialConfig>> parse_lines(const std::vector<std::string>& asked, std::size_t ports) {
+  if (asked.size() > ports)
+    return make_error("--serial {}: the recorded machine has no line for it, it has {}", asked[ports],
+                      ports == 1 ? "COM1 only" : "COM1 and the virtio console");
+  std::vector<SerialConfig> lines(ports);
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    DEJA_ASSIGN(lines[i], parse_serial(asked[i]));
+  }
+  return lines;
+}
+
 }  // namespace
+
+Result<BranchSerial> branch_serial(const MachineSpec& machine, const std::vector<std::string>& asked) {
+  const std::size_t ports = machine.console ? 2 : 1;
+  BranchSerial out;
+  if (!asked.empty()) {
+    DEJA_ASSIGN(out.lines, parse_lines(asked, ports));
+    return out;
+  }
+  out.lines.resize(ports);
+  const auto at_terminal = [&] {
+    return std::any_of(out.lines.begin(), out.lines.end(),
+                       [](const SerialConfig& line) { return line.kind == Kind::stdio; });
+  };
+  std::vector<std::size_t> not_opened;
+  for (std::size_t i = 0; i < std::min(ports, machine.serial.size()); ++i) {
+    auto recorded = parse_serial(machine.serial[i]);
+    if (recorded && recorded->kind == Kind::none) continue;
+    if (recorded && recorded->kind == Kind::stdio && !at_terminal())
+      out.lines[i] = *recorded;
+    else
+      not_opened.push_back(i);
+  }
+  if (!at_terminal() && !not_opened.empty()) out.lines[not_opened[0]].kind = Kind::stdio;
+  for (const std::size_t i : not_opened)
+    out.notes.push_back(fmt::format(
+        "{} was connected to {} in the recording, which is not opened; it is {} now, --serial says otherwise",
+        i == 0 ? "COM1" : "the virtio console", machine.serial[i],
+        out.lines[i].kind == Kind::stdio ? "at this terminal" : "connected to nothing"));
+  return out;
+}
 
 Result<BranchPoint> branch_here(Navigator& nav) {
   if (nav.machine().end() != MachineEnd::none)

@@ -45,6 +45,25 @@ class Console(ReplayTest):
         self.assertIn(b"PASS", console.read_bytes())
         self.assertEqual(deja("run", "-m", "128M", "-kernel", GUESTS / "paging", "-serial", "none").stdout, "")
 
+    def test_a_branch_opens_no_file_that_a_recording_names(self):
+        theirs, ours = self.folder / "theirs", self.folder / "ours"
+        done = deja("record", "-o", self.recording, "-m", "128M", "--kernel", GUESTS / "paging", "--serial", f"file:{theirs}")
+        self.assertIn(b"PASS", theirs.read_bytes(), done.stderr)
+        theirs.write_text("precious")
+        manifest = json.loads((self.recording / "manifest.json").read_text())
+        self.assertEqual(manifest["machine"]["serial"], [f"file:{theirs}"])
+        for name, options in (("plain", ()), ("strict", ("--sandbox", "strict"))):
+            live = deja("live", "--at", "1000", "-o", self.folder / name, *options, self.recording)
+            self.assertIn("PASS", live.stdout, live.stderr)
+            self.assertIn(f"COM1 was connected to file:{theirs} in the recording, which is not opened", live.stderr)
+            self.assertEqual(theirs.read_text(), "precious")
+            manifest = json.loads((self.folder / f"{name}.deja/manifest.json").read_text())
+            self.assertEqual(manifest["machine"]["serial"], ["stdio"])
+        live = deja("live", "--at", "1000", "-o", self.folder / "named", "--serial", f"file:{ours}", self.recording)
+        self.assertNotIn("was connected", live.stderr)
+        self.assertIn(b"PASS", ours.read_bytes())
+        self.assertEqual(theirs.read_text(), "precious")
+
     def test_terminal_is_raw_while_it_runs_and_sane_afterwards(self):
         for keys, by in ((b"\x01x", "Ctrl-A x"), (None, "SIGTERM")):
             with self.subTest(by):
