@@ -25,8 +25,17 @@ struct DiskImage {
 // What the host's file holds, read in this process. `format` is one that there is.
 Result<std::shared_ptr<BlockImage>> read_format(HostFile file, std::string_view format);
 
-// `format` empty: found by looking. A guest cannot make a raw disk look like another format, since what it
-// writes does not go to the image.
+// `format` empty: found by looking, but never so that what a guest wrote to a raw disk chooses the format: a
+// file that shows signs of a format that is not read here, or is called .raw and shows signs of any, is
+// refused with the word to say. With a format given nothing is looked for that could choose another; raw is
+// always raw.
 Result<DiskImage> open_disk_image(const std::string& path, std::string_view format);
+// The same for a file that is open.
+Result<DiskImage> open_disk_image(HostFile file, std::string_view format);
+
+// Whether a raw image of a disk, as a guest left it, would be taken for one when it is opened as `path`
+// without a format. An error says how to call it so that it is.
+using ReadDisk = std::function<Status(u64 offset, std::span<u8> out)>;
+Status check_raw_name(const ReadDisk& read, u64 size, const std::string& path);
 
 }  // namespace deja

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <random>
 
 #include "disk/image_hash.h"
@@ -14,6 +15,7 @@
 namespace deja {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 
 class DiskImageTest : public testing::Test {
@@ -109,7 +111,9 @@ TEST_F(DiskImageTest, ErrorsNameTheFileAndTheReason) {
   EXPECT_THAT(open_disk_image(dir_.string(), "").error().message,
               HasSubstr("neither a file nor a block device"));
   EXPECT_THAT(error(""), HasSubstr("is empty"));
-  EXPECT_THAT(error("abc", "vhdx"), HasSubstr("there are raw, qcow2, vmdk and vdi"));
+  EXPECT_THAT(error("abc", "vhd"), HasSubstr("there are raw, qcow2, vmdk and vdi"));
+  EXPECT_THAT(error("abc", "vhdx"),
+              HasSubstr("the format vhdx is not supported; `qemu-img convert -f vhdx -O "));
   for (const std::string format : {"qcow2", "vmdk", "vdi"})
     EXPECT_THAT(error("abcdefgh", format), HasSubstr("is not in the format " + format));
   Qcow2Builder backing;
@@ -236,6 +240,98 @@ TEST_F(ForeignImageTest, ADiskInOtherFilesIsRefusedWithWhatToDo) {
   std::string vdi = text_of(converted("base.vdi", "-O vdi"));
   vdi[0x4c] = 4;  // what VirtualBox calls a differencing image
   EXPECT_THAT(error(vdi), HasSubstr("a snapshot (a difference to another image)"));
+}
+
+TEST_F(ForeignImageTest, FormatsThatAreNotReadAreRefusedByName) {
+  struct Case {
+    std::string options, name, remedy;
+  };
+  const std::vector<Case> cases{
+      {"-O vhdx", "VHDX", "qemu-img convert -f vhdx -O qcow2"},
+      {"-O vpc", "VHD", "qemu-img convert -f vpc -O qcow2"},
+      {"-O vpc -o subformat=fixed,force_size=on", "VHD", "qemu-img convert -f vpc -O qcow2"},
+      {"-O qed", "QED", "qemu-img convert -f qed -O qcow2"},
+      {"-O qcow", "QCOW (version 1)", "qemu-img convert -f qcow -O qcow2"},
+      {"-O parallels", "Parallels", "qemu-img convert -f parallels -O qcow2"},
+      {"--object secret,id=s,data=x -O luks -o key-secret=s,iter-time=10", "LUKS", "driver=luks"}};
+  for (const Case& c : cases) {
+    const std::string path = converted("foreign", c.options);
+    const auto image = open_disk_image(path, "");
+    ASSERT_FALSE(image.ok()) << c.options;
+    EXPECT_THAT(image.error().message,
+                AllOf(HasSubstr("'" + path + "': looks like " + c.name), HasSubstr(c.remedy),
+                      HasSubstr("--drive file=" + path + ",format=raw")));
+    EXPECT_THAT(open_disk_image(path, "qcow2").error().message,
+                HasSubstr("is not in the format qcow2: it looks like " + c.name));
+    // Whoever says so gets the container's bytes.
+    auto raw = open_disk_image(path, "raw").value();
+    EXPECT_TRUE(read(*raw.content, 0, 4096) == text_of(path).substr(0, 4096));
+  }
+}
+
+TEST_F(DiskImageTest, EverySignIsSeenAtItsPlace) {
+  const std::string sector(512, '\0');
+  const std::map<std::string, std::string> files{
+      {"vhdxfile" + sector, "VHDX"},
+      {"conectix" + sector, "VHD"},
+      {sector + "conectix" + std::string(504, '\0'), "VHD"},
+      {sector + "conectix" + std::string(503, '\0'), "VHD"},
+      {std::string("QED\0", 4) + sector, "QED"},
+      {std::string("QFI\xfb\0\0\0\1", 8) + sector, "QCOW (version 1)"},
+      {"WithoutFreeSpace" + sector, "Parallels"},
+      {"WithouFreSpacExt" + sector, "Parallels"},
+      {"Bochs Virtual HD Image" + sector, "Bochs"},
+      {"#!/bin/sh\n#V2.0 Format\n" + sector, "cloop"},
+      {sector + "koly" + std::string(508, '\0'), "dmg"},
+      {"LUKS\xba\xbe" + sector, "LUKS"},
+      {"\x1f\x8b\x08" + sector, "gzip"},
+      {std::string("\xfd"
+                   "7zXZ\0",
+                   6) +
+           sector,
+       "xz"},
+      {"\x28\xb5\x2f\xfd" + sector, "zstd"},
+      {"\x04\x22\x4d\x18" + sector, "LZ4"},
+      {"BZh91AY&SY" + sector, "bzip2"},
+      {"BZh1\x17rE8P\x90" + sector, "bzip2"},
+      {"PK\3\4" + sector, "zip"},
+      {"7z\xbc\xaf\x27\x1c" + sector, "7-Zip"},
+      {std::string(257, 'n') + "ustar" + sector, "tar"},
+      {"\x3a\xff\x26\xed" + sector, "Android"},
+      {std::string("EVF\x09\x0d\x0a\xff\0", 8) + sector, "EWF"}};
+  for (const auto& [bytes, name] : files) {
+    EXPECT_THAT(error(bytes), HasSubstr("looks like " + name));
+    EXPECT_EQ(error(bytes, "raw"), "") << name;
+    // Elsewhere it says nothing.
+    EXPECT_EQ(error("x" + bytes + "xx"), "") << name;
+  }
+}
+
+TEST_F(DiskImageTest, WhatAGuestWroteToARawDiskChoosesNoFormat) {
+  const std::string qcow2 = Qcow2Builder().bytes, vhd = "conectix" + std::string(5000, 'x');
+  EXPECT_THAT(
+      open_disk_image(file(qcow2, "export.raw"), "").error().message,
+      AllOf(HasSubstr("is called raw and looks like qcow2"), HasSubstr("format=raw or format=qcow2")));
+  EXPECT_EQ(open_disk_image(file(qcow2, "export.raw"), "raw")->content->size(), qcow2.size());
+  EXPECT_EQ(open_disk_image(file(qcow2, "export.raw"), "qcow2")->content->size(), 0x10000u);
+  // So an export is called so that it is not taken for another.
+  const auto exported = [&](const std::string& disk, const std::string& name) {
+    const Status status = check_raw_name(
+        [&](u64 at, std::span<u8> out) {
+          std::copy_n(disk.begin() + static_cast<std::ptrdiff_t>(at), out.size(), out.begin());
+          return Status();
+        },
+        disk.size(), name);
+    return status ? "" : status.error().message;
+  };
+  EXPECT_EQ(exported("an honest disk", "disk.img"), "");
+  EXPECT_THAT(exported(qcow2, "disk.img"), HasSubstr("disk.img: a raw copy of this disk looks like qcow2"));
+  EXPECT_THAT(exported(vhd, "disk.img"), HasSubstr("looks like VHD"));
+  EXPECT_THAT(exported(std::string(vhd.rbegin(), vhd.rend()), "disk.img"), "");
+  for (const std::string& disk : {qcow2, vhd}) {
+    EXPECT_EQ(exported(disk, "disk.raw"), "");
+    EXPECT_FALSE(open_disk_image(file(disk, "disk.raw"), "").ok());
+  }
 }
 
 TEST_F(ForeignImageTest, DamageIsAnErrorThatNamesIt) {

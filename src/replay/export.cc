@@ -9,6 +9,7 @@
 
 #include <ostream>
 
+#include "disk/disk_image.h"
 #include "replay/position.h"
 #include "sandbox/outside_file.h"
 
@@ -166,6 +167,8 @@ Result<u64> export_pcap(const fs::path& dir, const EngineOptions& engine, const 
 }
 
 Status write_disk(DiskOverlay& disk, const fs::path& out) {
+  DEJA_TRY(check_raw_name([&](u64 at, std::span<u8> bytes) { return disk.read(at, bytes); }, disk.size(),
+                          out.string()));
   NewFile file(out);
   DEJA_TRY(file.check());
   std::vector<u8> piece(1_MiB);
