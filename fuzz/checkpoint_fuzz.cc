@@ -83,7 +83,8 @@ void run_case(Random& random) {
   }
   if (random.one_in(3)) damage(random, bytes);
   const MemoryFile file(bytes);
-  const CheckpointReader reader = CheckpointReader::open(file.path(), 1, {kFrames, {kBlocks, kBlocks}});
+  const CheckpointReader reader =
+      CheckpointReader::adopt(file.path(), file.duplicate(), 1, {kFrames, {kBlocks, kBlocks}});
   for (std::size_t i = 0; i < reader.size(); ++i) {
     RamImage image = reader.image(i);
     DEJA_CHECK(image.size() == kFrames);

@@ -60,7 +60,7 @@ std::string some_log(Random& random) {
 
 void run_case(Random& random) {
   const MemoryFile file(some_log(random));
-  auto reader = LogReader::open(file.path());
+  auto reader = LogReader::adopt(file.path(), file.duplicate());
   if (!reader) return;
   std::vector<LogReader::Cursor> cursors;
   for (unsigned i = 0; i < 200; ++i) {

@@ -47,6 +47,7 @@ class MemoryFile {
   ~MemoryFile();
   MemoryFile(const MemoryFile&) = delete;
   std::string path() const;
+  int duplicate() const;  // of its descriptor, the caller's to close
 
  private:
   int fd_;

@@ -1,4 +1,5 @@
 // The main function of every fuzz target.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sanitizer/common_interface_defs.h>
 #include <sys/mman.h>
@@ -135,6 +136,7 @@ MemoryFile::MemoryFile(std::string_view content) : fd_(::memfd_create("fuzz", MF
              ::write(fd_, content.data(), content.size()) == static_cast<ssize_t>(content.size()));
 }
 MemoryFile::~MemoryFile() { ::close(fd_); }
+int MemoryFile::duplicate() const { return ::fcntl(fd_, F_DUPFD_CLOEXEC, 0); }
 std::string MemoryFile::path() const { return fmt::format("/proc/self/fd/{}", fd_); }
 
 int fuzz_main(int argc, char** argv) {

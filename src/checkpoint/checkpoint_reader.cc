@@ -1,6 +1,5 @@
 #include "checkpoint/checkpoint_reader.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "checkpoint/page_codec.h"
+#include "eventlog/recording_file.h"
 
 namespace deja {
 namespace {
@@ -73,20 +73,24 @@ CheckpointReader::~CheckpointReader() {
 
 CheckpointReader CheckpointReader::open(const std::filesystem::path& file, u64 recording,
                                         MachineShape shape) {
+  auto fd = open_recording_file(file);
+  if (fd) return adopt(file, *fd, recording, std::move(shape));
+  CheckpointReader none;
+  none.shape_ = std::move(shape);
+  none.path_ = file.string();
+  if (recording_file_exists(file.parent_path(), file.filename().string()))
+    none.problem_ = fmt::format("{}; none of its checkpoints can be used, `deja index` makes new ones",
+                                fd.error().message);
+  return none;
+}
+
+CheckpointReader CheckpointReader::adopt(const std::filesystem::path& file, int fd, u64 recording,
+                                         MachineShape shape) {
   CheckpointReader reader;
   reader.shape_ = std::move(shape);
   reader.path_ = file.string();
-  reader.fd_ = ::open(reader.path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  struct stat st {};
-  if (reader.fd_ < 0 && errno == ENOENT) return reader;
-  Status status;
-  if (reader.fd_ < 0)
-    status = make_error("cannot open: {}", std::strerror(errno));
-  else if (::fstat(reader.fd_, &st) != 0 || !S_ISREG(st.st_mode))
-    status = make_error("not a regular file");
-  else
-    status = reader.load(recording);
-  if (!status)
+  reader.fd_ = fd;
+  if (Status status = reader.load(recording); !status)
     reader.problem_ = fmt::format(
         "{}: {}; {} checkpoints can be used, `deja index` makes new ones", reader.path_,
         status.error().message,

@@ -20,6 +20,8 @@ class CheckpointReader {
  public:
   // None, when there is no file.
   static CheckpointReader open(const std::filesystem::path& file, u64 recording, MachineShape shape);
+  // The same for a descriptor that is open, which it takes over; `file` is for messages.
+  static CheckpointReader adopt(const std::filesystem::path& file, int fd, u64 recording, MachineShape shape);
   CheckpointReader() = default;
   CheckpointReader(CheckpointReader&&) noexcept;
   CheckpointReader& operator=(CheckpointReader&&) noexcept;

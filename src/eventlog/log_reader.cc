@@ -1,7 +1,5 @@
 #include "eventlog/log_reader.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +8,7 @@
 #include <utility>
 
 #include "eventlog/frame.h"
+#include "eventlog/recording_file.h"
 
 namespace deja {
 namespace {
@@ -32,11 +31,12 @@ Result<std::string> read_at(int fd, const std::string& path, u64 offset, std::si
 }  // namespace
 
 Result<LogReader> LogReader::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return make_error("{}: cannot open: {}", path, std::strerror(errno));
+  DEJA_ASSIGN(const int fd, open_recording_file(path));
+  return adopt(path, fd);
+}
+
+Result<LogReader> LogReader::adopt(const std::string& path, int fd) {
   LogReader reader(path, fd);
-  struct stat st {};
-  if (::fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return make_error("{}: not a regular file", path);
   DEJA_ASSIGN(const std::string header, read_at(fd, path, 0, kFileHeaderSize));
   DEJA_TRY(check_file_header(header, path, &reader.chain_));
   reader.offset_ = kFileHeaderSize;

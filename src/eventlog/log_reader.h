@@ -14,7 +14,10 @@ namespace deja {
 
 class LogReader {
  public:
+  // A recording's log (eventlog/recording_file.h).
   static Result<LogReader> open(const std::string& path);
+  // The same for a descriptor that is open, which it takes over; `path` is for messages.
+  static Result<LogReader> adopt(const std::string& path, int fd);
   LogReader(LogReader&&) noexcept;
   LogReader& operator=(LogReader&&) noexcept;
   ~LogReader();

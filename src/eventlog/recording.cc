@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "eventlog/recording_file.h"
 #include "eventlog/small_file.h"
 
 namespace deja {
@@ -106,7 +107,8 @@ Result<Recording> open_patiently(const fs::path& dir, int attempts) {
   const fs::path log_path = dir / events_file(manifest);
   auto log = LogReader::open(log_path.string());
   // The log of a window that moves on goes away as soon as the manifest names another.
-  if (!log && writing && manifest.window && !fs::exists(log_path) && attempts > 1)
+  if (!log && writing && manifest.window && !recording_file_exists(dir, events_file(manifest)) &&
+      attempts > 1)
     return open_patiently(dir, attempts - 1);
   if (!log) return log.error();
   const RecordingState state = manifest.end ? RecordingState::ended

@@ -19,6 +19,7 @@
 
 #include "base/log.h"
 #include "eventlog/packed_recording.h"
+#include "eventlog/recording_file.h"
 #include "eventlog/small_file.h"
 #include "sandbox/helper_process.h"
 #include "sandbox/outside_file.h"
@@ -324,11 +325,12 @@ std::string_view to_string(RecordingState state) {
 bool being_written(const fs::path& recording) {
   std::error_code ec;
   for (const auto& entry : fs::directory_iterator(recording, ec)) {
-    if (!is_events_file(entry.path().filename().string())) continue;
-    const int fd = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) continue;
-    const bool locked = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    ::close(fd);
+    const std::string name = entry.path().filename().string();
+    if (!is_events_file(name)) continue;
+    auto fd = open_recording_file(recording, name);
+    if (!fd) continue;
+    const bool locked = ::flock(*fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    ::close(*fd);
     if (locked) return true;
   }
   return false;
@@ -363,7 +365,7 @@ Result<std::vector<RecordingSummary>> list_recordings(std::optional<fs::path> di
     fs::recursive_directory_iterator files(s.path, ec);
     for (; !ec && files != fs::recursive_directory_iterator(); files.increment(ec)) {
       std::error_code file_ec;
-      if (!files->is_regular_file(file_ec) || file_ec) continue;
+      if (files->symlink_status(file_ec).type() != fs::file_type::regular || file_ec) continue;
       const auto size = files->file_size(file_ec);
       if (!file_ec) s.bytes += size;
     }

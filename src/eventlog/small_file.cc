@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/types.h"
+#include "eventlog/recording_file.h"
 
 namespace deja {
 namespace {
@@ -28,11 +29,8 @@ struct Fd {
 }  // namespace
 
 Result<std::string> read_small_file(const std::filesystem::path& path) {
-  const Fd f{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  if (f.fd < 0) return failed(path, "open");
-  struct stat st {};
-  if (::fstat(f.fd, &st) != 0 || !S_ISREG(st.st_mode))
-    return make_error("{}: not a regular file", path.string());
+  DEJA_ASSIGN(const int fd, open_recording_file(path));
+  const Fd f{fd};
   std::string text;
   char buffer[16384];
   while (true) {
@@ -48,7 +46,9 @@ Result<std::string> read_small_file(const std::filesystem::path& path) {
 Status replace_file(const std::filesystem::path& path, std::string_view text) {
   const std::filesystem::path temporary = path.string() + ".new";
   {
-    const Fd f{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
+    // What a writer that was killed left there, or somebody else put there, goes away.
+    ::unlink(temporary.c_str());
+    const Fd f{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
     if (f.fd < 0) return failed(temporary, "create");
     while (!text.empty()) {
       const ssize_t n = ::write(f.fd, text.data(), text.size());

@@ -1,4 +1,4 @@
-// Whole small files: read with a bound, replaced atomically.
+// Whole small files of a recording: read with a bound, replaced atomically.
 #pragma once
 
 #include <filesystem>
@@ -9,7 +9,7 @@
 
 namespace deja {
 
-// At most 16 MiB of a regular file.
+// At most 16 MiB of a file that is in the recording's directory (eventlog/recording_file.h).
 Result<std::string> read_small_file(const std::filesystem::path& path);
 
 // Writes beside `path`, syncs, and renames over it: at any moment the old or the new content is there.

@@ -1,0 +1,82 @@
+#include "eventlog/recording_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace deja {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Fd {
+  int fd = -1;
+  ~Fd() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+Error cannot_open(const fs::path& path, int error) {
+  if (error == ELOOP)
+    return make_error("{}: is a symbolic link, which is no part of a recording; put the file itself there",
+                      path.string());
+  return make_error("{}: cannot open: {}", path.string(), std::strerror(error));
+}
+
+// `directory` itself is named by the user, and links may lead to it; below it none do.
+Status open_directory(const fs::path& recording, std::string_view below, Fd& out) {
+  const std::string top = recording.empty() ? "." : recording.string();
+  out.fd = ::open(top.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (out.fd < 0) return cannot_open(recording, errno);
+  if (below.empty()) return {};
+  const int inner =
+      ::openat(out.fd, std::string(below).c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  // A link is no directory, which is what openat() complains of first.
+  if (inner < 0)
+    return make_error("{}: is not a directory: {}", (recording / below).string(), std::strerror(errno));
+  ::close(std::exchange(out.fd, inner));
+  return {};
+}
+
+}  // namespace
+
+Result<int> open_recording_file(const fs::path& recording, std::string_view name) {
+  const fs::path path = recording / name;
+  const auto slash = name.find('/');
+  const std::string_view below = slash == name.npos ? "" : name.substr(0, slash);
+  const std::string last(slash == name.npos ? name : name.substr(slash + 1));
+  DEJA_CHECK(!last.empty() && last.find('/') == last.npos && last != ".." && below != "..", "{}",
+             path.string());
+  Fd directory;
+  DEJA_TRY(open_directory(recording, below, directory));
+  Fd file{::openat(directory.fd, last.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)};
+  if (file.fd < 0) return cannot_open(path, errno);
+  struct stat of_directory {
+  }, of_file{};
+  if (::fstat(directory.fd, &of_directory) != 0 || ::fstat(file.fd, &of_file) != 0)
+    return make_error("{}: cannot look at it: {}", path.string(), std::strerror(errno));
+  if (!S_ISREG(of_file.st_mode)) return make_error("{}: not a regular file", path.string());
+  const uid_t owner = of_file.st_uid;
+  if (owner != of_directory.st_uid && owner != ::geteuid() && owner != 0)
+    return make_error(
+        "{}: belongs to user {}, and its directory to user {}: it may not be what the recorder wrote there; "
+        "make a copy of the recording if you trust it",
+        path.string(), owner, of_directory.st_uid);
+  return std::exchange(file.fd, -1);
+}
+
+Result<int> open_recording_file(const fs::path& path) {
+  return open_recording_file(path.parent_path(), path.filename().string());
+}
+
+bool recording_file_exists(const fs::path& recording, std::string_view name) {
+  std::error_code ec;
+  return fs::exists(fs::symlink_status(recording / name, ec));
+}
+
+}  // namespace deja
