@@ -72,6 +72,26 @@ RULES = [
          in_tests=True),
     Rule(r"(?<![\w_])assert\s*\(|#\s*include\s*<cassert>|#\s*include\s*<assert\.h>",
          "gone from release builds, says little", "DEJA_CHECK for our own invariants, Result for what users cause"),
+    Rule(r"(?<![\w>])::open(?:at)?\s*\(|" + call("fopen|openat2?") + r"|\bstd::i?fstream\b",
+         "a recording may come from anybody, and what bears a name in it may be a link, a FIFO, or another's file",
+         "open_recording_file() of eventlog/recording_file.h for what is in a recording, find_input() for what it was "
+         "made from",
+         layers=("eventlog", "checkpoint", "replay", "timeline"),
+         except_in=("eventlog/recording_file.cc",
+                    "eventlog/append_file.cc", "eventlog/small_file.cc", "eventlog/packed_recording.cc",  # make new files
+                    "eventlog/input_files.cc",  # what the user named, and find_input() itself
+                    "eventlog/manifest.cc", "eventlog/temp_dir_for_test.h")),  # there: /proc/cpuinfo
+    Rule(r"\boriginal_path\b", "a path in a manifest is information, nothing that anybody opens",
+         "find_input(), or recorded_file() of replay/replay_access.h",
+         layers=("checkpoint", "replay", "timeline", "linux", "gdb", "cli"),
+         except_in=("replay/replay_access.cc",     # compares it
+                    "replay/session_recorder.cc",  # of the machine that the user has described
+                    "cli/verb_info.cc")),          # shows it
+    Rule(r"\bmachine\.serial\b", "what a recorder's lines were connected to is information, nothing to open",
+         "branch_serial() of timeline/branch.h",
+         layers=("checkpoint", "replay", "timeline", "linux", "gdb", "cli"),
+         except_in=("timeline/branch.cc", "replay/session_recorder.cc",  # writes it
+                    "replay/replayer.cc")),                              # which line was the terminal
     Rule(r"%p\b", "prints a host pointer", "the guest address or an index", layers=MACHINE_STATE),
     Rule(r"\bstd::(?:map|set|multimap|multiset)<\s*(?:const\s+)?[\w:]+\s*\*", "orders by host address",
          "an index or a guest address as the key", layers=MACHINE_STATE),

@@ -16,16 +16,21 @@ Result<HostFile> HostFile::open(const std::string& path) {
   return adopt(path, fd);
 }
 
-Result<HostFile> HostFile::adopt(const std::string& path, int fd) {
-  HostFile file(path, fd, 0);
+Result<HostFile> HostFile::adopt(const std::string& path, int fd, std::string_view what) {
+  HostFile file(what, path, fd, 0);
   struct stat st {};
-  if (::fstat(fd, &st) != 0) return make_error("disk image '{}': {}", path, std::strerror(errno));
-  if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-    return make_error("disk image '{}': is neither a file nor a block device", path);
+  if (::fstat(fd, &st) != 0) return file.wrong("{}", std::strerror(errno));
+  if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) return file.wrong("is neither a file nor a block device");
   const off_t end = S_ISBLK(st.st_mode) ? ::lseek(fd, 0, SEEK_END) : st.st_size;
-  if (end < 0) return make_error("disk image '{}': {}", path, std::strerror(errno));
+  if (end < 0) return file.wrong("{}", std::strerror(errno));
   file.size_ = static_cast<u64>(end);
   return file;
+}
+
+Result<HostFile> HostFile::duplicate() const {
+  const int fd = ::fcntl(fd_, F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return wrong("{}", std::strerror(errno));
+  return HostFile(what_, path_, fd, size_);
 }
 
 HostFile::~HostFile() {
@@ -36,9 +41,8 @@ Status HostFile::read(u64 offset, std::span<u8> out) const {
   while (!out.empty()) {
     const ssize_t n = ::pread(fd_, out.data(), out.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return make_error("disk image '{}': byte {}: {}", path_, offset, std::strerror(errno));
-    if (n == 0)
-      return make_error("disk image '{}': ends at byte {}; it was cut while it was in use", path_, offset);
+    if (n < 0) return wrong("byte {}: {}", offset, std::strerror(errno));
+    if (n == 0) return wrong("ends at byte {}; it was cut while it was in use", offset);
     offset += static_cast<u64>(n);
     out = out.subspan(static_cast<std::size_t>(n));
   }
@@ -53,7 +57,7 @@ Status HostFile::read_or_zeros(u64 offset, std::span<u8> out) const {
 
 Result<std::string> HostFile::identity() const {
   struct stat st {};
-  if (::fstat(fd_, &st) != 0) return make_error("disk image '{}': {}", path_, std::strerror(errno));
+  if (::fstat(fd_, &st) != 0) return wrong("{}", std::strerror(errno));
   return fmt::format("{}-{}-{}{:09}-{}", st.st_dev, st.st_ino, st.st_ctim.tv_sec, st.st_ctim.tv_nsec, size_);
 }
 

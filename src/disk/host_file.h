@@ -1,8 +1,11 @@
-// A file of the host that is only read: a disk image. It is never locked, written or mapped.
+// A file of the host that is only read: a disk image, or what else a machine is built from. It is never
+// locked, written or mapped.
 #pragma once
 
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "base/result.h"
 #include "base/types.h"
@@ -13,9 +16,12 @@ class HostFile {
  public:
   // A regular file or a block device. Errors name the path.
   static Result<HostFile> open(const std::string& path);
-  // The same for a descriptor that is open, which it takes over.
-  static Result<HostFile> adopt(const std::string& path, int fd);
-  HostFile(HostFile&& o) noexcept : path_(std::move(o.path_)), fd_(o.fd_), size_(o.size_) { o.fd_ = -1; }
+  // The same for a descriptor that is open, which it takes over. `what`: its role, for messages.
+  static Result<HostFile> adopt(const std::string& path, int fd, std::string_view what = kDiskImage);
+  // The same file by another descriptor.
+  Result<HostFile> duplicate() const;
+  HostFile(HostFile&& o) noexcept
+      : what_(std::move(o.what_)), path_(std::move(o.path_)), fd_(std::exchange(o.fd_, -1)), size_(o.size_) {}
   HostFile& operator=(HostFile&&) = delete;
   ~HostFile();
 
@@ -32,8 +38,14 @@ class HostFile {
   Result<std::string> identity() const;
 
  private:
-  HostFile(std::string path, int fd, u64 size) : path_(std::move(path)), fd_(fd), size_(size) {}
-  std::string path_;
+  static constexpr std::string_view kDiskImage = "disk image";
+  HostFile(std::string_view what, std::string path, int fd, u64 size)
+      : what_(what), path_(std::move(path)), fd_(fd), size_(size) {}
+  template <class... Args>
+  Error wrong(fmt::format_string<Args...> f, Args&&... args) const {
+    return make_error("{} '{}': {}", what_, path_, fmt::format(f, std::forward<Args>(args)...));
+  }
+  std::string what_, path_;
   int fd_;
   u64 size_;
 };

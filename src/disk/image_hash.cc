@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::size_t kPiece = 4 << 20;
 constexpr std::size_t kDigits = 64;
+constexpr const char* kNamed = ".named";  // behind an identity: a note that has no content
 
 std::optional<fs::path> cache_file(const std::string& identity) {
   const fs::path directory = image_hash_cache();
@@ -56,6 +57,17 @@ std::optional<std::string> cached_image_sha256(const std::string& identity) {
                                [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
   if (text.size() != kDigits || !hex) return std::nullopt;
   return text;
+}
+
+void note_named_image(const std::string& identity) {
+  if (!is_named_image(identity)) remember(identity + kNamed, {});
+}
+
+// That its hash is there says nothing: it may have been looked at only because a manifest named it.
+bool is_named_image(const std::string& identity) {
+  const auto path = cache_file(identity + kNamed);
+  std::error_code ec;
+  return path && fs::exists(*path, ec);
 }
 
 Result<std::string> image_sha256(const HostFile& file, const std::function<bool()>& stop) {

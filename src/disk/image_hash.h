@@ -23,6 +23,10 @@ std::optional<std::string> cached_image_sha256(const std::string& identity);
 // 64 lower-case hexadecimal digits. An error also when the file changes meanwhile. It is given up when
 // `stop` says so.
 Result<std::string> image_sha256(const HostFile& file, const std::function<bool()>& stop = {});
+// Notes that the user has named this image, which is for recordings whose recorders do not live to know its
+// hash; and has it been noted?
+void note_named_image(const std::string& identity);
+bool is_named_image(const std::string& identity);
 // Where they are remembered; empty: nowhere.
 std::filesystem::path image_hash_cache();
 

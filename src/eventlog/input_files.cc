@@ -1,11 +1,11 @@
 // The files a machine was built from, kept by content inside the recording.
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <openssl/evp.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -13,6 +13,8 @@
 
 #include "disk/image_hash.h"
 #include "eventlog/recording_dir.h"
+#include "eventlog/recording_file.h"
+#include "eventlog/sha256.h"
 
 namespace deja {
 
@@ -25,26 +27,6 @@ struct Fd {
   ~Fd() {
     if (fd >= 0) ::close(fd);
   }
-};
-
-class Sha256 {
- public:
-  Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
-    DEJA_CHECK(context_ && EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) == 1);
-  }
-  void update(const void* data, std::size_t size) {
-    DEJA_CHECK(EVP_DigestUpdate(context_.get(), data, size) == 1);
-  }
-  std::string hex() {
-    u8 digest[32];
-    DEJA_CHECK(EVP_DigestFinal_ex(context_.get(), digest, nullptr) == 1);
-    std::string out;
-    for (const u8 b : digest) out += fmt::format("{:02x}", b);
-    return out;
-  }
-
- private:
-  std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context_;
 };
 
 Status open_regular(const fs::path& path, Fd& f) {
@@ -78,7 +60,8 @@ Result<fs::path> create_in_inputs(const fs::path& recording, Fd& out) {
   if (::mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST)
     return make_error("{}: cannot create directory: {}", dir.string(), std::strerror(errno));
   const fs::path temporary = dir / "new";
-  out.fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0400);
+  ::unlink(temporary.c_str());
+  out.fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
   if (out.fd < 0) return make_error("{}: cannot create: {}", temporary.string(), std::strerror(errno));
   return temporary;
 }
@@ -108,6 +91,21 @@ Result<Hashed> hash_and_copy(int in, const fs::path& path, int out, const fs::pa
     sha.update(buffer.data(), static_cast<std::size_t>(n));
     h.size += static_cast<u64>(n);
     if (out >= 0) DEJA_TRY(write_all(out, buffer.data(), static_cast<std::size_t>(n), path, out_path));
+  }
+  h.sha256 = sha.hex();
+  return h;
+}
+
+// The same for a file from its beginning, wherever its descriptor's position is.
+Result<Hashed> hash_from_start(const HostFile& file, int out = -1, const fs::path& out_path = {}) {
+  Sha256 sha;
+  Hashed h;
+  std::vector<u8> piece(1_MiB);
+  for (; h.size < file.size(); h.size += piece.size()) {
+    piece.resize(std::min<u64>(1_MiB, file.size() - h.size));
+    DEJA_TRY(file.read(h.size, piece));
+    sha.update(piece.data(), piece.size());
+    if (out >= 0) DEJA_TRY(write_all(out, piece.data(), piece.size(), file.path(), out_path));
   }
   h.sha256 = sha.hex();
   return h;
@@ -174,44 +172,6 @@ Result<RecordedFile> add_input(const fs::path& recording, std::string role, cons
   return file;
 }
 
-namespace {
-
-// Disk images are large and never copied: hashed once, and known by what the file system says from then on.
-Result<fs::path> find_drive(const fs::path& recording, const RecordedFile& input) {
-  // One that was packed with the recording.
-  const fs::path own = recording / kInputsDir / ("sha256-" + input.sha256);
-  std::error_code ec;
-  if (!input.sha256.empty() && fs::exists(own, ec)) {
-    DEJA_ASSIGN(const HostFile image, HostFile::open(own.string()));
-    DEJA_ASSIGN(const std::string sha256, image_sha256(image));
-    if (sha256 == input.sha256) return own;
-    return make_error("{}: is damaged: its SHA-256 is {}. Unpack the recording again", own.string(), sha256);
-  }
-  auto file = HostFile::open(input.original_path);
-  if (!file)
-    return make_error("{} of this recording is missing: {}. Put the same file there again", input.role,
-                      file.error().message);
-  DEJA_ASSIGN(const std::string identity, file->identity());
-  if (input.sha256.empty()) {
-    if (identity == input.identity) return fs::path(input.original_path);
-    return make_error(
-        "disk image '{}': has been changed or replaced since it was recorded, and the recorder was ended "
-        "before it "
-        "knew its SHA-256. Put the original file there again, by renaming, not by copying",
-        input.original_path);
-  }
-  DEJA_ASSIGN(const std::string sha256, image_sha256(*file));
-  if (sha256 != input.sha256)
-    return make_error(
-        "disk image '{}': is not the one that was recorded: its SHA-256 is {}, recorded was {}. Put the "
-        "original "
-        "file there again",
-        input.original_path, sha256, input.sha256);
-  return fs::path(input.original_path);
-}
-
-}  // namespace
-
 RecordedFile add_drive(std::string role, const DiskImage& image) {
   RecordedFile file;
   file.role = std::move(role);
@@ -220,41 +180,158 @@ RecordedFile add_drive(std::string role, const DiskImage& image) {
   file.size = image.file_size;
   file.identity = image.identity;
   file.sha256 = cached_image_sha256(image.identity).value_or("");
+  if (file.sha256.empty()) note_named_image(image.identity);
   return file;
 }
 
-Result<fs::path> find_input(const fs::path& recording, const RecordedFile& input) {
-  if (!input.identity.empty()) return find_drive(recording, input);
-  const fs::path path =
-      input.stored.empty() ? fs::path(input.original_path) : recording / kInputsDir / input.stored;
-  Fd in;
-  if (Status s = open_regular(path, in); !s) {
-    return make_error(
-        "the {} of this recording is missing: {}{}", input.role, s.error().message,
-        input.stored.empty() ? " (recorded with --no-copy-inputs: put the same file there again)" : "");
-  }
-  DEJA_ASSIGN(const Hashed h, hash_and_copy(in.fd, path, -1, {}));
-  if (h.size != input.size || h.sha256 != input.sha256) {
-    return make_error(
-        "{}: is not the {} that was recorded: {} bytes with SHA-256 {}, recorded were {} bytes with SHA-256 "
-        "{}. "
-        "Put the original file there again",
-        path.string(), input.role, h.size, h.sha256, input.size, input.sha256);
-  }
-  return path;
+// --- What a manifest says is there, found again. Where an input was is for people, and a place to look: what
+// makes
+// --- a file the one that was recorded is its content.
+
+namespace {
+
+// Opens what a manifest names outside of the recording. Only what can be the recorded file by its kind and
+// its size: to open some devices is to use them.
+Result<HostFile> open_outside(const RecordedFile& input) {
+  const bool drive = !input.identity.empty();
+  const std::string& path = input.original_path;
+  const std::string what = drive ? "disk image" : input.role;
+  struct stat st {};
+  if (::stat(path.c_str(), &st) != 0) return make_error("{} '{}': {}", what, path, std::strerror(errno));
+  if (!S_ISREG(st.st_mode) && !(drive && S_ISBLK(st.st_mode)))
+    return make_error("{} '{}': is not a regular file", what, path);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0) return make_error("{} '{}': {}", what, path, std::strerror(errno));
+  return HostFile::adopt(path, fd, what);
 }
+
+// One that is in the recording.
+Result<HostFile> open_stored(const fs::path& recording, const RecordedFile& input, const std::string& name) {
+  const std::string path = fmt::format("{}/{}", kInputsDir, name);
+  DEJA_ASSIGN(const int fd, open_recording_file(recording, path));
+  return HostFile::adopt((recording / path).string(), fd, input.role);
+}
+
+// A disk image is never copied by a recorder; one that was packed with the recording goes before.
+bool is_packed(const fs::path& recording, const RecordedFile& drive) {
+  return !drive.sha256.empty() &&
+         recording_file_exists(recording, fmt::format("{}/sha256-{}", kInputsDir, drive.sha256));
+}
+
+Error missing(const RecordedFile& input, const Error& why) {
+  if (!input.identity.empty())
+    return make_error("{} of this recording is missing: {}. Put the same file there again", input.role,
+                      why.message);
+  return make_error(
+      "the {} of this recording is missing: {}{}", input.role, why.message,
+      input.stored.empty() ? " (recorded with --no-copy-inputs: put the same file there again)" : "");
+}
+
+Error another(const HostFile& file, const RecordedFile& input, const std::string& is,
+              const std::string& was) {
+  if (!input.identity.empty())
+    return make_error(
+        "disk image '{}': is not the one that was recorded: {}, recorded was {}. Put the original file there "
+        "again",
+        file.path(), is, was);
+  return make_error(
+      "{}: is not the {} that was recorded: {}, recorded was {}. Put the original file there again",
+      file.path(), input.role, is, was);
+}
+
+// An image whose SHA-256 the recorder was not given the time to find. The file system says that it has not
+// changed. A note in the cache of hashes says that it is what the user named when it was recorded, and not
+// another file of the user's whose dates somebody has read.
+Status check_unhashed_drive(const HostFile& file, const RecordedFile& drive) {
+  DEJA_ASSIGN(const std::string identity, file.identity());
+  if (identity != drive.identity)
+    return make_error(
+        "disk image '{}': has been changed or replaced since it was recorded, and the recorder was ended "
+        "before it "
+        "knew its SHA-256. Put the original file there again, by renaming, not by copying",
+        file.path());
+  if (is_named_image(identity)) return {};
+  return make_error(
+      "disk image '{}': nothing shows that it is what was recorded: the recorder was ended before it knew "
+      "its "
+      "SHA-256, and you have not recorded with this image here (or the notes of that are gone, in {})",
+      file.path(), image_hash_cache().string());
+}
+
+}  // namespace
+
+Result<HostFile> open_input(const fs::path& recording, const RecordedFile& input) {
+  const bool drive = !input.identity.empty();
+  Result<HostFile> file = drive && is_packed(recording, input)
+                              ? open_stored(recording, input, "sha256-" + input.sha256)
+                          : input.stored.empty() ? open_outside(input)
+                                                 : open_stored(recording, input, input.stored);
+  if (!file) return missing(input, file.error());
+  // Before it is read: a large file of another size need not be hashed. Without a SHA-256 the identity says
+  // it.
+  if (file->size() != input.size && !input.sha256.empty())
+    return another(*file, input, fmt::format("it has {} bytes", file->size()), fmt::format("{}", input.size));
+  return file;
+}
+
+Status check_input(const HostFile& file, const RecordedFile& input) {
+  if (!input.identity.empty() && input.sha256.empty()) return check_unhashed_drive(file, input);
+  std::string sha256;
+  if (!input.identity.empty()) {
+    DEJA_ASSIGN(sha256, image_sha256(file));
+  } else {
+    DEJA_ASSIGN(const Hashed h, hash_from_start(file));
+    sha256 = h.sha256;
+  }
+  if (sha256 != input.sha256) return another(file, input, "its SHA-256 is " + sha256, input.sha256);
+  return {};
+}
+
+Result<HostFile> find_input(const fs::path& recording, const RecordedFile& input) {
+  DEJA_ASSIGN(HostFile file, open_input(recording, input));
+  DEJA_TRY(check_input(file, input));
+  return file;
+}
+
+Result<LoadedFile> load_input(const HostFile& file, const RecordedFile& input, u64 limit) {
+  if (file.size() > limit)
+    return make_error("{} '{}' is too large: more than {} bytes ({} MiB)", input.role, file.path(), limit,
+                      limit >> 20);
+  LoadedFile out;
+  out.path = file.path();
+  out.bytes.resize(file.size());
+  DEJA_TRY(file.read(0, out.bytes));
+  out.sha256 = sha256_hex(out.bytes);
+  if (out.sha256 != input.sha256) return another(file, input, "its SHA-256 is " + out.sha256, input.sha256);
+  return out;
+}
+
+namespace {
+
+// Makes `target` of an input that is open: another name of the same file where the file system allows it.
+Status share(const HostFile& source, const fs::path& target, const RecordedFile& input) {
+  const std::string open_file = fmt::format("/proc/self/fd/{}", source.fd());
+  if (::linkat(AT_FDCWD, open_file.c_str(), AT_FDCWD, target.c_str(), AT_SYMLINK_FOLLOW) == 0) return {};
+  const Fd out{::open(target.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0400)};
+  if (out.fd < 0) return make_error("{}: cannot create: {}", target.string(), std::strerror(errno));
+  if (::ioctl(out.fd, FICLONE, source.fd()) == 0) return {};
+  DEJA_ASSIGN(const Hashed copied, hash_from_start(source, out.fd, target));
+  return copied.sha256 == input.sha256
+             ? Status()
+             : make_error("{} '{}': was changed while it was copied", input.role, source.path());
+}
+
+}  // namespace
 
 Status share_inputs(const fs::path& from, const fs::path& to, std::span<const RecordedFile> inputs) {
   for (const RecordedFile& input : inputs) {
     if (input.stored.empty()) continue;
-    DEJA_ASSIGN(const fs::path source, find_input(from, input));
-    std::error_code ec;
-    fs::create_directories(to / kInputsDir, ec);
-    const fs::path target = to / kInputsDir / input.stored;
-    if (fs::exists(target, ec)) continue;  // two inputs of the same content
-    fs::create_hard_link(source, target, ec);
-    if (ec) fs::copy_file(source, target, ec);
-    if (ec) return make_error("{}: cannot copy to {}: {}", source.string(), target.string(), ec.message());
+    DEJA_ASSIGN(const HostFile source, find_input(from, input));
+    const fs::path dir = to / kInputsDir;
+    if (::mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST)
+      return make_error("{}: cannot create directory: {}", dir.string(), std::strerror(errno));
+    // Two inputs may have the same content.
+    if (!recording_file_exists(dir, input.stored)) DEJA_TRY(share(source, dir / input.stored, input));
   }
   return {};
 }

@@ -11,14 +11,18 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "disk/host_file.h"
 #include "eventlog/recording.h"
+#include "eventlog/recording_file.h"
+#include "eventlog/sha256.h"
 
 namespace deja {
 
@@ -208,6 +212,13 @@ class Unfinished {
   fs::path path_;
 };
 
+// Renames unless there is something already; errno tells.
+bool move_to_new(const fs::path& from, const fs::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return true;
+  // Not every file system can; a directory replaces nothing but an empty one.
+  return errno == EINVAL && ::rename(from.c_str(), to.c_str()) == 0;
+}
+
 Status unpack_into(const fs::path& file, const fs::path& dir) {
   File in(file, O_RDONLY);
   if (in.fd < 0) return in.failed("open");
@@ -223,11 +234,13 @@ Status unpack_into(const fs::path& file, const fs::path& dir) {
     if (std::memcmp(h.magic, "ustar", 5) != 0 || h.type != '0' || !is_ours(name))
       return make_error("{}: holds '{}', which is no part of a recording", in.path,
                         fmt::format("{:.100}", name));
-    File out(dir / name, O_WRONLY | O_CREAT | O_EXCL);
+    File out(dir / name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
     if (out.fd < 0) return out.failed("create");
+    Sha256 sha;
     for (u64 left = *size; left;) {
       const std::size_t n = std::min<u64>(left, piece.size());
       DEJA_TRY(packed.read(piece.data(), n));
+      sha.update(piece.data(), n);
       // Disk images are mostly holes.
       if (std::all_of(piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(n),
                       [](char c) { return c == 0; })) {
@@ -238,8 +251,76 @@ Status unpack_into(const fs::path& file, const fs::path& dir) {
       left -= n;
     }
     if (::ftruncate(out.fd, static_cast<off_t>(*size)) != 0) return out.failed("write");
+    if (name.starts_with(kStoredPrefix) && !name.ends_with(sha.hex()))
+      return make_error("{}: the content of {} is not what its name says; get the file again", in.path, name);
     DEJA_TRY(packed.read(piece.data(), padding(*size)));
   }
+}
+
+}  // namespace
+
+namespace {
+
+// A file of a recording on its way into an archive, open since it was checked.
+struct Part {
+  std::string name;
+  HostFile file;
+};
+
+Result<Part> part_of(const fs::path& recording, const std::string& name) {
+  DEJA_ASSIGN(const int fd, open_recording_file(recording, name));
+  DEJA_ASSIGN(HostFile file, HostFile::adopt((recording / name).string(), fd, "recording"));
+  return Part{name, std::move(file)};
+}
+
+// Where an input is in an archive; nothing: it is not to be packed.
+Result<std::optional<std::string>> name_in_archive(const Recording& recording, const RecordedFile& input,
+                                                   PackImages images) {
+  const bool is_drive = !input.identity.empty();
+  if (is_drive && images == PackImages::without) return std::optional<std::string>();
+  if (is_drive && input.sha256.empty())
+    return make_error("{}: its recorder was ended before it knew the SHA-256 of {}; use --without-base",
+                      recording.dir.string(), input.original_path);
+  if (!is_drive && input.stored.empty())
+    return make_error("{}: needs {} ({}), which is not in it: it was recorded without copies of its inputs",
+                      recording.dir.string(), input.original_path, input.role);
+  return std::optional(fmt::format("{}{}", kStoredPrefix, input.sha256));
+}
+
+Result<std::vector<Part>> parts_of(const Recording& recording, PackImages images) {
+  std::vector<Part> parts;
+  const auto add = [&](Result<Part> part) -> Status {
+    if (!part) return part.error();
+    parts.push_back(std::move(part).value());
+    return {};
+  };
+  DEJA_TRY(add(part_of(recording.dir, std::string(kManifestFile))));
+  DEJA_TRY(add(part_of(recording.dir, events_file(recording.manifest))));
+  for (const RecordedFile& input : recording.manifest.inputs) {
+    DEJA_ASSIGN(const std::optional<std::string> name, name_in_archive(recording, input, images));
+    const auto is_it = [&](const Part& part) { return part.name == *name; };
+    // Two inputs may have the same content.
+    if (!name || std::any_of(parts.begin(), parts.end(), is_it)) continue;
+    DEJA_ASSIGN(HostFile file, find_input(recording.dir, input));
+    parts.push_back({*name, std::move(file)});
+  }
+  const std::string checkpoints = checkpoints_file(recording.manifest);
+  if (recording_file_exists(recording.dir, checkpoints)) DEJA_TRY(add(part_of(recording.dir, checkpoints)));
+  return parts;
+}
+
+Status pack(PackedOutput& packed, const Part& part, const std::function<void(u64 size)>& done) {
+  const u64 size = part.file.size();
+  const TarHeader h = tar_header(part.name, size);
+  DEJA_TRY(packed.write({reinterpret_cast<const char*>(&h), sizeof h}));
+  std::vector<u8> piece(kPiece);
+  for (u64 at = 0; at < size; at += piece.size()) {
+    piece.resize(std::min<u64>(size - at, kPiece));
+    DEJA_TRY(part.file.read(at, piece));
+    DEJA_TRY(packed.write({reinterpret_cast<const char*>(piece.data()), piece.size()}));
+    done(piece.size());
+  }
+  return packed.write(std::string(padding(size), '\0'));
 }
 
 }  // namespace
@@ -249,76 +330,44 @@ Result<u64> pack_recording(const fs::path& recording, const fs::path& file, Pack
   DEJA_ASSIGN(const Recording opened, Recording::open(recording));
   if (opened.state == RecordingState::writing)
     return make_error("{}: is still being written; wait for its end", recording.string());
-  std::vector<std::string> names{std::string(kManifestFile), events_file(opened.manifest)};
-  std::map<std::string, fs::path> outside;  // where those of the names are that are not in the recording
-  for (const RecordedFile& input : opened.manifest.inputs) {
-    if (!input.identity.empty()) {
-      if (images == PackImages::without) continue;
-      if (input.sha256.empty())
-        return make_error("{}: its recorder was ended before it knew the SHA-256 of {}; use --without-base",
-                          recording.string(), input.original_path);
-      DEJA_ASSIGN(fs::path path, find_input(recording, input));
-      const std::string name = fmt::format("{}{}", kStoredPrefix, input.sha256);
-      if (outside.emplace(name, std::move(path)).second) names.push_back(name);
-      continue;
-    }
-    if (input.stored.empty())
-      return make_error("{}: needs {} ({}), which is not in it: it was recorded without copies of its inputs",
-                        recording.string(), input.original_path, input.role);
-    const std::string name = fmt::format("{}/{}", kInputsDir, input.stored);
-    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
-  }
-  std::error_code ec;
-  const std::string checkpoints = checkpoints_file(opened.manifest);
-  if (fs::exists(recording / checkpoints, ec)) names.push_back(checkpoints);
+  DEJA_ASSIGN(const std::vector<Part> parts, parts_of(opened, images));
   u64 all = 0, done = 0;
-  const auto path_of = [&](const std::string& name) {
-    const auto it = outside.find(name);
-    return it == outside.end() ? recording / name : it->second;
-  };
-  for (const std::string& name : names) all += fs::file_size(path_of(name), ec);
+  for (const Part& part : parts) all += part.file.size();
 
   File out(file, O_WRONLY | O_CREAT | O_EXCL);
   if (out.fd < 0) return out.failed("create");
   Unfinished unfinished(file);
   PackedOutput packed(out);
-  std::vector<char> piece(kPiece);
-  for (const std::string& name : names) {
-    File in(path_of(name), O_RDONLY);
-    struct stat st {};
-    if (in.fd < 0 || ::fstat(in.fd, &st) != 0 || !S_ISREG(st.st_mode)) return in.failed("read");
-    const u64 size = static_cast<u64>(st.st_size);
-    const TarHeader h = tar_header(name, size);
-    DEJA_TRY(packed.write({reinterpret_cast<const char*>(&h), sizeof h}));
-    for (u64 left = size; left;) {
-      DEJA_ASSIGN(const std::size_t n, in.read(piece.data(), std::min<u64>(left, piece.size())));
-      if (n == 0) return make_error("{}: became shorter while it was read", in.path);
-      DEJA_TRY(packed.write({piece.data(), n}));
-      left -= n;
-      done += n;
+  for (const Part& part : parts)
+    DEJA_TRY(pack(packed, part, [&](u64 size) {
+      done += size;
       if (progress) progress(done, all);
-    }
-    DEJA_TRY(packed.write(std::string(padding(size), '\0')));
-  }
+    }));
   DEJA_TRY(packed.write(std::string(2 * kBlock, '\0'), true));
   if (::fsync(out.fd) != 0 && errno != EINVAL) return out.failed("sync");
   unfinished.keep();
+  std::error_code ec;
   return static_cast<u64>(fs::file_size(file, ec));
 }
 
 Status unpack_recording(const fs::path& file, const fs::path& recording) {
   std::error_code ec;
-  if (fs::exists(recording, ec)) return make_error("{}: exists already", recording.string());
-  Unfinished unfinished(recording.string() + fmt::format(".unpacking.{}", ::getpid()));
-  fs::create_directories(unfinished.path() / kInputsDir, ec);
-  if (ec) return make_error("{}: cannot create: {}", unfinished.path().string(), ec.message());
-  fs::permissions(unfinished.path(), fs::perms::owner_all, ec);
-  DEJA_TRY(unpack_into(file, unfinished.path()));
+  if (fs::exists(fs::symlink_status(recording, ec)))
+    return make_error("{}: exists already", recording.string());
+  fs::create_directories(fs::absolute(recording, ec).parent_path(), ec);
+  const fs::path dir = recording.string() + fmt::format(".unpacking.{}", ::getpid());
+  // Nobody else had a hand in it.
+  if (::mkdir(dir.c_str(), 0700) != 0)
+    return make_error("{}: cannot create: {}", dir.string(), std::strerror(errno));
+  Unfinished unfinished(dir);
+  if (::mkdir((dir / kInputsDir).c_str(), 0700) != 0)
+    return make_error("{}: cannot create: {}", (dir / kInputsDir).string(), std::strerror(errno));
+  DEJA_TRY(unpack_into(file, dir));
   // Half a recording is none.
-  const auto opened = Recording::open(unfinished.path());
+  const auto opened = Recording::open(dir);
   if (!opened) return make_error("{}: holds no whole recording: {}", file.string(), opened.error().message);
-  fs::rename(unfinished.path(), recording, ec);
-  if (ec) return make_error("{}: cannot create: {}", recording.string(), ec.message());
+  if (!move_to_new(dir, recording))
+    return make_error("{}: cannot create: {}", recording.string(), std::strerror(errno));
   unfinished.keep();
   return {};
 }

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "disk/disk_image.h"
 #include "eventlog/manifest.h"
+#include "machine/input_files.h"
 
 namespace deja {
 
@@ -104,8 +105,20 @@ Result<RecordedFile> add_input(const std::filesystem::path& recording, std::stri
                                InputStorage storage);
 // A disk image: only referred to, and its hash is left empty when it is not known already.
 RecordedFile add_drive(std::string role, const DiskImage& image);
-// Where to read an input from; checks that it is there and has the recorded size and SHA-256.
-Result<std::filesystem::path> find_input(const std::filesystem::path& recording, const RecordedFile& input);
+
+// A manifest is information, never an instruction: the path in it opens nothing but a regular file (of a
+// drive also a block device) that turns out to have the recorded size and SHA-256. What is handed on is the
+// file that was looked at, open, not its name.
+//
+// Opens an input where it was stored, or where it was. Its kind and size are right; not yet known: its
+// content.
+Result<HostFile> open_input(const std::filesystem::path& recording, const RecordedFile& input);
+// Is it the recorded one? The SHA-256 of a disk image is taken from the cache of hashes if it is there.
+Status check_input(const HostFile& file, const RecordedFile& input);
+// Both.
+Result<HostFile> find_input(const std::filesystem::path& recording, const RecordedFile& input);
+// Reads all of an input that is open and no drive; what was read is what was recorded.
+Result<LoadedFile> load_input(const HostFile& file, const RecordedFile& input, u64 limit);
 // Gives `to` the stored ones of `inputs`, which `from` has, by hard links where the file system allows it.
 Status share_inputs(const std::filesystem::path& from, const std::filesystem::path& to,
                     std::span<const RecordedFile> inputs);

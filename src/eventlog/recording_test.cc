@@ -4,16 +4,19 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "eventlog/packed_recording.h"
 #include "eventlog/recording.h"
 #include "eventlog/temp_dir_for_test.h"
 
 namespace deja {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
 namespace fs = std::filesystem;
 
@@ -155,7 +158,9 @@ TEST_F(RecordingDir, WriteOpenRead) {
   while (r.log.next().value()) ++events;
   EXPECT_EQ(events, 6u);
   EXPECT_TRUE(r.check_end().ok());
-  EXPECT_EQ(slurp(find_input(dir, r.manifest.inputs[0]).value()), "a kernel's bytes");
+  const RecordedFile& kernel = r.manifest.inputs[0];
+  const auto loaded = load_input(find_input(dir, kernel).value(), kernel, 1_KiB).value();
+  EXPECT_EQ(std::string(loaded.bytes.begin(), loaded.bytes.end()), "a kernel's bytes");
   EXPECT_EQ(fs::status(dir).permissions(), fs::perms::owner_all);
 }
 
@@ -296,6 +301,170 @@ TEST_F(RecordingDir, Inputs) {
               HasSubstr("not a regular file"));
   EXPECT_THAT(add_input(dir, "kernel", "/dev/zero", InputStorage::copy).error().message,
               HasSubstr("not a regular file"));
+}
+
+// What a recording from somebody else may hold in place of its files, for each of them.
+class HostileFiles : public RecordingDir {
+ protected:
+  void SetUp() override {
+    RecordingDir::SetUp();
+    dir_ = record("hostile");
+    spew(dir_ / "checkpoints.dat", "no checkpoints");
+    const std::string kernel = Recording::open(dir_).value().manifest.inputs[0].stored;
+    names_ = {"manifest.json", "events.log", "checkpoints.dat", "inputs/" + kernel};
+  }
+  // Of packing; empty: it was packed.
+  std::string pack_error() {
+    const fs::path file = tmp_.path / "packed.dejavm";
+    const auto packed = pack_recording(dir_, file, PackImages::with);
+    EXPECT_EQ(fs::exists(file), packed.ok()) << "half an archive is none";
+    fs::remove(file);
+    return packed ? "" : packed.error().message;
+  }
+  void each(const std::function<void(const fs::path& path, const fs::path& aside)>& replace,
+            const std::string& message) {
+    ASSERT_EQ(pack_error(), "");
+    for (const std::string& name : names_) {
+      const fs::path path = dir_ / name, aside = tmp_.path / "aside";
+      fs::rename(path, aside);
+      replace(path, aside);
+      EXPECT_THAT(pack_error(), AllOf(HasSubstr(path.string()), HasSubstr(message)));
+      if (name != "checkpoints.dat") {
+        const Status checked = check_recording(dir_);
+        ASSERT_FALSE(checked.ok()) << name;
+        // A log behind a link may belong to a recorder, and is not asked.
+        EXPECT_FALSE(being_written(dir_));
+        EXPECT_THAT(checked.error().message, HasSubstr(message));
+      }
+      fs::remove_all(path);
+      fs::rename(aside, path);
+    }
+    EXPECT_EQ(pack_error(), "");
+  }
+
+  fs::path dir_;
+  std::vector<std::string> names_;
+};
+
+TEST_F(HostileFiles, LinksAreNotFollowed) {
+  each([](const fs::path& path, const fs::path& aside) { fs::create_symlink(aside, path); },
+       "is a symbolic link");
+}
+
+TEST_F(HostileFiles, NobodyWaitsForAFifo) {
+  each([](const fs::path& path, const fs::path&) { ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0); },
+       "not a regular file");
+}
+
+TEST_F(HostileFiles, ADirectoryIsNoFile) {
+  each([](const fs::path& path, const fs::path&) { fs::create_directory(path); }, "not a regular file");
+}
+
+TEST_F(HostileFiles, TheDirectoryOfInputsIsNoLink) {
+  fs::rename(dir_ / "inputs", tmp_.path / "elsewhere");
+  fs::create_directory_symlink(tmp_.path / "elsewhere", dir_ / "inputs");
+  EXPECT_THAT(pack_error(), HasSubstr("is not a directory"));
+  EXPECT_FALSE(check_recording(dir_).ok());
+}
+
+TEST_F(HostileFiles, AFileOfAThirdUserIsNotTaken) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root gives files away";
+  each(
+      [](const fs::path& path, const fs::path& aside) {
+        fs::copy_file(aside, path);
+        ASSERT_EQ(::chown(path.c_str(), 4711, 4711), 0);
+      },
+      "belongs to user 4711");
+  // All of it somebody else's is what one is given.
+  for (const auto& entry : fs::recursive_directory_iterator(dir_))
+    ASSERT_EQ(::chown(entry.path().c_str(), 4711, 4711), 0);
+  ASSERT_EQ(::chown(dir_.c_str(), 4711, 4711), 0);
+  EXPECT_EQ(pack_error(), "");
+}
+
+TEST_F(HostileFiles, AnInputIsCheckedBeforeItIsPacked) {
+  const fs::path path = dir_ / names_.back();
+  fs::permissions(path, fs::perms::owner_all);
+  spew(path, "another's bytes!");
+  EXPECT_THAT(pack_error(), HasSubstr("is not the kernel that was recorded"));
+}
+
+// The places that manifests name outside of a recording.
+class NamedElsewhere : public RecordingDir {
+ protected:
+  void SetUp() override {
+    RecordingDir::SetUp();
+    ::setenv("XDG_CACHE_HOME", (tmp_.path / "cache").c_str(), 1);
+    spew(tmp_.path / "disk", "a disk's content");
+  }
+  std::string error(const RecordedFile& input) {
+    const auto found = find_input(tmp_.path, input);
+    return found ? "" : found.error().message;
+  }
+  RecordedFile kernel() {
+    return add_input(tmp_.path, "kernel", tmp_.path / "kernel", InputStorage::reference).value();
+  }
+  RecordedFile drive() {
+    return add_drive("drive0", open_disk_image((tmp_.path / "disk").string(), "raw").value());
+  }
+};
+
+TEST_F(NamedElsewhere, OnlyRegularFilesOfTheRightSizeAreOpened) {
+  for (RecordedFile input : {kernel(), drive()}) {
+    EXPECT_EQ(error(input), "");
+    const std::string right = input.original_path;
+    ASSERT_EQ(::mkfifo((tmp_.path / "fifo").c_str(), 0600), 0);
+    for (const fs::path& path :
+         {fs::path("/"), fs::path("/dev/zero"), fs::path("/dev/null"), tmp_.path / "fifo"}) {
+      input.original_path = path;
+      EXPECT_THAT(error(input), HasSubstr("is not a regular file")) << path;
+    }
+    fs::remove(tmp_.path / "fifo");
+    input.original_path = right;
+    input.sha256 = std::string(64, 'a');
+    EXPECT_THAT(error(input), HasSubstr("its SHA-256 is"));
+    input.size += 1;
+    EXPECT_THAT(error(input), HasSubstr("it has 16 bytes, recorded was 17"));
+  }
+}
+
+// Its dates tell nobody what a file of the user's holds, but they can be read by others.
+TEST_F(NamedElsewhere, AnImageThatWasNotHashedIsTheOneThatTheUserNamed) {
+  RecordedFile named = drive();
+  ASSERT_EQ(named.sha256, "");
+  EXPECT_EQ(error(named), "");
+  spew(tmp_.path / "private", "of the user");
+  RecordedFile unnamed = named;
+  unnamed.original_path = tmp_.path / "private";
+  EXPECT_THAT(error(unnamed), HasSubstr("has been changed or replaced"));
+  unnamed.identity = HostFile::open(unnamed.original_path).value().identity().value();
+  EXPECT_THAT(error(unnamed), HasSubstr("nothing shows that it is what was recorded"));
+  // Not either when a manifest has let it be hashed.
+  unnamed.size = 11;
+  unnamed.sha256 = std::string(64, 'a');
+  EXPECT_THAT(error(unnamed), HasSubstr("its SHA-256 is"));
+  unnamed.sha256.clear();
+  EXPECT_THAT(error(unnamed), HasSubstr("nothing shows that it is what was recorded"));
+}
+
+TEST_F(RecordingDir, WhatIsUnpackedReplacesNothing) {
+  const fs::path dir = record("good"), packed = tmp_.path / "good.dejavm";
+  ASSERT_TRUE(pack_recording(dir, packed, PackImages::with).ok());
+  spew(tmp_.path / "precious", "mine");
+  fs::create_symlink(tmp_.path / "precious", tmp_.path / "link.deja");
+  fs::create_symlink(tmp_.path / "nowhere", tmp_.path / "dangling.deja");
+  for (const char* name : {"precious", "link.deja", "dangling.deja"})
+    EXPECT_THAT(unpack_recording(packed, tmp_.path / name).error().message, HasSubstr("exists already"));
+  EXPECT_EQ(slurp(tmp_.path / "precious"), "mine");
+  EXPECT_FALSE(fs::exists(tmp_.path / "nowhere"));
+  // Somebody was there before, with a link to where things were to go.
+  fs::create_directory(tmp_.path / "trap");
+  fs::create_directory_symlink(tmp_.path / "trap",
+                               tmp_.path / fmt::format("new.deja.unpacking.{}", ::getpid()));
+  EXPECT_THAT(unpack_recording(packed, tmp_.path / "new.deja").error().message, HasSubstr("cannot create"));
+  EXPECT_TRUE(fs::is_empty(tmp_.path / "trap"));
+  EXPECT_TRUE(unpack_recording(packed, tmp_.path / "other.deja").ok());
+  EXPECT_TRUE(check_recording(tmp_.path / "other.deja").ok());
 }
 
 TEST_F(RecordingDir, Sha256OfAKnownText) {

@@ -9,6 +9,7 @@
 #include "linux/linear_memory.h"
 #include "machine/bzimage.h"
 #include "replay/position.h"
+#include "replay/replay_access.h"
 #include "sandbox/sandbox.h"
 
 namespace deja {
@@ -71,17 +72,17 @@ std::optional<GuestImage> image_at(Machine& machine, const PagingKey& key, u64 l
   return image;
 }
 
-// The kernel that was recorded: the ELF file itself, unpacked.
+// The kernel that was recorded: the ELF file itself, unpacked. What a bzImage loads need not be a packed
+// Linux when the guest was to unpack it: then the file as it is, in which there are no symbols.
 Result<std::vector<u8>> recorded_kernel(Navigator& nav) {
   for (const RecordedFile& input : nav.manifest().inputs) {
     if (input.role != "kernel") continue;
-    DEJA_ASSIGN(const std::filesystem::path path, find_input(nav.dir(), input));
-    DEJA_ASSIGN(std::vector<u8> bytes, read_whole_file(path));
-    if (is_bzimage(bytes)) {
-      DEJA_ASSIGN(const BzImage image, parse_bzimage(bytes));
+    DEJA_ASSIGN(LoadedFile file, recorded_file(nav.dir(), input, kMaxGuestFile));
+    if (is_bzimage(file.bytes)) {
+      DEJA_ASSIGN(const BzImage image, parse_bzimage(file.bytes));
       return extract_vmlinux(image);
     }
-    return bytes;
+    return std::move(file.bytes);
   }
   return std::vector<u8>();
 }

@@ -6,9 +6,6 @@
 namespace deja {
 namespace {
 
-// No guest has more RAM than this, so no file that is to be loaded into it can be larger.
-constexpr u64 kMaxFile = 16_GiB;
-
 Result<MacAddress> parse_mac(std::string_view text) {
   MacAddress mac{};
   bool ok = text.size() == 17;
@@ -72,10 +69,10 @@ Result<GuestFiles> read_guest_files(const BootFiles& boot, const std::vector<Dri
     DEJA_ASSIGN(files.firmware, read_input_file("firmware", boot.firmware, kMaxRom));
   }
   if (!boot.kernel.empty()) {
-    DEJA_ASSIGN(files.kernel, read_input_file("kernel", boot.kernel, kMaxFile));
+    DEJA_ASSIGN(files.kernel, read_input_file("kernel", boot.kernel, kMaxGuestFile));
   }
   if (!boot.initrd.empty()) {
-    DEJA_ASSIGN(files.initrd, read_input_file("initrd", boot.initrd, kMaxFile));
+    DEJA_ASSIGN(files.initrd, read_input_file("initrd", boot.initrd, kMaxGuestFile));
   }
   for (const DriveFile& drive : drives) {
     DEJA_ASSIGN(DiskImage image, open_disk_image(drive.path, drive.format));

@@ -40,6 +40,9 @@ struct BootFiles {
   std::string fallback_firmware;
 };
 
+// No guest has more RAM than this, so no file that is to be loaded into it can be larger.
+inline constexpr u64 kMaxGuestFile = 16_GiB;
+
 // Reads and opens what the user named.
 Result<GuestFiles> read_guest_files(const BootFiles& boot, const std::vector<DriveFile>& drives);
 

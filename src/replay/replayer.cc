@@ -47,25 +47,14 @@ Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
   const RecordingManifest& m = recording_.manifest;
   if (m.machine_version != kMachineBehaviour) {
     return make_error(
-        "{}: was recorded by a deja whose machine behaves differently (version {}, this one has {}): {}; replay "
+        "{}: was recorded by a deja whose machine behaves differently (version {}, this one has {}): {}; "
+        "replay "
         "it with build {}",
-        recording_.dir.string(), m.machine_version, kMachineBehaviour, why_behaviour_differs(m.machine_version),
-        m.build);
+        recording_.dir.string(), m.machine_version, kMachineBehaviour,
+        why_behaviour_differs(m.machine_version), m.build);
   }
-  BootFiles boot;
-  std::vector<DriveFile> drives;
-  for (const RecordedFile& input : m.inputs) {
-    DEJA_ASSIGN(const std::filesystem::path path, find_input(recording_.dir, input));
-    if (input.role == "firmware") boot.firmware = path.string();
-    if (input.role == "kernel") boot.kernel = path.string();
-    if (input.role == "initrd") boot.initrd = path.string();
-    if (input.role == fmt::format("drive{}", drives.size()) && drives.size() < m.machine.drives.size())
-      drives.push_back({path.string(), m.machine.drives[drives.size()].format});
-  }
-  if (boot.kernel.empty() && boot.firmware.empty())
-    return make_error("{}: the manifest names neither a kernel nor firmware", recording_.dir.string());
-  DEJA_ASSIGN(files_, read_guest_files(boot, drives));
-  if (!drives.empty()) BlockStore::of_process();  // its scratch space
+  DEJA_ASSIGN(files_, recorded_guest_files(recording_.dir, m));
+  if (!files_.drives.empty()) BlockStore::of_process();  // its scratch space
   DEJA_TRY(sandbox::enter());
   const GuestSetup setup{m.machine, m.rtc_base_unix_seconds, m.rng_seed};
   DEJA_ASSIGN(const MachineConfig config, machine_config(setup, files_));

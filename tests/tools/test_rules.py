@@ -50,6 +50,15 @@ class BannedTest(unittest.TestCase):
         self.assertEqual(check_banned.check_text("devices/x_test.cc", "std::unordered_set<int> s;"), [])
         self.assertEqual(len(check_banned.check_text("devices/x_test.cc", "std::random_device d;")), 1)
 
+    def test_what_a_recording_names_is_opened_in_one_place(self):
+        for layer, text, count in (
+                ("replay", "const int fd = ::open(path.c_str(), O_RDONLY);", 1), ("timeline", "std::ifstream in(path);", 1),
+                ("checkpoint", "openat(dir, name, O_RDONLY);", 1), ("eventlog", "fopen(p, m);", 1),
+                ("replay", "Recording::open(dir);", 0), ("timeline", "return open(dir, engine);", 0),
+                ("inputs", "::open(path, O_WRONLY);", 0), ("gdb", "read_whole_file(input.original_path);", 1),
+                ("cli", "parse_serial(m.machine.serial[0]);", 1), ("cli", "o.serial[0]", 0)):
+            self.assertEqual(len(check_banned.check_text(f"{layer}/x.cc", text)), count, text)
+
     def test_message_names_place_reason_and_replacement(self):
         (problem,) = check_banned.check_text("devices/x.cc", "\nsleep(1);")
         self.assertRegex(problem, r"^src/devices/x\.cc:2: .*host time.*; use inputs/")
