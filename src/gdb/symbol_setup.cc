@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/log.h"
 #include "linux/kallsyms.h"
 #include "linux/linear_memory.h"
 #include "machine/bzimage.h"
@@ -80,7 +81,9 @@ Result<std::vector<u8>> recorded_kernel(Navigator& nav) {
     DEJA_ASSIGN(LoadedFile file, recorded_file(nav.dir(), input, kMaxGuestFile));
     if (is_bzimage(file.bytes)) {
       DEJA_ASSIGN(const BzImage image, parse_bzimage(file.bytes));
-      return extract_vmlinux(image);
+      auto vmlinux = extract_vmlinux(image);
+      if (vmlinux || nav.manifest().machine.boot_mode == "vmlinux") return vmlinux;
+      log_info("symbols", "the recorded kernel has none: {}", vmlinux.error().message);
     }
     return std::move(file.bytes);
   }

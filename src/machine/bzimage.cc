@@ -17,6 +17,7 @@ constexpr u64 kSetupSects = 0x1f1, kSyssize = 0x1f4, kBootFlag = 0x1fe, kJump = 
               kInitSize = 0x260;
 constexpr u64 kHeaderMinEnd = 0x264;  // behind init_size
 constexpr u64 kHeaderMaxEnd = 0x290;  // where boot_params goes on with edd_mbr_sig_buffer
+constexpr u64 kParagraph = 16;        // bytes, the unit of syssize
 constexpr u8 kLoadedHigh = 1;         // loadflags
 constexpr u16 kKernel64 = 1;          // xloadflags XLF_KERNEL_64: entry point at +200h
 
@@ -61,12 +62,15 @@ Result<BzImage> parse_bzimage(std::span<const u8> file) {
 
   const u8 setup_sects = at<u8>(file, kSetupSects);
   const u64 setup_size = (u64{setup_sects ? setup_sects : u8{4}} + 1) * 512;
-  const u64 code_size = u64{at<u32>(file, kSyssize)} * 16;
-  if (setup_size > file.size() || code_size > file.size() - setup_size)
-    return make_error("truncated: the setup header promises {} bytes, the file has {}",
-                      setup_size + code_size, file.size());
+  // In paragraphs, of which the last need not be in the file to its end: boot loaders read what is there.
+  const u64 promised = u64{at<u32>(file, kSyssize)} * kParagraph;
+  if (setup_size > file.size() || promised >= file.size() - setup_size + kParagraph)
+    return make_error("truncated: the setup header promises {} bytes, the file has {}", setup_size + promised,
+                      file.size());
+  const u64 code_size = std::min(promised, file.size() - setup_size);
   if (code_size <= 0x200)
-    return make_error("setup header: syssize {} leaves no room for the 64-bit entry point", code_size / 16);
+    return make_error("setup header: syssize {} leaves no room for the 64-bit entry point",
+                      promised / kParagraph);
   image.protected_mode = file.subspan(setup_size, code_size);
 
   const u64 payload_offset = at<u32>(file, kPayloadOffset), payload_length = at<u32>(file, kPayloadLength);
@@ -78,7 +82,7 @@ Result<BzImage> parse_bzimage(std::span<const u8> file) {
   image.initrd_addr_max = at<u32>(file, kInitrdAddrMax);
   image.cmdline_size = at<u32>(file, kCmdlineSize);
   image.preferred_address = at<u64>(file, kPrefAddress);
-  image.init_size = std::max<u64>(at<u32>(file, kInitSize), code_size);
+  image.init_size = std::max<u64>(at<u32>(file, kInitSize), promised);
   return image;
 }
 

@@ -1,13 +1,46 @@
 """Bugs planted in bare-metal guests, found by going backward from where they show."""
 import json
 import re
+import struct
 import subprocess
 import unittest
 
 from gdb_session import GUESTS, TravelTest, deja
 
 
+def bzimage(code):
+    """A kernel image by Linux's boot protocol in which no Linux is packed, and whose last paragraph is not whole."""
+    image = bytearray(1024 + 0x200) + code
+    while len(image) % 16 != 8:
+        image += b"\x90"
+    paragraphs = (len(image) - 1024 + 15) // 16
+    for at, form, value in ((0x1f1, "B", 1), (0x1f4, "I", paragraphs), (0x1fe, "H", 0xaa55), (0x200, "H", 0x6aeb),
+                            (0x206, "H", 0x20f), (0x211, "B", 1), (0x22c, "I", 0x7fffffff), (0x236, "H", 1),
+                            (0x238, "I", 255), (0x258, "Q", 1 << 24), (0x260, "I", 1 << 16)):
+        struct.pack_into("<" + form, image, at, value)
+    image[0x202:0x206] = b"HdrS"
+    return bytes(image)
+
+
 class BareMetal(TravelTest):
+    def test_a_kernel_image_without_a_linux_is_debugged_without_symbols(self):
+        # mov dx,3f8h; mov al,'K'; out dx,al; mov al,5; out f4h,al; jmp $
+        kernel = self.folder / "kernel"
+        kernel.write_bytes(bzimage(bytes.fromhex("66baf803 b04b ee b005 e6f4 ebfe")))
+        self.assertEqual(self.record(kernel, "--boot", "bzimage"), "K")
+        output = self.gdb("""
+            when
+            x/i $pc
+            stepi
+            stepi
+            print/c $al
+            reverse-stepi
+            print $step
+            """)
+        self.assert_shown(output, r"0x1000200\b", r"75 'K'", r"= 1$")
+        vmlinux = deja("record", "-o", self.folder / "other", "-m", "64M", "--kernel", kernel)
+        self.assertIn("--boot bzimage", vmlinux.stderr)
+
     def test_interrupt_handler_that_clobbers_a_register(self):
         self.assertIn("count is wrong", self.record("clobbered_register"))
         output = self.gdb(f"""
