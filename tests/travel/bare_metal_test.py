@@ -24,20 +24,19 @@ def bzimage(code):
 
 class BareMetal(TravelTest):
     def test_a_kernel_image_without_a_linux_is_debugged_without_symbols(self):
-        # mov dx,3f8h; mov al,'K'; out dx,al; mov al,5; out f4h,al; jmp $
+        # mov dx,3fbh; mov al,3; out dx,al; mov dx,3f8h; mov al,'K'; out dx,al; mov al,5; out f4h,al; jmp $
         kernel = self.folder / "kernel"
-        kernel.write_bytes(bzimage(bytes.fromhex("66baf803 b04b ee b005 e6f4 ebfe")))
+        kernel.write_bytes(bzimage(bytes.fromhex("66bafb03 b003 ee 66baf803 b04b ee b005 e6f4 ebfe")))
         self.assertEqual(self.record(kernel, "--boot", "bzimage"), "K")
         output = self.gdb("""
             when
             x/i $pc
-            stepi
-            stepi
+            stepi 5
             print/c $al
             reverse-stepi
             print $step
             """)
-        self.assert_shown(output, r"0x1000200\b", r"75 'K'", r"= 1$")
+        self.assert_shown(output, r"0x1000200\b", r"75 'K'", r"= 4$")
         vmlinux = deja("record", "-o", self.folder / "other", "-m", "64M", "--kernel", kernel)
         self.assertIn("--boot bzimage", vmlinux.stderr)
 
