@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <xxhash.h>
+#include <zstd.h>
 
 #include "eventlog/packed_recording.h"
 #include "eventlog/recording.h"
@@ -465,6 +466,21 @@ TEST_F(RecordingDir, WhatIsUnpackedReplacesNothing) {
   EXPECT_TRUE(fs::is_empty(tmp_.path / "trap"));
   EXPECT_TRUE(unpack_recording(packed, tmp_.path / "other.deja").ok());
   EXPECT_TRUE(check_recording(tmp_.path / "other.deja").ok());
+}
+
+TEST_F(RecordingDir, AnInputIsWhatItsNameInAnArchiveSays) {
+  const fs::path dir = record("good"), packed = tmp_.path / "good.dejavm";
+  ASSERT_TRUE(pack_recording(dir, packed, PackImages::with).ok());
+  const std::string bytes = slurp(packed);
+  std::string tar(1_MiB, '\0');
+  tar.resize(ZSTD_decompress(tar.data(), tar.size(), bytes.data(), bytes.size()));
+  tar = replaced(tar, "a kernel's bytes", "another's bytes!");
+  std::string other(ZSTD_compressBound(tar.size()), '\0');
+  other.resize(ZSTD_compress(other.data(), other.size(), tar.data(), tar.size(), 1));
+  spew(packed, other);
+  EXPECT_THAT(unpack_recording(packed, tmp_.path / "other.deja").error().message,
+              HasSubstr("is not what its name says"));
+  EXPECT_FALSE(fs::exists(tmp_.path / "other.deja"));
 }
 
 TEST_F(RecordingDir, Sha256OfAKnownText) {
