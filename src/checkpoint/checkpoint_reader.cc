@@ -9,6 +9,7 @@
 #include <map>
 #include <utility>
 
+#include "base/host_limits.h"
 #include "checkpoint/page_codec.h"
 #include "eventlog/recording_file.h"
 
@@ -27,7 +28,7 @@ Result<std::string> read_at(int fd, u64 offset, u64 size) {
   while (have < size) {
     const ssize_t n = ::pread(fd, out.data() + have, size - have, static_cast<off_t>(offset + have));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return make_error("byte {}: cannot read: {}", offset + have, std::strerror(errno));
+    if (n < 0) return make_error("byte {}: cannot read: {}", offset + have, host_error(errno));
     if (n == 0) break;
     have += static_cast<u64>(n);
   }

@@ -1,5 +1,6 @@
 #include "cli/machine_options.h"
 
+#include "base/host_limits.h"
 #include "cli/drive_option.h"
 
 #include <unistd.h>
@@ -165,7 +166,7 @@ Result<BootFiles> MachineOptions::boot_files() const {
     files.firmware = known.path;
     if (::access(files.firmware.c_str(), R_OK) != 0)
       return make_error("--firmware {}: cannot open {}: {}; it is in Debian's package {}", known.name,
-                        known.path, strerror(errno), known.package);
+                        known.path, host_error(errno), known.package);
   }
   return files;
 }

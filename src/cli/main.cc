@@ -1,8 +1,11 @@
 // The command line: `deja VERB …`.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <new>
 
+#include "base/host_limits.h"
 #include "cli/arguments.h"
 #include "cli/messages.h"
 #include "cli/verbs.h"
@@ -40,12 +43,32 @@ int run(int argc, char** argv) {
   return action();
 }
 
+// Where an exception cannot be caught, since translated code is what called: memory is used up is no bug.
+[[noreturn]] void end_without_memory() {
+  run_crash_hooks();
+  try {
+    if (const std::exception_ptr now = std::current_exception()) std::rethrow_exception(now);
+  } catch (const std::bad_alloc&) {
+    note(out_of_memory("memory is used up; the recording up to the last flush is intact"));
+    std::_Exit(kExitError);
+  } catch (const std::exception& error) {
+    note(error.what());
+  } catch (...) {
+  }
+  std::abort();
+}
+
 }  // namespace
 }  // namespace deja
 
 int main(int argc, char** argv) {
+  deja::use_host_limits();
+  std::set_terminate(deja::end_without_memory);
   try {
     return deja::run(argc, argv);
+  } catch (const std::bad_alloc&) {
+    deja::note(deja::out_of_memory("memory is used up"));
+    return deja::kExitError;
   } catch (const std::exception& error) {  // memory is used up, for instance
     std::fputs("deja: ", stderr);
     std::fputs(error.what(), stderr);

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 
+#include "base/host_limits.h"
 #include "cli/image_script.h"
 #include "cli/machine_options.h"
 #include "cli/messages.h"
@@ -43,7 +45,7 @@ class WorkFolder {
   static Result<fs::path> make(const fs::path& beside) {
     std::string name = (beside / ".deja-image-XXXXXX").string();
     if (!::mkdtemp(name.data()))
-      return make_error("{}: cannot create a folder there: {}", beside.string(), std::strerror(errno));
+      return make_error("{}: cannot create a folder there: {}", beside.string(), host_error(errno));
     ::chmod(name.c_str(), 0777);  // mmdebstrap's namespace has another user
     return fs::path(name);
   }
@@ -66,9 +68,10 @@ Status run_program(const std::vector<std::string>& command,
   for (const std::string& a : command) arguments.push_back(const_cast<char*>(a.c_str()));
   arguments.push_back(nullptr);
   const pid_t child = ::fork();
-  if (child < 0) return make_error("cannot start {}: {}", command[0], std::strerror(errno));
+  if (child < 0) return make_error("cannot start {}: {}", command[0], host_error(errno));
   if (child == 0) {
     for (const auto& [name, value] : more) ::setenv(name.c_str(), value.c_str(), 1);
+    ::signal(SIGXFSZ, SIG_DFL);  // use_host_limits() is for this program
     ::execvp(arguments[0], arguments.data());
     ::_exit(errno == ENOENT ? 127 : 126);
   }
@@ -162,7 +165,7 @@ Status assemble(const fs::path& loader, const fs::path& esp, const fs::path& roo
   copy_sparsely(root, out, kRootStart);
   out.close();
   if (!out || ::truncate(to.c_str(), static_cast<off_t>(size)) != 0)
-    return make_error("{}: cannot write: {}", to.string(), std::strerror(errno));
+    return make_error("{}: cannot write: {}", to.string(), host_error(errno));
   return {};
 }
 

@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "base/archive.h"
+#include "base/host_limits.h"
 #include "disk/disk_image.h"
 #include "sandbox/helper_process.h"
 
@@ -51,7 +52,7 @@ Status write_all(int fd, std::span<const u8> bytes) {
   while (!bytes.empty()) {
     const ssize_t n = ::write(fd, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return make_error("cannot hand over a kernel: {}", std::strerror(errno));
+    if (n < 0) return make_error("cannot hand over a kernel: {}", host_error(errno));
     bytes = bytes.subspan(static_cast<std::size_t>(n));
   }
   return {};
@@ -108,7 +109,7 @@ class ImageServer {
       case kFindBoot: {
         DEJA_ASSIGN(const BootDisk boot, find_boot_disk(*image->second));
         reply->fd = ::memfd_create("deja-kernel", MFD_CLOEXEC);
-        if (reply->fd < 0) return make_error("cannot hand over a kernel: {}", std::strerror(errno));
+        if (reply->fd < 0) return make_error("cannot hand over a kernel: {}", host_error(errno));
         DEJA_TRY(write_all(reply->fd, boot.kernel));
         DEJA_TRY(write_all(reply->fd, boot.initrd));
         reply->body.field(u32{boot.partition});

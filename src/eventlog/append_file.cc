@@ -5,7 +5,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+
+#include "base/host_limits.h"
 
 namespace deja {
 namespace {
@@ -48,7 +49,7 @@ class RealAppendFile : public AppendFile {
 
  private:
   Error failed(const char* what, int error) const {
-    return make_error("{}: cannot {}: {}; {}", path_, what, std::strerror(error), advice(error));
+    return make_error("{}: cannot {}: {}; {}", path_, what, host_error(error), advice(error));
   }
   std::string path_;
   int fd_;
@@ -58,11 +59,11 @@ class RealAppendFile : public AppendFile {
 
 Result<std::unique_ptr<AppendFile>> create_append_file(const std::string& path) {
   const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0600);
-  if (fd < 0) return make_error("{}: cannot create: {}", path, std::strerror(errno));
+  if (fd < 0) return make_error("{}: cannot create: {}", path, host_error(errno));
   auto file = std::make_unique<RealAppendFile>(path, fd);
   // A reader that asks whether the recording is being written holds the lock for an instant: wait for it.
   while (::flock(fd, LOCK_EX) != 0) {
-    if (errno != EINTR) return make_error("{}: cannot lock: {}", path, std::strerror(errno));
+    if (errno != EINTR) return make_error("{}: cannot lock: {}", path, host_error(errno));
   }
   return std::unique_ptr<AppendFile>(std::move(file));
 }

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
+#include "base/host_limits.h"
 #include "eventlog/frame.h"
 #include "eventlog/recording_file.h"
 
@@ -20,7 +20,7 @@ Result<std::string> read_at(int fd, const std::string& path, u64 offset, std::si
   while (have < size) {
     const ssize_t n = ::pread(fd, out.data() + have, size - have, static_cast<off_t>(offset + have));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return make_error("{}: byte {}: cannot read: {}", path, offset + have, std::strerror(errno));
+    if (n < 0) return make_error("{}: byte {}: cannot read: {}", path, offset + have, host_error(errno));
     if (n == 0) break;
     have += static_cast<std::size_t>(n);
   }

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "base/host_limits.h"
 #include "disk/host_file.h"
 #include "eventlog/recording.h"
 #include "eventlog/recording_file.h"
@@ -55,7 +56,7 @@ struct File {
   File(const File&) = delete;
 
   Error failed(const char* what) const {
-    return make_error("{}: cannot {}: {}", path, what, std::strerror(errno));
+    return make_error("{}: cannot {}: {}", path, what, host_error(errno));
   }
   Status write(const char* data, std::size_t size) {
     while (size) {
@@ -358,16 +359,16 @@ Status unpack_recording(const fs::path& file, const fs::path& recording) {
   const fs::path dir = recording.string() + fmt::format(".unpacking.{}", ::getpid());
   // Nobody else had a hand in it.
   if (::mkdir(dir.c_str(), 0700) != 0)
-    return make_error("{}: cannot create: {}", dir.string(), std::strerror(errno));
+    return make_error("{}: cannot create: {}", dir.string(), host_error(errno));
   Unfinished unfinished(dir);
   if (::mkdir((dir / kInputsDir).c_str(), 0700) != 0)
-    return make_error("{}: cannot create: {}", (dir / kInputsDir).string(), std::strerror(errno));
+    return make_error("{}: cannot create: {}", (dir / kInputsDir).string(), host_error(errno));
   DEJA_TRY(unpack_into(file, dir));
   // Half a recording is none.
   const auto opened = Recording::open(dir);
   if (!opened) return make_error("{}: holds no whole recording: {}", file.string(), opened.error().message);
   if (!move_to_new(dir, recording))
-    return make_error("{}: cannot create: {}", recording.string(), std::strerror(errno));
+    return make_error("{}: cannot create: {}", recording.string(), host_error(errno));
   unfinished.keep();
   return {};
 }

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/host_limits.h"
 #include "base/types.h"
 #include "eventlog/recording_file.h"
 
@@ -16,7 +17,7 @@ namespace {
 constexpr std::size_t kMaxSize = 16_MiB;
 
 Error failed(const std::filesystem::path& path, const char* what) {
-  return make_error("{}: cannot {}: {}", path.string(), what, std::strerror(errno));
+  return make_error("{}: cannot {}: {}", path.string(), what, host_error(errno));
 }
 
 struct Fd {

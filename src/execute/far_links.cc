@@ -16,6 +16,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/host_limits.h"
 #include "execute/address_space.h"
 
 namespace deja {
@@ -33,7 +34,7 @@ Status AddressSpaces::use_far_links(u64 miss, const u64 (&jump)[kViews]) {
   far_link_miss_ = miss;
   std::copy(jump, jump + kViews, far_link_jump_.begin());
   const auto failed = [](const char* what) {
-    return make_error("cannot set up the table of far links: {}: {}", what, strerror(errno));
+    return make_error("cannot set up the table of far links: {}: {}", what, host_error(errno));
   };
   far_links_fd_ = memfd_create("deja-far-links", MFD_CLOEXEC);
   if (far_links_fd_ < 0) return failed("memfd_create");

@@ -5,8 +5,8 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 
+#include "base/host_limits.h"
 #include "base/log.h"
 #include "sandbox/outside_file.h"
 
@@ -41,7 +41,7 @@ void write_perf_map(const std::string& text) {
   std::FILE* file = fd >= 0 ? fdopen(fd, "w") : nullptr;
   const bool written = file && std::fwrite(text.data(), 1, text.size(), file) == text.size();
   if ((file && std::fclose(file) != 0) || !written)
-    log_warn("engine", "cannot write {}: {}", path, strerror(errno));
+    log_warn("engine", "cannot write {}: {}", path, host_error(errno));
 }
 
 }  // namespace deja

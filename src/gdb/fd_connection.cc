@@ -8,7 +8,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+
+#include "base/host_limits.h"
 
 namespace deja {
 
@@ -47,7 +48,7 @@ bool FdConnection::send(std::string_view bytes) {
 
 Result<TcpListener> TcpListener::create(u16 port) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return make_error("port {}: socket: {}", port, strerror(errno));
+  if (fd < 0) return make_error("port {}: socket: {}", port, host_error(errno));
   TcpListener listener(fd, port);
   const int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
@@ -58,7 +59,7 @@ Result<TcpListener> TcpListener::create(u16 port) {
   socklen_t size = sizeof address;
   if (bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) || listen(fd, 1) ||
       getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size))
-    return make_error("port {}: cannot be listened on: {}", port, strerror(errno));
+    return make_error("port {}: cannot be listened on: {}", port, host_error(errno));
   listener.port_ = ntohs(address.sin_port);
   return listener;
 }
@@ -71,7 +72,7 @@ Result<int> TcpListener::accept() {
   int fd = -1;
   do fd = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC);
   while (fd < 0 && errno == EINTR);
-  if (fd < 0) return make_error("port {}: accept: {}", port_, strerror(errno));
+  if (fd < 0) return make_error("port {}: accept: {}", port_, host_error(errno));
   const int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   return fd;

@@ -13,6 +13,7 @@
 #include <cstring>
 #include <fstream>
 
+#include "base/host_limits.h"
 #include "gdb/fd_connection.h"
 #include "sandbox/outside_file.h"
 #include "sandbox/sandbox.h"
@@ -28,7 +29,7 @@ Status write_file(const std::filesystem::path& path, std::string_view text) {
   std::ofstream out(path, std::ios::binary);
   out << text;
   out.close();
-  if (!out) return make_error("cannot write {}: {}", path.string(), strerror(errno));
+  if (!out) return make_error("cannot write {}: {}", path.string(), host_error(errno));
   return {};
 }
 
@@ -40,7 +41,7 @@ Result<int> listen_at(const std::filesystem::path& path) {
   std::memcpy(address.sun_path, path.c_str(), path.string().size());
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) || listen(fd, 1))
-    return make_error("{}: {}", path.string(), strerror(errno));
+    return make_error("{}: {}", path.string(), host_error(errno));
   return fd;
 }
 
@@ -75,7 +76,7 @@ Result<std::unique_ptr<GdbProcess>> GdbProcess::prepare(const std::string& progr
   std::error_code error;
   std::string name = (std::filesystem::temp_directory_path(error) / "deja-gdb-XXXXXX").string();
   if (error || !mkdtemp(name.data()))
-    return make_error("cannot make a directory for gdb's socket, {}: {}", name, strerror(errno));
+    return make_error("cannot make a directory for gdb's socket, {}: {}", name, host_error(errno));
   gdb->directory_ = name;
   DEJA_TRY(prepare_outside_file(name));
   sandbox::allow_write(name);
@@ -87,23 +88,24 @@ Result<std::unique_ptr<GdbProcess>> GdbProcess::prepare(const std::string& progr
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
   int ends[2];
-  if (pipe2(ends, O_CLOEXEC)) return make_error("cannot start {}: {}", program, strerror(errno));
+  if (pipe2(ends, O_CLOEXEC)) return make_error("cannot start {}: {}", program, host_error(errno));
   std::fflush(nullptr);
   gdb->child_ = fork();
   if (gdb->child_ == 0) {
     close(ends[1]);
     char byte;
     if (read(ends[0], &byte, 1) != 1) _exit(0);
+    signal(SIGXFSZ, SIG_DFL);  // use_host_limits() is for this program
     execvp(argv[0], argv.data());
     std::fputs(
-        fmt::format("deja: cannot start {}: {} (Debian's package gdb has it)\n", program, strerror(errno))
+        fmt::format("deja: cannot start {}: {} (Debian's package gdb has it)\n", program, host_error(errno))
             .c_str(),
         stderr);
     _exit(127);
   }
   close(ends[0]);
   gdb->go_ahead_ = ends[1];
-  if (gdb->child_ < 0) return make_error("cannot start {}: {}", program, strerror(errno));
+  if (gdb->child_ < 0) return make_error("cannot start {}: {}", program, host_error(errno));
   return gdb;
 }
 
@@ -135,7 +137,7 @@ Result<int> GdbProcess::run(DebugTarget& target, const GdbLaunch& launch) {
 
   const IgnoreInterrupts ignore;
   const char byte = 0;
-  if (write(go_ahead_, &byte, 1) != 1) return make_error("cannot start gdb: {}", strerror(errno));
+  if (write(go_ahead_, &byte, 1) != 1) return make_error("cannot start gdb: {}", host_error(errno));
   // gdb connects, or ends without: then nobody ever will. And it may connect again after a `disconnect`.
   int status = 0;
   bool running = true;

@@ -10,6 +10,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "base/host_limits.h"
+
 namespace deja {
 namespace {
 
@@ -42,18 +44,19 @@ Result<std::unique_ptr<GuestRam>> GuestRam::create(u64 size, u64 rom_size, u64 v
   // The hole stays inaccessible, and so does a guard page behind the end.
   ram->base_ = static_cast<u8*>(map_anonymous(ram->mapped_ + kPageSize, PROT_NONE));
   if (!ram->base_)
-    return make_error("cannot reserve {} bytes of address space for guest RAM: {}", size, strerror(errno));
+    return make_error("cannot reserve {} bytes of address space for guest RAM: {}", size, host_error(errno));
   const auto open = [&](u64 start, u64 bytes) {
     return bytes == 0 || mprotect(ram->base_ + start, bytes, PROT_READ | PROT_WRITE) == 0;
   };
   if (!open(0, ram->low_size_) || !open(kHighRamStart, ram->high_size_) ||
       !open(ram->rom_start(), rom_size) || !open(kVideoMemory, video_size))
-    return make_error("cannot map {} bytes of guest RAM: {}", size, strerror(errno));
+    return make_error("cannot map {} bytes of guest RAM: {}", size, host_error(errno));
   madvise(ram->base_, ram->mapped_, MADV_HUGEPAGE);
   const u64 frames = ram->frames();
   ram->flags_ = static_cast<u8*>(map_anonymous(frames, PROT_READ | PROT_WRITE));
   ram->hashes_ = static_cast<u64*>(map_anonymous(frames * 8, PROT_READ | PROT_WRITE));
-  if (!ram->flags_ || !ram->hashes_) return make_error("out of memory for {} page records", frames);
+  if (!ram->flags_ || !ram->hashes_)
+    return make_error("out of memory for {} page records: {}", frames, host_error(errno));
   std::fill_n(ram->flags_ + (ram->rom_start() >> kPageShift), rom_size >> kPageShift, kReadOnly);
   ram->unhashed_ = std::make_unique<WriteSet>(frames);
   ram->attach(ram->unhashed_.get());

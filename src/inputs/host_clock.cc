@@ -3,8 +3,9 @@
 #include <sys/random.h>
 
 #include <cerrno>
-#include <cstring>
 #include <ctime>
+
+#include "base/host_limits.h"
 
 namespace deja {
 namespace {
@@ -33,7 +34,7 @@ Status host_entropy(std::span<u8> out) {
   while (have < out.size()) {
     const ssize_t n = ::getrandom(out.data() + have, out.size() - have, 0);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return make_error("cannot get random bytes from the host: {}", std::strerror(errno));
+    if (n < 0) return make_error("cannot get random bytes from the host: {}", host_error(errno));
     have += static_cast<std::size_t>(n);
   }
   return {};

@@ -8,8 +8,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
+#include "base/host_limits.h"
 #include "inputs/host_clock.h"
 
 namespace deja {
@@ -87,7 +87,7 @@ void OutputStream::push() {
     if (n < 0) {
       const int error = errno;
       dead_ = !may_recover(error);
-      error_ = make_error("{}: cannot write: {}{}", name_, std::strerror(error),
+      error_ = make_error("{}: cannot write: {}{}", name_, host_error(error),
                           dead_ ? "" : "; free some space, then resume");
       break;
     }

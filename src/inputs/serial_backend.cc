@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/host_limits.h"
 #include "base/log.h"
 #include "inputs/output_stream.h"
 #include "inputs/unix_socket.h"
@@ -155,7 +156,7 @@ Result<std::unique_ptr<SerialBackend>> make_serial_backend(const SerialConfig& c
     case SerialConfig::Kind::file: {
       const int fd =
           ::open(config.path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
-      if (fd < 0) return make_error("serial file:{}: cannot open: {}", config.path, std::strerror(errno));
+      if (fd < 0) return make_error("serial file:{}: cannot open: {}", config.path, host_error(errno));
       return std::unique_ptr<SerialBackend>(new FileSerial(fd, config.path));
     }
     case SerialConfig::Kind::unix_socket: {

@@ -4,7 +4,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+
+#include "base/host_limits.h"
 
 namespace deja {
 
@@ -19,7 +20,7 @@ Result<std::unique_ptr<Signals>> Signals::create() {
     sigaddset(&mask, signal);
   }
   s->fd_ = ::signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
-  if (s->fd_ < 0) return make_error("cannot watch for signals: {}", std::strerror(errno));
+  if (s->fd_ < 0) return make_error("cannot watch for signals: {}", host_error(errno));
   ::pthread_sigmask(SIG_BLOCK, &mask, &s->old_mask_);
   struct sigaction ignore {};
   ignore.sa_handler = SIG_IGN;

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "base/check.h"
+#include "base/host_limits.h"
 #include "base/log.h"
 
 namespace deja {
@@ -64,7 +64,7 @@ Status add_forward(::Slirp* slirp, const HostForward& f) {
     return {};
   const int error = errno;
   return make_error("-nic hostfwd: cannot listen on {} port {} of the host: {}{}", f.udp ? "UDP" : "TCP",
-                    f.host_port, std::strerror(error),
+                    f.host_port, host_error(error),
                     error == EADDRINUSE ? "; another program has it, choose another port" : "");
 }
 

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/host_limits.h"
 #include "sandbox/outside_file.h"
 
 namespace deja {
@@ -31,7 +32,7 @@ Result<sockaddr_un> address_of(const std::string& path, Fd& directory) {
     const auto slash = path.rfind('/');
     const std::string dir = slash == std::string::npos ? "." : path.substr(0, slash + 1);
     directory.fd = ::open(dir.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (directory.fd < 0) return make_error("{}: cannot open: {}", dir, std::strerror(errno));
+    if (directory.fd < 0) return make_error("{}: cannot open: {}", dir, host_error(errno));
     name = fmt::format("/proc/self/fd/{}/{}", directory.fd, path.substr(slash + 1));
   }
   if (name.empty() || name.size() >= sizeof a.sun_path)
@@ -47,7 +48,7 @@ Result<int> connect_unix(const std::string& path) {
   DEJA_ASSIGN(const sockaddr_un a, address_of(path, directory));
   Fd s{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
   if (s.fd < 0 || ::connect(s.fd, reinterpret_cast<const sockaddr*>(&a), sizeof a) != 0)
-    return make_error("{}: cannot connect: {}", path, std::strerror(errno));
+    return make_error("{}: cannot connect: {}", path, host_error(errno));
   const int fd = s.fd;
   s.fd = -1;
   return fd;
@@ -66,13 +67,13 @@ Result<ListeningSocket> ListeningSocket::create(const std::string& path) {
   Fd directory;
   DEJA_ASSIGN(const sockaddr_un a, address_of(path, directory));
   Fd s{::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
-  if (s.fd < 0) return make_error("{}: cannot make a socket: {}", path, std::strerror(errno));
+  if (s.fd < 0) return make_error("{}: cannot make a socket: {}", path, host_error(errno));
   const mode_t old = ::umask(0177);
   const bool bound = ::bind(s.fd, reinterpret_cast<const sockaddr*>(&a), sizeof a) == 0;
   const int error = errno;
   ::umask(old);
-  if (!bound) return make_error("{}: cannot make a socket: {}", path, std::strerror(error));
-  if (::listen(s.fd, 8) != 0) return make_error("{}: cannot listen: {}", path, std::strerror(errno));
+  if (!bound) return make_error("{}: cannot make a socket: {}", path, host_error(error));
+  if (::listen(s.fd, 8) != 0) return make_error("{}: cannot listen: {}", path, host_error(errno));
   DEJA_TRY(prepare_outside_file(path));
   ListeningSocket socket(path, s.fd);
   s.fd = -1;

@@ -7,6 +7,8 @@
 #include <cstring>
 #include <fstream>
 
+#include "base/host_limits.h"
+
 namespace deja {
 namespace {
 
@@ -171,12 +173,12 @@ std::optional<u64> ElfSymbols::address_of(std::string_view name) const {
 Result<std::vector<u8>> read_whole_file(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary | std::ios::ate);
   const std::streamoff size = in.tellg();
-  if (!in || size < 0) return make_error("{}: cannot be read: {}", path.string(), strerror(errno));
+  if (!in || size < 0) return make_error("{}: cannot be read: {}", path.string(), host_error(errno));
   if (static_cast<u64>(size) > kLargestFile) return make_error("{}: larger than 4 GiB", path.string());
   std::vector<u8> bytes(static_cast<std::size_t>(size));
   in.seekg(0);
   in.read(reinterpret_cast<char*>(bytes.data()), size);
-  if (!in) return make_error("{}: cannot be read: {}", path.string(), strerror(errno));
+  if (!in) return make_error("{}: cannot be read: {}", path.string(), host_error(errno));
   return bytes;
 }
 

@@ -7,7 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
+
+#include "base/host_limits.h"
 
 namespace deja {
 namespace {
@@ -29,9 +30,9 @@ class FileDescriptor {
 
 Result<LoadedFile> read_input_file(std::string_view what, const std::string& path, u64 limit) {
   const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
-  if (fd.get() < 0) return make_error("cannot open {} '{}': {}", what, path, strerror(errno));
+  if (fd.get() < 0) return make_error("cannot open {} '{}': {}", what, path, host_error(errno));
   struct stat st;
-  if (fstat(fd.get(), &st) != 0) return make_error("cannot read {} '{}': {}", what, path, strerror(errno));
+  if (fstat(fd.get(), &st) != 0) return make_error("cannot read {} '{}': {}", what, path, host_error(errno));
   if (S_ISDIR(st.st_mode)) return make_error("{} '{}' is a directory, not a file", what, path);
 
   LoadedFile file;
@@ -43,7 +44,7 @@ Result<LoadedFile> read_input_file(std::string_view what, const std::string& pat
     if (have == file.bytes.size()) file.bytes.resize(std::max<u64>(64_KiB, have * 2));
     const ssize_t n = read(fd.get(), file.bytes.data() + have, file.bytes.size() - have);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return make_error("cannot read {} '{}' at byte {}: {}", what, path, have, strerror(errno));
+    if (n < 0) return make_error("cannot read {} '{}' at byte {}: {}", what, path, have, host_error(errno));
     if (n == 0) break;
     have += static_cast<u64>(n);
     if (have > limit)

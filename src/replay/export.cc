@@ -9,6 +9,7 @@
 
 #include <ostream>
 
+#include "base/host_limits.h"
 #include "disk/disk_image.h"
 #include "replay/position.h"
 #include "sandbox/outside_file.h"
@@ -33,13 +34,13 @@ class NewFile {
   std::ostream& stream() { return out_; }
   Status check() const {
     return fd_ >= 0 && out_ ? Status()
-                            : make_error("{}: cannot write: {}", path_.string(), std::strerror(errno));
+                            : make_error("{}: cannot write: {}", path_.string(), host_error(errno));
   }
   Status keep(u64 size) {
     out_.flush();
     DEJA_TRY(check());
     if (size && ::ftruncate(fd_, static_cast<off_t>(size)) != 0)
-      return make_error("{}: cannot write: {}", path_.string(), std::strerror(errno));
+      return make_error("{}: cannot write: {}", path_.string(), host_error(errno));
     kept_ = true;
     return {};
   }

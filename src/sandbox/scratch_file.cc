@@ -6,8 +6,9 @@
 
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <utility>
+
+#include "base/host_limits.h"
 
 namespace deja {
 
@@ -24,7 +25,7 @@ Result<ScratchFile> ScratchFile::create(const std::string& dir) {
     fd = ::mkostemp(name.data(), O_CLOEXEC);
     if (fd >= 0) ::unlink(name.c_str());
   }
-  if (fd < 0) return make_error("scratch space in {}: {}", dir, std::strerror(errno));
+  if (fd < 0) return make_error("scratch space in {}: {}", dir, host_error(errno));
   return ScratchFile(dir, fd);
 }
 
@@ -43,7 +44,7 @@ Status ScratchFile::write(u64 offset, std::span<const u8> data) {
           "scratch space in {}: cannot write at byte {}: {}; what the guest writes to its disks is kept "
           "there: "
           "make room, or name another place with TMPDIR next time",
-          dir_, offset, n < 0 ? std::strerror(errno) : "nothing was written");
+          dir_, offset, n < 0 ? host_error(errno) : "nothing was written");
     offset += static_cast<u64>(n);
     data = data.subspan(static_cast<std::size_t>(n));
   }
@@ -56,7 +57,7 @@ Status ScratchFile::read(u64 offset, std::span<u8> out) const {
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0)
       return make_error("scratch space in {}: cannot read at byte {}: {}", dir_, offset,
-                        n < 0 ? std::strerror(errno) : "the file has become shorter");
+                        n < 0 ? host_error(errno) : "the file has become shorter");
     offset += static_cast<u64>(n);
     out = out.subspan(static_cast<std::size_t>(n));
   }

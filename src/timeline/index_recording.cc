@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/host_limits.h"
 #include "replay/checkpointing.h"
 #include "replay/replayer.h"
 #include "replay/survey.h"
@@ -25,7 +26,7 @@ class Unfinished {
   const std::filesystem::path& path() const { return path_; }
   Status move_to(const std::filesystem::path& to) {
     if (::rename(path_.c_str(), to.c_str()) != 0)
-      return make_error("{}: cannot rename to {}: {}", path_.string(), to.string(), std::strerror(errno));
+      return make_error("{}: cannot rename to {}: {}", path_.string(), to.string(), host_error(errno));
     path_.clear();
     return {};
   }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/elf.h"
+#include "base/host_limits.h"
 #include "execute/page_walk.h"
 #include "sandbox/outside_file.h"
 #include "timeline/living_spaces.h"
@@ -121,7 +122,7 @@ class SparseFile {
     if (file.fd_ < 0) {
       const int error = errno;
       std::string name = std::exchange(file.path_, {});
-      return make_error("{}: cannot create: {}{}", name, std::strerror(error),
+      return make_error("{}: cannot create: {}{}", name, host_error(error),
                         error == EEXIST ? "; remove it, or choose another name" : "");
     }
     return file;
@@ -137,7 +138,7 @@ class SparseFile {
     while (size) {
       const ssize_t n = ::pwrite(fd_, p, size, static_cast<off_t>(offset));
       if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return make_error("{}: cannot write: {}", path_, std::strerror(n ? errno : ENOSPC));
+      if (n <= 0) return make_error("{}: cannot write: {}", path_, host_error(n ? errno : ENOSPC));
       p += n, offset += static_cast<u64>(n), size -= static_cast<u64>(n);
     }
     return {};
@@ -159,7 +160,7 @@ class SparseFile {
   }
   Status finish(u64 size) {
     if (::ftruncate(fd_, static_cast<off_t>(size)) != 0)
-      return make_error("{}: cannot write: {}", path_, std::strerror(errno));
+      return make_error("{}: cannot write: {}", path_, host_error(errno));
     path_.clear();
     return {};
   }

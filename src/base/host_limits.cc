@@ -1,0 +1,82 @@
+#include "base/host_limits.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <optional>
+
+#include "base/types.h"
+
+namespace deja {
+namespace {
+
+// More is not asked for: select(2) in a library would not stand it.
+constexpr rlim_t kDescriptors = 1024;
+
+// Nothing: there is no limit.
+std::optional<u64> limit_of(__rlimit_resource resource) {
+  rlimit limit{};
+  if (::getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return std::nullopt;
+  return limit.rlim_cur;
+}
+
+std::string amount(u64 bytes) {
+  return bytes < 1_MiB ? fmt::format("{} KiB", bytes >> 10)
+                       : fmt::format("{:.1f} MiB", static_cast<double>(bytes) / static_cast<double>(1_MiB));
+}
+
+std::string memory_limits() {
+  std::string text;
+  const auto add = [&](__rlimit_resource resource, const char* what, const char* option) {
+    if (const auto bytes = limit_of(resource))
+      text += fmt::format("{}{} is limited to {}: raise it with `ulimit {}`", text.empty() ? "" : ", ", what,
+                          amount(*bytes), option);
+  };
+  add(RLIMIT_AS, "address space", "-v");
+  add(RLIMIT_DATA, "private memory", "-d");
+  return text;
+}
+
+std::string limit_behind(int error) {
+  switch (error) {
+    case ENOMEM:
+      return memory_limits();
+    case EMFILE:
+      if (const auto files = limit_of(RLIMIT_NOFILE))
+        return fmt::format("open files are limited to {}: raise it with `ulimit -n`", *files);
+      return {};
+    case EFBIG:
+      if (const auto bytes = limit_of(RLIMIT_FSIZE))
+        return fmt::format("files are limited to {}: raise it with `ulimit -f`", amount(*bytes));
+      return {};
+    case EAGAIN:
+      if (const auto processes = limit_of(RLIMIT_NPROC))
+        return fmt::format("processes and threads are limited to {}: raise it with `ulimit -u`", *processes);
+      return {};
+    default:
+      return {};
+  }
+}
+
+}  // namespace
+
+void use_host_limits() {
+  std::signal(SIGXFSZ, SIG_IGN);
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= kDescriptors) return;
+  files.rlim_cur = std::min(files.rlim_max, kDescriptors);
+  (void)::setrlimit(RLIMIT_NOFILE, &files);
+}
+
+std::string host_error(int error) {
+  const std::string limit = limit_behind(error);
+  return limit.empty() ? std::strerror(error) : fmt::format("{} ({})", std::strerror(error), limit);
+}
+
+std::string out_of_memory(const std::string& what) { return fmt::format("{}: {}", what, host_error(ENOMEM)); }
+
+}  // namespace deja

@@ -1,0 +1,19 @@
+// What the host limits a process to (ulimit, setrlimit(2)), in words for those who have to raise it.
+#pragma once
+
+#include <string>
+
+namespace deja {
+
+// To be called first in a process. A file that may not grow is then an error of the write, not a signal that
+// ends the process; and where few descriptors are allowed, it takes as many as it may have.
+void use_host_limits();
+
+// strerror() of what a system call failed with, and the limit that may be the reason: its figure, and the
+// option of `ulimit` that raises it.
+std::string host_error(int error);
+
+// That there is no memory: host_error(ENOMEM) after what it was for.
+std::string out_of_memory(const std::string& what);
+
+}  // namespace deja
