@@ -56,6 +56,7 @@ int debug(const Options& o) {
   if (!engine) return fail(engine.error());
   auto dir = resolve_recording(o.recording);
   if (!dir) return fail(dir.error());
+  SearchWorkers::prepare();
   auto nav = Navigator::open(*dir, *engine);
   if (!nav) return fail(nav.error());
   auto at = find_position(**nav, o.at);

@@ -84,6 +84,7 @@ int who_wrote_verb(const Options& o) {
   if (!engine) return fail(engine.error());
   auto dir = resolve_recording(o.recording);
   if (!dir) return fail(dir.error());
+  SearchWorkers::prepare();
   auto nav = Navigator::open(*dir, *engine);
   if (!nav) return fail(nav.error());
   auto symbols = SymbolSetup::make(**nav, o.symbols);

@@ -1,7 +1,6 @@
 #include "execute/code_cache.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -9,19 +8,14 @@
 #include <new>
 
 #include "base/check.h"
+#include "base/host_limits.h"
 
 namespace deja {
 namespace {
 constexpr u64 kProbeReadable = (static_cast<u64>(kMaxSliceSteps) >> kCounterShift) + kPageSize;
 constexpr u64 kProbeGuard = 64_KiB;
 constexpr u32 kLetGo = 4_MiB;
-constexpr u32 kPopulate = 128_KiB;  // of main code at a time
-constexpr u64 kContextBytes = (sizeof(ExecContext) + kPageSize - 1) & ~(kPageSize - 1);
-
-u8* reserve(u64 bytes) {
-  void* const at = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return at == MAP_FAILED ? nullptr : static_cast<u8*>(at);
-}
+constexpr u32 kPopulate = 128_KiB;    // of main code at a time
 constexpr unsigned kFirstIndex = 18;  // log2 of entries
 // Room for the thunks and for a block of the greatest size at least.
 constexpr u64 kLeastRegion = 256_KiB;
@@ -41,30 +35,18 @@ CodeCache::CodeCache(GuestRam& ram, u64 bytes)
 
 CodeCache::~CodeCache() {
   if (context_) context_->~ExecContext();
-  if (region_) munmap(region_, kContextBytes + bytes_);
-  if (write_) munmap(write_, bytes_);
   if (probe_map_) munmap(probe_map_, kProbeGuard + kProbeReadable);
   if (page_index_) munmap(page_index_, ram_.frames() * 4);
-  if (fd_ >= 0) close(fd_);
 }
 
 Status CodeCache::init() {
   const auto failed = [](const char* what) {
-    return make_error("cannot set up the code cache: {}: {}", what, strerror(errno));
+    return make_error("cannot set up the code cache: {}: {}", what, host_error(errno));
   };
-  fd_ = memfd_create("deja-code", MFD_CLOEXEC);
-  if (fd_ < 0) return failed("memfd_create");
-  if (ftruncate(fd_, static_cast<off_t>(bytes_))) return failed("ftruncate");
-  write_ = reserve(bytes_);
-  region_ = reserve(kContextBytes + bytes_);
-  if (!write_ || !region_) return failed("reserving address space");
-  exec_ = region_ + kContextBytes;
-  if (mmap(write_, bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd_, 0) == MAP_FAILED)
-    return failed("mapping it writable");
-  if (mprotect(region_, kContextBytes, PROT_READ | PROT_WRITE)) return failed("mprotect");
-  context_ = new (region_) ExecContext;
-  if (mmap(exec_, bytes_, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd_, 0) == MAP_FAILED)
-    return failed("mapping it executable (is the memory file system mounted noexec?)");
+  DEJA_ASSIGN(memory_, CodeMemory::take(bytes_));
+  write_ = memory_.write();
+  exec_ = memory_.exec();
+  context_ = new (memory_.front()) ExecContext;
   // The probe is addressed by a 32-bit displacement: it has to lie below 2 GiB.
   probe_map_ =
       mmap(nullptr, kProbeGuard + kProbeReadable, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);

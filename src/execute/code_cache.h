@@ -1,5 +1,5 @@
-// Host memory for translated code: one memfd mapped twice, writable and executable, with the ExecContext
-// right before the executable mapping; and the index from guest physical addresses to blocks.
+// Host memory for translated code (code_memory.h), with the ExecContext right before the executable mapping;
+// and the index from guest physical addresses to blocks.
 //
 // The cache is divided into regions, which are filled one after the other. When the last is full, the oldest
 // is thrown away and filled anew: so what is dropped at a time is little, and found again soon if it is in
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "execute/code_memory.h"
 #include "guest/ram.h"
 #include "translate/translator.h"
 
@@ -121,8 +122,7 @@ class CodeCache {
   u64 bytes_;
   unsigned region_count_;
   u32 hot_bytes_, cold_bytes_;  // of a region
-  int fd_ = -1;
-  u8* region_ = nullptr;  // context, then exec mapping
+  CodeMemory memory_;
   ExecContext* context_ = nullptr;
   u8* write_ = nullptr;
   u8* exec_ = nullptr;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "checkpoint/restore.h"
+#include "execute/code_memory.h"
 #include "replay/apply.h"
 #include "replay/checkpointing.h"
 #include "replay/position.h"
@@ -14,6 +15,7 @@ namespace {
 
 constexpr Step kChunk = 4'000'000;        // steps between two looks at output and pace
 constexpr std::size_t kRecent = 12;       // events kept for a report
+constexpr unsigned kMachines = 2;         // of a process at a time: one may be compared with another
 constexpr u64 kLongestNs = u64{1} << 62;  // 146 years: no sleep takes virtual time past this
 
 }  // namespace
@@ -55,6 +57,7 @@ Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
   }
   DEJA_ASSIGN(files_, recorded_guest_files(recording_.dir, m));
   if (!files_.drives.empty()) BlockStore::of_process();  // its scratch space
+  CodeMemory::reserve(kMachines);
   DEJA_TRY(sandbox::enter());
   const GuestSetup setup{m.machine, m.rtc_base_unix_seconds, m.rng_seed};
   DEJA_ASSIGN(const MachineConfig config, machine_config(setup, files_));

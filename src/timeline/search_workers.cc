@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "base/log.h"
+#include "execute/code_memory.h"
 #include "timeline/own_signals.h"
 
 namespace deja {
@@ -27,6 +28,8 @@ unsigned fitting(u64 ram_bytes) {
 }
 
 }  // namespace
+
+void SearchWorkers::prepare() { CodeMemory::reserve(2 + fitting(0)); }
 
 SearchWorkers::SearchWorkers(std::filesystem::path dir, const EngineOptions& engine, unsigned count)
     : dir_(std::move(dir)), engine_(engine), count_(count) {

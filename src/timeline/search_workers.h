@@ -17,6 +17,9 @@ class SearchWorkers {
  public:
   using Job = std::function<void(Navigator&)>;
 
+  // To be called before the recording is opened, and with it the sandbox entered: it allows no more code
+  // caches than there are.
+  static void prepare();
   // Of the recording in `dir`. The recording was opened before by this process.
   SearchWorkers(std::filesystem::path dir, const EngineOptions& engine, unsigned count);
   // As many as `nav` has use for here.
