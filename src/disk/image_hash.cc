@@ -110,7 +110,7 @@ int hash_for(int socket, const std::string& path) {
   const fs::path cache = image_hash_cache();
   if (!cache.empty()) fs::create_directories(cache, ec);
   auto file = HostFile::open(path);
-  HelperProcess::confine(Confined::keeper, {{}, {cache}});
+  HelperProcess::confine(Confined::keeper, {.write = {cache}});
   if (!receive_message(socket)) return 0;
   // The other side says no more: what can be read is its end.
   auto hash =

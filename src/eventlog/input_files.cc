@@ -11,6 +11,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/host_limits.h"
 #include "disk/image_hash.h"
 #include "eventlog/recording_dir.h"
 #include "eventlog/recording_file.h"
@@ -31,10 +32,10 @@ struct Fd {
 
 Status open_regular(const fs::path& path, Fd& f) {
   f.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (f.fd < 0) return make_error("{}: cannot open: {}", path.string(), std::strerror(errno));
+  if (f.fd < 0) return make_error("{}: cannot open: {}", path.string(), host_error(errno));
   struct stat st {};
   if (::fstat(f.fd, &st) != 0)
-    return make_error("{}: cannot look at it: {}", path.string(), std::strerror(errno));
+    return make_error("{}: cannot look at it: {}", path.string(), host_error(errno));
   if (!S_ISREG(st.st_mode)) return make_error("{}: not a regular file", path.string());
   return {};
 }
@@ -46,7 +47,7 @@ Status write_all(int fd, const void* data, std::size_t size, const fs::path& sou
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       return make_error("{}: cannot store a copy of {}: {}; free some space, or record with --no-copy-inputs",
-                        target.parent_path().string(), source.string(), std::strerror(errno));
+                        target.parent_path().string(), source.string(), host_error(errno));
     }
     p += n;
     size -= static_cast<std::size_t>(n);
@@ -54,15 +55,22 @@ Status write_all(int fd, const void* data, std::size_t size, const fs::path& sou
   return {};
 }
 
+Result<fs::path> make_inputs_directory(const fs::path& recording) {
+  fs::path dir = recording / kInputsDir;
+  // In the sandbox there is no making one, and it has been made.
+  const int error = ::mkdir(dir.c_str(), 0700) == 0 ? 0 : errno;
+  if (std::error_code ec; error && !fs::is_directory(dir, ec))
+    return make_error("{}: cannot create directory: {}", dir.string(), host_error(error));
+  return dir;
+}
+
 // A file for content whose name is not known before all of it has been hashed.
 Result<fs::path> create_in_inputs(const fs::path& recording, Fd& out) {
-  const fs::path dir = recording / kInputsDir;
-  if (::mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST)
-    return make_error("{}: cannot create directory: {}", dir.string(), std::strerror(errno));
+  DEJA_ASSIGN(const fs::path dir, make_inputs_directory(recording));
   const fs::path temporary = dir / "new";
   ::unlink(temporary.c_str());
   out.fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
-  if (out.fd < 0) return make_error("{}: cannot create: {}", temporary.string(), std::strerror(errno));
+  if (out.fd < 0) return make_error("{}: cannot create: {}", temporary.string(), host_error(errno));
   return temporary;
 }
 
@@ -70,7 +78,7 @@ Result<fs::path> create_in_inputs(const fs::path& recording, Fd& out) {
 Status keep(const fs::path& temporary, RecordedFile& file) {
   file.stored = "sha256-" + file.sha256;
   if (::rename(temporary.c_str(), (temporary.parent_path() / file.stored).c_str()) != 0)
-    return make_error("{}: cannot rename: {}", temporary.string(), std::strerror(errno));
+    return make_error("{}: cannot rename: {}", temporary.string(), host_error(errno));
   return {};
 }
 
@@ -86,7 +94,7 @@ Result<Hashed> hash_and_copy(int in, const fs::path& path, int out, const fs::pa
   while (true) {
     const ssize_t n = ::read(in, buffer.data(), buffer.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return make_error("{}: byte {}: cannot read: {}", path.string(), h.size, std::strerror(errno));
+    if (n < 0) return make_error("{}: byte {}: cannot read: {}", path.string(), h.size, host_error(errno));
     if (n == 0) break;
     sha.update(buffer.data(), static_cast<std::size_t>(n));
     h.size += static_cast<u64>(n);
@@ -197,11 +205,11 @@ Result<HostFile> open_outside(const RecordedFile& input) {
   const std::string& path = input.original_path;
   const std::string what = drive ? "disk image" : input.role;
   struct stat st {};
-  if (::stat(path.c_str(), &st) != 0) return make_error("{} '{}': {}", what, path, std::strerror(errno));
+  if (::stat(path.c_str(), &st) != 0) return make_error("{} '{}': {}", what, path, host_error(errno));
   if (!S_ISREG(st.st_mode) && !(drive && S_ISBLK(st.st_mode)))
     return make_error("{} '{}': is not a regular file", what, path);
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) return make_error("{} '{}': {}", what, path, std::strerror(errno));
+  if (fd < 0) return make_error("{} '{}': {}", what, path, host_error(errno));
   return HostFile::adopt(path, fd, what);
 }
 
@@ -313,7 +321,7 @@ Status share(const HostFile& source, const fs::path& target, const RecordedFile&
   const std::string open_file = fmt::format("/proc/self/fd/{}", source.fd());
   if (::linkat(AT_FDCWD, open_file.c_str(), AT_FDCWD, target.c_str(), AT_SYMLINK_FOLLOW) == 0) return {};
   const Fd out{::open(target.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0400)};
-  if (out.fd < 0) return make_error("{}: cannot create: {}", target.string(), std::strerror(errno));
+  if (out.fd < 0) return make_error("{}: cannot create: {}", target.string(), host_error(errno));
   if (::ioctl(out.fd, FICLONE, source.fd()) == 0) return {};
   DEJA_ASSIGN(const Hashed copied, hash_from_start(source, out.fd, target));
   return copied.sha256 == input.sha256
@@ -327,9 +335,7 @@ Status share_inputs(const fs::path& from, const fs::path& to, std::span<const Re
   for (const RecordedFile& input : inputs) {
     if (input.stored.empty()) continue;
     DEJA_ASSIGN(const HostFile source, find_input(from, input));
-    const fs::path dir = to / kInputsDir;
-    if (::mkdir(dir.c_str(), 0700) != 0 && errno != EEXIST)
-      return make_error("{}: cannot create directory: {}", dir.string(), std::strerror(errno));
+    DEJA_ASSIGN(const fs::path dir, make_inputs_directory(to));
     // Two inputs may have the same content.
     if (!recording_file_exists(dir, input.stored)) DEJA_TRY(share(source, dir / input.stored, input));
   }

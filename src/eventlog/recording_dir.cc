@@ -17,6 +17,7 @@
 #include <system_error>
 #include <tuple>
 
+#include "base/host_limits.h"
 #include "base/log.h"
 #include "eventlog/packed_recording.h"
 #include "eventlog/recording_file.h"
@@ -89,7 +90,7 @@ Status make_private_dir(const fs::path& p) {
   if (errno == EEXIST)
     return make_error("{}: exists already; choose another name with -o, or remove it with `deja rm`",
                       p.string());
-  return make_error("{}: cannot create directory: {}", p.string(), std::strerror(errno));
+  return make_error("{}: cannot create directory: {}", p.string(), host_error(errno));
 }
 
 // 0 or errno.
@@ -105,7 +106,7 @@ int make_link(const fs::path& link, const std::string& target) {
 
 Status point_link(const fs::path& link, const std::string& target) {
   const int error = make_link(link, target);
-  return error ? make_error("{}: cannot make a link: {}", link.string(), std::strerror(error)) : Status();
+  return error ? make_error("{}: cannot make a link: {}", link.string(), host_error(error)) : Status();
 }
 
 // A name for which `make` does not say that there is one already.
@@ -116,8 +117,7 @@ Result<fs::path> first_free(const fs::path& dir, const std::string& base,
     if (path_exists(p)) continue;
     const int error = make(p);
     if (error == 0) return p;
-    if (error != EEXIST)
-      return make_error("{}: cannot create directory: {}", p.string(), std::strerror(error));
+    if (error != EEXIST) return make_error("{}: cannot create directory: {}", p.string(), host_error(error));
   }
 }
 
@@ -128,6 +128,18 @@ enum Request : char { kBegin = 'b', kRemove = 'r', kPointLatest = 'l' };
 
 fs::path hidden_dir(const fs::path& dir, pid_t session, unsigned i) {
   return dir / fmt::format(".session-{}-{}", session, i);
+}
+
+// One for a recording that begins when the engine may make no directory any more: it has that for inputs.
+Status make_whole_dir(const fs::path& dir) {
+  DEJA_TRY(make_private_dir(dir));
+  return make_private_dir(dir / kInputsDir);
+}
+
+// If nothing is in it.
+int remove_unused_dir(const fs::path& dir) {
+  ::rmdir((dir / kInputsDir).c_str());
+  return ::rmdir(dir.c_str()) == 0 ? 0 : errno;
 }
 
 bool is_later_name(std::string_view name) {
@@ -142,7 +154,7 @@ int answer_request(const fs::path& dir, pid_t session, unsigned next, char what,
     return EINVAL;
   if (what == kPointLatest) return make_link(dir / kLatest, name);
   // If it is empty. A link to it is then one to nowhere, as after `deja rm`.
-  if (what == kRemove) return ::rmdir((dir / name).c_str()) == 0 ? 0 : errno;
+  if (what == kRemove) return remove_unused_dir(dir / name);
   const fs::path from = hidden_dir(dir, session, next);
   return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, (dir / name).c_str(), RENAME_NOREPLACE) == 0 ? 0
                                                                                                     : errno;
@@ -151,7 +163,7 @@ int answer_request(const fs::path& dir, pid_t session, unsigned next, char what,
 int keep_recordings(int socket, const fs::path& dir, pid_t session, unsigned most) {
   // It goes by the socket alone, so that it can tidy up when the engine was killed.
   ::prctl(PR_SET_PDEATHSIG, 0);
-  HelperProcess::confine(Confined::keeper, {{}, {dir}});
+  HelperProcess::confine(Confined::keeper, {.arrange = {dir}});
   unsigned begun = 0;
   while (const std::optional<Message> request = receive_message(socket)) {
     const char what = request->bytes[0];
@@ -159,7 +171,7 @@ int keep_recordings(int socket, const fs::path& dir, pid_t session, unsigned mos
     if (what == kBegin && error == 0) ++begun;
     if (!send_message(socket, {reinterpret_cast<const char*>(&error), sizeof error})) break;
   }
-  for (; begun < most; ++begun) ::rmdir(hidden_dir(dir, session, begun).c_str());
+  for (; begun < most; ++begun) remove_unused_dir(hidden_dir(dir, session, begun));
   return 0;
 }
 
@@ -183,9 +195,8 @@ Status prepare_later_recordings(const fs::path& dir, unsigned most) {
   const pid_t session = ::getpid();
   for (unsigned i = 0; i < most; ++i) {
     const fs::path hidden = hidden_dir(g_later.dir, session, i);
-    ::rmdir(hidden.c_str());  // of a session that was killed long ago
-    if (::mkdir(hidden.c_str(), 0700) != 0)
-      return make_error("{}: cannot create directory: {}", hidden.string(), std::strerror(errno));
+    remove_unused_dir(hidden);  // of a session that was killed long ago
+    DEJA_TRY(make_whole_dir(hidden));
     // What is allowed is the directory, whatever its name becomes.
     sandbox::allow_write(hidden);
   }
@@ -282,6 +293,7 @@ Result<fs::path> resolve_recording(std::string_view rec) {
 Result<FutureRecording> FutureRecording::make(std::string_view name, i64 now_unix_ns, unsigned later) {
   DEJA_ASSIGN(const fs::path dir, create_recording_dir(name, now_unix_ns));
   FutureRecording future(dir);
+  DEJA_TRY(make_private_dir(dir / kInputsDir));
   DEJA_TRY(prepare_outside_file(dir));
   DEJA_TRY(prepare_later_recordings(dir.parent_path(), later));
   sandbox::allow_write(dir);
@@ -292,6 +304,7 @@ Result<FutureRecording> FutureRecording::make(std::string_view name, i64 now_uni
 FutureRecording::~FutureRecording() {
   if (dir_.empty()) return;
   g_future.clear();
+  ::rmdir((dir_ / kInputsDir).c_str());  // both if nothing is in them
   remove_outside_file(dir_);
 }
 
@@ -303,7 +316,7 @@ void point_latest_to(const fs::path& recording) {
   Status made;
   if (sandbox::entered() && g_later.keeper) {
     if (const int error = ask_keeper(kPointLatest, recording.filename()))
-      made = make_error("{}: cannot make a link: {}", link.string(), std::strerror(error));
+      made = make_error("{}: cannot make a link: {}", link.string(), host_error(error));
   } else {
     made = point_link(link, recording.filename().string());
   }

@@ -17,7 +17,7 @@ constexpr std::string_view kStarted = "+";  // the first message; another is wha
 // The resolver's addresses, which libslirp reads again when they change.
 FileAccess resolver_files() {
   constexpr const char* kFile = "/etc/resolv.conf";
-  FileAccess files{{kFile}, {}};
+  FileAccess files{.read = {kFile}};
   std::error_code ec;
   // Programs that keep it elsewhere replace it there.
   const std::filesystem::path directory = std::filesystem::weakly_canonical(kFile, ec).parent_path();

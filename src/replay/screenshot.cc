@@ -1,15 +1,16 @@
 #include "replay/screenshot.h"
 
+#include <fcntl.h>
 #include <png.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <memory>
+#include <string_view>
 
+#include "base/host_limits.h"
 #include "sandbox/outside_file.h"
 #include "sandbox/sandbox.h"
 
@@ -49,32 +50,91 @@ Result<Picture> take_picture(Machine& machine) {
   return picture;
 }
 
-Status write_png(const Picture& picture, const std::filesystem::path& out) {
+namespace {
+
+Result<std::string> encode_png(const Picture& picture) {
   png_image image{};
   image.version = PNG_IMAGE_VERSION;
   image.width = picture.width;
   image.height = picture.height;
   image.format = PNG_FORMAT_RGB;
-  const int fd = create_outside_file(out, true);
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(fd >= 0 ? ::fdopen(fd, "wb") : nullptr,
-                                                             &std::fclose);
-  if (!file) return make_error("{}: cannot create: {}", out.string(), std::strerror(errno));
-  errno = 0;
-  if (png_image_write_to_stdio(&image, file.get(), 0, picture.rgb.data(), 0, nullptr) &&
-      std::fflush(file.get()) == 0)
-    return {};
-  const int cause = errno;
-  remove_outside_file(out);
-  return make_error("{}: cannot write: {}", out.string(), cause ? std::strerror(cause) : image.message);
+  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(image);
+  std::string png(size, '\0');
+  if (!png_image_write_to_memory(&image, png.data(), &size, 0, picture.rgb.data(), 0, nullptr))
+    return make_error("cannot make a picture of {}x{}: {}", picture.width, picture.height, image.message);
+  png.resize(size);
+  return png;
 }
 
+Status write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return Error{host_error(errno)};
+    bytes.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return {};
+}
+
+Result<std::string> read_all(int fd, u64 most) {
+  struct stat st {};
+  if (fd < 0 || ::fstat(fd, &st) != 0 || st.st_size < 0 || static_cast<u64>(st.st_size) > most)
+    return make_error("there is no such file");
+  std::string bytes(static_cast<std::size_t>(st.st_size), '\0');
+  if (::pread(fd, bytes.data(), bytes.size(), 0) != st.st_size) return make_error("it is not whole");
+  return bytes;
+}
+
+// A descriptor of memory with these bytes.
+Result<int> in_memory(const char* name, std::string_view bytes) {
+  const int fd = ::memfd_create(name, MFD_CLOEXEC);
+  if (fd < 0) return Error{host_error(errno)};
+  const Status status = write_all(fd, bytes);
+  if (status) return fd;
+  ::close(fd);
+  return status.error();
+}
+
+}  // namespace
+
+Status write_png(const Picture& picture, const std::filesystem::path& out) {
+  DEJA_ASSIGN(const std::string png, encode_png(picture));
+  const int fd = create_outside_file(out, true);
+  if (fd < 0) return make_error("{}: cannot create: {}", out.string(), host_error(errno));
+  Status status = write_all(fd, png);
+  if (::close(fd) != 0 && status) status = Error{host_error(errno)};
+  if (status) return {};
+  remove_outside_file(out);
+  return make_error("{}: cannot write: {}", out.string(), status.error().message);
+}
+
+// Two processes. The one that the engine talks to makes files, and understands nothing of pictures; it asks
+// another, which has no files, to make PNG of the pixels. So no file comes to be that is not a picture, and
+// none that is there is touched.
 namespace {
 
 // A request is this and the file's name, with a descriptor of memory that has the pixels; the answer is an
-// error's message, or one blank.
+// error's message, or one blank. The second process gets the same without a name, and its answer comes with
+// a descriptor of memory that has the PNG.
 struct PictureSize {
   u32 width = 0, height = 0;
   u64 bytes() const { return u64{width} * height * 3; }
+};
+constexpr u64 kMostPixels = kMaxVideoMemory / 2;  // of two bytes each
+constexpr u64 kMostPng = 8 * kMostPixels;
+constexpr std::string_view kPngSignature = "\x89PNG\r\n\x1a\n";
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  int fd_;
 };
 
 // Nothing that a program would take for anything but a picture. A NUL would hide the end from the kernel.
@@ -86,27 +146,69 @@ Status check_name(const std::string& name) {
   return {};
 }
 
-Status serve_request(const Message& request) {
+Result<PictureSize> size_in(std::string_view request) {
   PictureSize size;
-  if (request.bytes.size() <= sizeof size) return make_error("a picture without a name");
-  std::memcpy(&size, request.bytes.data(), sizeof size);
-  const std::string name = request.bytes.substr(sizeof size);
-  DEJA_TRY(check_name(name));
-  Picture picture{size.width, size.height, {}};
-  constexpr u64 kMostPixels = kMaxVideoMemory / 2;  // of two bytes each
+  if (request.size() < sizeof size) return make_error("a picture without a size");
+  std::memcpy(&size, request.data(), sizeof size);
   if (!size.width || !size.height || u64{size.width} * size.height > kMostPixels)
-    return make_error("{}: a picture of {}x{}", name, size.width, size.height);
-  picture.rgb.resize(size.bytes());
-  if (::pread(request.fd, picture.rgb.data(), picture.rgb.size(), 0) != static_cast<ssize_t>(size.bytes()))
-    return make_error("{}: the picture is not whole", name);
-  return write_png(picture, name);
+    return make_error("a picture of {}x{}", size.width, size.height);
+  return size;
+}
+
+// In the second process.
+Result<int> encode(const Message& request) {
+  DEJA_ASSIGN(const PictureSize size, size_in(request.bytes));
+  DEJA_ASSIGN(const std::string pixels, read_all(request.fd, size.bytes()));
+  if (pixels.size() != size.bytes()) return make_error("the picture is not whole");
+  DEJA_ASSIGN(const std::string png, encode_png({size.width, size.height, {pixels.begin(), pixels.end()}}));
+  return in_memory("png", png);
+}
+
+int serve_encoder(int socket) {
+  HelperProcess::confine(Confined::reader, {});
+  while (const std::optional<Message> request = receive_message(socket)) {
+    const Descriptor pixels(request->fd);
+    auto png = encode(*request);
+    const Descriptor out(png ? *png : -1);
+    if (!send_message(socket, png ? " " : png.error().message, out.get())) break;
+  }
+  return 0;
+}
+
+// In the first.
+Result<std::string> ask_encoder(HelperProcess& encoder, std::string_view size, int pixels) {
+  const bool sent = send_message(encoder.socket(), size, pixels);
+  const std::optional<Message> answer = sent ? receive_message(encoder.socket()) : std::nullopt;
+  if (!answer) return make_error("the process that makes PNG has ended");
+  const Descriptor memory(answer->fd);
+  if (answer->bytes != " ") return Error{answer->bytes};
+  DEJA_ASSIGN(std::string png, read_all(memory.get(), kMostPng));
+  if (!png.starts_with(kPngSignature)) return make_error("the process that makes PNG answers nonsense");
+  return png;
+}
+
+Status serve_request(HelperProcess& encoder, const Message& request) {
+  if (request.bytes.size() <= sizeof(PictureSize)) return make_error("a picture without a name");
+  const std::string name = request.bytes.substr(sizeof(PictureSize));
+  DEJA_TRY(check_name(name));
+  auto png = ask_encoder(encoder, std::string_view(request.bytes).substr(0, sizeof(PictureSize)), request.fd);
+  if (!png) return make_error("{}: {}", name, png.error().message);
+  const Descriptor file(::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (file.get() < 0) return make_error("{}: cannot create: {}", name, host_error(errno));
+  const Status status = write_all(file.get(), *png);
+  if (status) return {};
+  // Removing files is not among what this process may do.
+  const bool emptied = ::ftruncate(file.get(), 0) == 0;
+  return make_error("{}: cannot write: {}; {} file of this name is left", name, status.error().message,
+                    emptied ? "an empty" : "part of a");
 }
 
 int serve_pictures(int socket) {
-  HelperProcess::confine(Confined::keeper, {{}, {"/"}});
+  auto encoder = HelperProcess::start("deja-png", serve_encoder);
+  HelperProcess::confine(Confined::maker, {.create = {"/"}});
   while (const std::optional<Message> request = receive_message(socket)) {
-    const Status status = serve_request(*request);
-    if (request->fd >= 0) ::close(request->fd);
+    const Descriptor pixels(request->fd);
+    const Status status = encoder ? serve_request(**encoder, *request) : encoder.error();
     if (!send_message(socket, status ? " " : status.error().message)) break;
   }
   return 0;
@@ -125,15 +227,13 @@ Result<PictureWriter> PictureWriter::create() {
 Status PictureWriter::write(const Picture& picture, const std::string& file) {
   DEJA_TRY(check_name(file));
   if (!process_) return write_png(picture, file);
-  const int memory = ::memfd_create("picture", MFD_CLOEXEC);
-  if (memory < 0) return make_error("{}: {}", file, std::strerror(errno));
+  auto memory = in_memory("picture", {reinterpret_cast<const char*>(picture.rgb.data()), picture.rgb.size()});
+  if (!memory) return make_error("{}: {}", file, memory.error().message);
+  const Descriptor pixels(*memory);
   const PictureSize size{picture.width, picture.height};
-  const bool whole =
-      ::pwrite(memory, picture.rgb.data(), picture.rgb.size(), 0) == static_cast<ssize_t>(size.bytes());
   const bool sent =
-      whole && send_message(process_->socket(),
-                            std::string(reinterpret_cast<const char*>(&size), sizeof size) + file, memory);
-  ::close(memory);
+      send_message(process_->socket(), std::string(reinterpret_cast<const char*>(&size), sizeof size) + file,
+                   pixels.get());
   const std::optional<Message> answer = sent ? receive_message(process_->socket()) : std::nullopt;
   if (!answer) return make_error("{}: the process that writes pictures has ended", file);
   return answer->bytes == " " ? Status() : Error{answer->bytes};

@@ -1,5 +1,8 @@
 // Which files a process may still open once it is confined: Landlock, the kernel's sandbox for processes
 // without privileges (Linux Documentation/userspace-api/landlock.rst). What is open already stays usable.
+//
+// It knows files by how they are opened. What it does not see, truncate(2) and the like, is for the filter of
+// system calls to refuse (system_calls.h).
 #pragma once
 
 #include <filesystem>
@@ -9,17 +12,23 @@
 
 namespace deja {
 
+// Files, or directories with all that is below them. What does not exist is left out.
 struct FileAccess {
-  // Files, or directories with all that is below them. What does not exist is left out.
   std::vector<std::filesystem::path> read;
-  // Directories are for making, replacing and removing what is in them, too.
+  // Read, too. Directories are for making, replacing and removing files in them.
   std::vector<std::filesystem::path> write;
+  // Directories in which new files may be made, and written.
+  std::vector<std::filesystem::path> create;
+  // Directories in which directories and symbolic links may be made, renamed and removed; files may be
+  // removed.
+  std::vector<std::filesystem::path> arrange;
 };
 
-// Version of the kernel's Landlock; 0: it has none.
-int landlock_version();
+// The version of the kernel's Landlock. An error says why there is none, and what to do.
+Result<int> landlock_version();
 
-// From here on the calling thread, and those that it starts, can open nothing else. Needs no_new_privs.
-Status limit_files(const FileAccess& access);
+// From here on the calling thread, and those that it starts, can open nothing else. Needs no_new_privs. Only
+// rights of Landlock's first `version` versions are used: tests try older ones.
+Status limit_files(const FileAccess& access, int version);
 
 }  // namespace deja

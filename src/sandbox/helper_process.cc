@@ -12,6 +12,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "base/host_limits.h"
 #include "base/types.h"
 #include "sandbox/sandbox.h"
 
@@ -90,9 +91,10 @@ std::optional<Message> receive_message(int socket, bool wait, bool* gone) {
 
 Result<std::unique_ptr<HelperProcess>> HelperProcess::start(const std::string& name,
                                                             const std::function<int(int)>& body) {
+  DEJA_TRY(sandbox::check_host());
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-    return make_error("cannot start the process {}: {}", name, std::strerror(errno));
+    return make_error("cannot start the process {}: {}", name, host_error(errno));
   for (const int end : ends) {
     const int bytes = 4 << 20;  // as much of it as the host allows
     ::setsockopt(end, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
@@ -100,7 +102,7 @@ Result<std::unique_ptr<HelperProcess>> HelperProcess::start(const std::string& n
   std::fflush(nullptr);
   const pid_t parent = ::getpid(), child = ::fork();
   if (child < 0) {
-    const Error error = make_error("cannot start the process {}: {}", name, std::strerror(errno));
+    const Error error = make_error("cannot start the process {}: {}", name, host_error(errno));
     ::close(ends[0]);
     ::close(ends[1]);
     return error;
@@ -116,10 +118,10 @@ Result<std::unique_ptr<HelperProcess>> HelperProcess::start(const std::string& n
 }
 
 void HelperProcess::confine(Confined what, const FileAccess& files) {
-  if (!sandbox::enabled()) return;
-  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  if (landlock_version() > 0 && !limit_files(files)) ::_exit(1);
-  (void)filter_system_calls(what).ok();
+  const Status status = sandbox::enter_helper(what, files);
+  if (status) return;
+  std::fprintf(stderr, "deja: %s\n", status.error().message.c_str());
+  ::_exit(1);
 }
 
 HelperProcess::~HelperProcess() {

@@ -35,7 +35,7 @@ class HelperProcess {
   // confine() as soon as it has what it needs. `name`: for people who look at processes, at most 15 bytes.
   static Result<std::unique_ptr<HelperProcess>> start(const std::string& name,
                                                       const std::function<int(int socket)>& body);
-  // In the child. What the host cannot do is left out, as in the process that started it.
+  // In the child. What the host cannot do is left out, as in the process that started it, or ends it.
   static void confine(Confined what, const FileAccess& files);
 
   // The child sees the end of its socket, and ends; waited for.

@@ -28,7 +28,7 @@ int create(const fs::path& path, bool exclusive) {
 
 // The answer is errno, with the descriptor.
 int serve(int socket, const fs::path& path) {
-  HelperProcess::confine(Confined::keeper, {{}, {path.parent_path()}});
+  HelperProcess::confine(Confined::keeper, {.write = {path.parent_path()}});
   while (const std::optional<Message> request = receive_message(socket)) {
     int error = 0, fd = -1;
     if (request->bytes[0] == kRemove)

@@ -3,11 +3,9 @@
 #include <sys/prctl.h>
 
 #include <cerrno>
-#include <cstring>
 
+#include "base/host_limits.h"
 #include "base/log.h"
-#include "sandbox/file_access.h"
-#include "sandbox/system_calls.h"
 
 namespace deja::sandbox {
 namespace {
@@ -21,11 +19,21 @@ struct {
 } g_process;
 
 // What the host lacks is an error or only worth a word.
-Status lacks(const std::string& what) {
+Status lacks(const std::string& what, bool say) {
   if (g_process.mode == SandboxMode::strict)
     return make_error("--sandbox strict: {}; `--sandbox on` does without, `--sandbox off` does nothing",
                       what);
-  log_warn("sandbox", "{}; the guest is confined by DejaVM's own checks only (docs/security.md)", what);
+  if (say) log_warn("sandbox", "{}; the guest is confined by what is left (docs/security.md)", what);
+  return {};
+}
+
+Status confine_process(Confined what, const FileAccess& files, bool say) {
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) DEJA_TRY(lacks(host_error(errno), say));
+  if (auto version = landlock_version(); !version)
+    DEJA_TRY(lacks(version.error().message, say));
+  else
+    DEJA_TRY(limit_files(files, *version));
+  if (Status status = filter_system_calls(what); !status) DEJA_TRY(lacks(status.error().message, say));
   return {};
 }
 
@@ -52,16 +60,23 @@ bool may_write(const fs::path& path) {
   return false;
 }
 
+Status check_host() {
+  if (g_process.mode != SandboxMode::strict) return {};
+  auto version = landlock_version();
+  return version ? Status() : lacks(version.error().message, true);
+}
+
 Status enter() {
   if (!enabled() || g_process.entered) return {};
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) DEJA_TRY(lacks(std::strerror(errno)));
-  if (landlock_version() == 0)
-    DEJA_TRY(lacks("this kernel cannot limit which files a process opens (Landlock, Linux 5.13)"));
-  else
-    DEJA_TRY(limit_files(g_process.files));
-  if (Status status = filter_system_calls(Confined::engine); !status) DEJA_TRY(lacks(status.error().message));
+  DEJA_TRY(confine_process(g_process.files.write.empty() ? Confined::replayer : Confined::recorder,
+                           g_process.files, true));
   g_process.entered = true;
   return {};
+}
+
+Status enter_helper(Confined what, const FileAccess& files) {
+  if (!enabled()) return {};
+  return confine_process(what, files, false);
 }
 
 }  // namespace deja::sandbox

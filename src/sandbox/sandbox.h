@@ -9,6 +9,8 @@
 #include <string>
 
 #include "base/result.h"
+#include "sandbox/file_access.h"
+#include "sandbox/system_calls.h"
 
 namespace deja {
 
@@ -31,8 +33,15 @@ void allow_write(const std::filesystem::path& path);
 // May `path` be written and removed after all that was said so far?
 bool may_write(const std::filesystem::path& path);
 
+// An error: this is strict, and the host cannot do all of it. enter() says that too; this is for what comes
+// before.
+Status check_host();
+
 // To be called before the first instruction of a guest, while there is one thread; later calls do nothing.
 Status enter();
+
+// For a process that helps this one: HelperProcess::confine.
+Status enter_helper(Confined what, const FileAccess& files);
 
 }  // namespace sandbox
 

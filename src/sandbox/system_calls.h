@@ -7,10 +7,14 @@
 namespace deja {
 
 enum class Confined {
-  engine,   // runs a guest: no sockets, no programs, no other processes; files as far as they are allowed
+  // An engine runs a guest: no sockets, no programs, no other processes; files as far as they are allowed.
+  recorder,  // that writes files
+  replayer,  // that only reads files
+  // Helpers.
   reader,   // computes: reads and writes descriptors that it has, nothing else
-  keeper,   // and opens, renames and removes files as far as they are allowed
-  network,  // makes connections, and opens files as far as they are allowed
+  keeper,   // and opens, makes, renames and removes files as far as they are allowed
+  maker,    // and makes new files, which it writes
+  network,  // and makes connections, and reads files as far as they are allowed
 };
 
 // For all threads of the process. Sets no_new_privs. An error: the host cannot do it.

@@ -30,6 +30,11 @@ def descriptors(pid):
     return [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
 
 
+def shared_mappings(pid):
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return [line for line in lines if re.match(r"[0-9a-f]+-[0-9a-f]+ ...s", line)]
+
+
 class Confinement(ReplayTest):
     def assert_confined(self, pid):
         about = status(pid)
@@ -58,6 +63,8 @@ class Confinement(ReplayTest):
         for name in ("deja-image", "deja-net"):
             others = [d for d in descriptors(helpers[name]) if d.startswith(str(self.recording))]
             self.assertFalse(others, f"{name} holds nothing of the recording")
+        for name, pid in helpers.items():
+            self.assertEqual(shared_mappings(pid), [], f"{name} shares no memory with the engine, least of all its code")
 
         recorder.process.terminate()
         recorder.finish()
@@ -66,6 +73,21 @@ class Confinement(ReplayTest):
             time.sleep(0.05)
         self.assertFalse([name for name, pid in helpers.items() if Path(f"/proc/{pid}").exists()], "helpers end with it")
         self.assert_identical("--sandbox", "strict")
+
+    def test_pictures_are_made_by_processes_that_can_do_nothing_else(self):
+        recorder, _ = self.record_until_prompt(options=["--sandbox", "strict", "--screen", "640x480"])
+        helpers = {}
+        pending = [recorder.process.pid]
+        while pending:
+            for child in children(pending.pop()):
+                helpers[status(child)["Name"]] = child
+                pending.append(child)
+        self.assertLessEqual({"deja-picture", "deja-png"}, set(helpers))
+        for name in ("deja-picture", "deja-png"):
+            self.assert_confined(helpers[name])
+            self.assertEqual([d for d in descriptors(helpers[name]) if d.startswith("/") and d != "/dev/null"], [])
+        recorder.process.terminate()
+        recorder.finish()
 
     def test_a_dead_image_reader_stops_the_session_and_not_the_recording(self):
         image = self.folder / "disk.qcow2"
