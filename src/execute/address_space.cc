@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/host_limits.h"
 #include "decode/insn.h"
 
 namespace deja {
@@ -21,11 +22,11 @@ constexpr std::size_t kMostJumps = 2 * kJumpSlots, kMostFarLinks = 2 * kFarLinks
 constexpr std::size_t kMostDependents = 1 << 20;
 constexpr u64 kManyFills = 4096;  // of about a quarter of the tables' pages
 
+// Null: the host has no room for it.
 template <class T>
 T* map_zeroed(u64 bytes) {
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  DEJA_CHECK(p != MAP_FAILED, "out of memory: {} bytes", bytes);
-  return static_cast<T*>(p);
+  return p == MAP_FAILED ? nullptr : static_cast<T*>(p);
 }
 
 // The last one that an instruction at `pc` can have.
@@ -55,9 +56,15 @@ void set_second_way(AddressSpace::PerView& v, ViewTables& t, u64 slot) {
 
 }  // namespace
 
-AddressSpaces::AddressSpaces(GuestRam& ram) : ram_(ram), frames_(ram.frames()) {
+AddressSpaces::AddressSpaces(GuestRam& ram) : ram_(ram), frames_(ram.frames()) {}
+
+Status AddressSpaces::init() {
   table_index_ = map_zeroed<u32>(frames_ * 4);
   writers_ = map_zeroed<Writers>(frames_ * sizeof(Writers));
+  // One address space is needed, the others are to be had as far as there is room.
+  spare_ = map_zeroed<AddressSpaceTables>(sizeof(AddressSpaceTables));
+  if (table_index_ && writers_ && spare_) return {};
+  return make_error("no room for the tables of the guest's memory: {}", host_error(errno));
 }
 
 AddressSpaces::~AddressSpaces() {
@@ -67,14 +74,25 @@ AddressSpaces::~AddressSpaces() {
     close(h->fd);
   }
   if (far_links_fd_ >= 0) close(far_links_fd_);
-  munmap(table_index_, frames_ * 4);
-  munmap(writers_, frames_ * sizeof(Writers));
+  if (spare_) munmap(spare_, sizeof(AddressSpaceTables));
+  if (table_index_) munmap(table_index_, frames_ * 4);
+  if (writers_) munmap(writers_, frames_ * sizeof(Writers));
 }
 
 void AddressSpaces::prepare_view(ViewTables& t) {
   reset_slot(t, 0);
   reset_slot(t, kTlbSlots - 1);
   t.jump_tag[0] = t.second_jump_tag[0] = invalid_jump_tag(0);
+}
+
+// Null: there are as many as there can be. Where the host limits memory there are fewer, which nobody can
+// see: recycling one forgets what is computed anew.
+AddressSpaceTables* AddressSpaces::free_tables() {
+  if (spaces_.size() >= most_spaces_) return nullptr;
+  if (spare_) return std::exchange(spare_, nullptr);
+  auto* const tables = map_zeroed<AddressSpaceTables>(sizeof(AddressSpaceTables));
+  if (!tables) most_spaces_ = static_cast<unsigned>(spaces_.size());
+  return tables;
 }
 
 AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
@@ -88,9 +106,9 @@ AddressSpace& AddressSpaces::select(const PagingKey& key, u64* recycled) {
     }
     if (!oldest || s->last_used < oldest->last_used) oldest = s.get();
   }
-  if (spaces_.size() < kSpaces) {
+  if (AddressSpaceTables* const tables = free_tables()) {
     auto fresh = std::make_unique<AddressSpace>();
-    fresh->tables = map_zeroed<AddressSpaceTables>(sizeof(AddressSpaceTables));
+    fresh->tables = tables;
     fresh->index = static_cast<unsigned>(spaces_.size());
     for (ViewTables& t : fresh->tables->view) prepare_view(t), map_far_links(t);
     oldest = fresh.get();

@@ -77,6 +77,8 @@ class AddressSpaces {
 
   explicit AddressSpaces(GuestRam& ram);
   ~AddressSpaces();
+  // First of all; an error: the host has no room for them.
+  Status init();
 
   // Far links that are free shall lead to `miss`; those of a view that cannot have any, to `jump` of the
   // view. To be said before any address space is selected; until then free ones are 0.
@@ -131,6 +133,8 @@ class AddressSpaces {
   void flush_all();
 
  private:
+  AddressSpaceTables* free_tables();
+
   struct Record {  // a cached translation derived from one leaf entry
     u16 entry;     // index of the leaf entry in its page, in units of 4 bytes
     u32 slot;
@@ -222,6 +226,8 @@ class AddressSpaces {
   u64 far_link_miss_ = 0;
   std::array<u64, kViews> far_link_jump_{};
   std::vector<std::unique_ptr<AddressSpace>> spaces_;
+  unsigned most_spaces_ = kSpaces;
+  AddressSpaceTables* spare_ = nullptr;  // for the first of them
   std::vector<std::unique_ptr<KernelHalf>> halves_;
   AddressSpace* current_ = nullptr;  // selected last
   bool share_kernel_ = true;

@@ -16,6 +16,7 @@ constexpr unsigned kSame = AddressSpace::PerView::kExecSlots;  // pages so far a
 class JumpsTest : public testing::Test {
  protected:
   JumpsTest() : ram_(std::move(*GuestRam::create(32_MiB))), spaces_(*ram_) {
+    EXPECT_TRUE(spaces_.init().ok());
     EXPECT_TRUE(spaces_.use_far_links(kMiss, {1, 2, 3}).ok());
     put(kRoot, 0x20000 | kTableBits);
     put(0x20000, 0x30000 | kTableBits);

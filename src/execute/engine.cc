@@ -81,6 +81,7 @@ Status Engine::init() {
   options_.translate.soft_flags |= differences.groups;
   options_.translate.cpp_flags |= differences.not_fixed;
   DEJA_TRY(cache_.init());
+  DEJA_TRY(spaces_.init());
   DEJA_TRY(install_host_signals());
   ctx_ = cache_.context();
   vcpu_.reset(new Vcpu{ctx_->state, *this, gate_, clock_, model_});

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/host_limits.h"
 #include "translate/translator.h"
 
 namespace deja {
@@ -53,29 +54,44 @@ void on_fault(int signal, siginfo_t*, void* raw) {
   sigaction(signal, &dfl, nullptr);
 }
 
+// For the calling thread.
+Status set_signal_stack() {
+  if (t_stack_set) return {};
+  constexpr std::size_t kStack = 256 * 1024;
+  void* const stack = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (stack == MAP_FAILED) return make_error("no room for a stack for signals: {}", host_error(errno));
+  stack_t ss{};
+  ss.ss_sp = stack;
+  ss.ss_size = kStack;
+  if (sigaltstack(&ss, nullptr) != 0) {
+    const int error = errno;
+    munmap(stack, kStack);
+    return make_error(
+        "the host refuses a stack for signals (sigaltstack: {}): something around this process, such as a "
+        "container's seccomp profile, forbids it; allow it there",
+        host_error(error));
+  }
+  t_stack_set = true;
+  return {};
+}
+
 }  // namespace
 
 Status install_host_signals() {
+  DEJA_TRY(set_signal_stack());
   struct sigaction action {};
   action.sa_sigaction = on_fault;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   sigfillset(&action.sa_mask);
   for (const int s : {SIGSEGV, SIGFPE, SIGBUS, SIGILL})
-    if (sigaction(s, &action, nullptr)) return make_error("sigaction: {}", strerror(errno));
+    if (sigaction(s, &action, nullptr)) return make_error("sigaction: {}", host_error(errno));
   return {};
 }
 
 HostSignalScope::HostSignalScope(const HostSignalMap& map) : map_(map) {
-  if (!t_stack_set) {
-    constexpr std::size_t kStack = 256 * 1024;
-    void* stack = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    DEJA_CHECK(stack != MAP_FAILED);
-    stack_t ss{};
-    ss.ss_sp = stack;
-    ss.ss_size = kStack;
-    DEJA_CHECK(sigaltstack(&ss, nullptr) == 0);
-    t_stack_set = true;
-  }
+  // The thread that made the machine has one already; others are refused only what that one was.
+  const Status status = set_signal_stack();
+  DEJA_CHECK(status.ok(), "{}", status.error().message);
   t_map = &map_;
 }
 

@@ -15,6 +15,7 @@ constexpr Gva kUpper(0xffff800000001000), kLower(0x1000);
 class KernelHalfTest : public testing::Test {
  protected:
   KernelHalfTest() : ram_(std::move(*GuestRam::create(4_MiB))), spaces_(*ram_) {
+    EXPECT_TRUE(spaces_.init().ok());
     for (const u64 root : {kRootA, kRootB}) {
       put(root + 256 * 8, 0x30000 | kTableBits);
       put(root, 0x60000 | kTableBits);
