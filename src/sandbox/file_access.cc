@@ -36,7 +36,13 @@ u64 known_rights(int version) {
 
 Status add_rule(int rules, const std::filesystem::path& path, u64 rights) {
   const int fd = ::open(path.c_str(), O_PATH | O_CLOEXEC);
-  if (fd < 0) return {};
+  if (fd < 0) {
+    // What is not there, or not to be reached, needs no rule. Too many open files are another matter: without
+    // the rule the file could not be opened later, and "permission denied" would be said of it.
+    if (errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == ELOOP || errno == ENAMETOOLONG)
+      return {};
+    return make_error("sandbox: {}: {}", path.string(), host_error(errno));
+  }
   struct stat st {};
   if (::fstat(fd, &st) == 0 && !S_ISDIR(st.st_mode)) rights &= kOfFiles;
   if (!rights) return ::close(fd), Status();

@@ -32,14 +32,16 @@ void leave_signals_to_parent(pid_t parent) {
   if (::getppid() != parent) ::_exit(1);
 }
 
-// Leaves standard error, for the last words of a broken invariant, and the socket.
+// Leaves standard error, for the last words of a broken invariant, and the socket. Needs no descriptor beyond
+// what is closed here: there may be none to be had.
 void close_others(int socket) {
-  const int above = ::fcntl(socket, F_DUPFD, STDERR_FILENO + 2);
+  constexpr int kSocket = STDERR_FILENO + 1;
+  if (socket != kSocket) ::dup2(socket, kSocket);
+  ::close_range(kSocket + 1, ~0u, 0);
   const int null = ::open("/dev/null", O_RDWR);
   ::dup2(null, STDIN_FILENO);
   ::dup2(null, STDOUT_FILENO);
-  ::dup2(above, STDERR_FILENO + 1);
-  ::close_range(STDERR_FILENO + 2, ~0u, 0);
+  if (null > kSocket) ::close(null);
 }
 
 }  // namespace

@@ -391,6 +391,21 @@ TEST_F(SandboxTest, AReplayerMakesAndRemovesNothing) {
   EXPECT_EQ(status, 0);
 }
 
+// A rule that cannot be made must not be taken for a file that is not there.
+TEST_F(SandboxTest, TooManyOpenFilesAreNotAMissingRule) {
+  const int status = in_child(
+      [] {
+        const rlimit few{4, 4};  // room for the list of rules, and for nothing else
+        return ::setrlimit(RLIMIT_NOFILE, &few) == 0 && ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+               ::close_range(3, ~0u, 0) == 0;
+      },
+      [&] {
+        const Status limited = limit_files({.read = {dir_ / "readable"}}, *landlock_version());
+        return !limited && limited.error().message.find("ulimit -n") != std::string::npos;
+      });
+  EXPECT_EQ(status, 0);
+}
+
 // Of calls that are allowed with certain arguments, others.
 TEST_F(SandboxTest, ArgumentsAreLookedAt) {
   const std::vector<std::pair<const char*, std::function<long()>>> attempts{
