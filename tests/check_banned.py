@@ -92,6 +92,9 @@ RULES = [
          layers=("checkpoint", "replay", "timeline", "linux", "gdb", "cli"),
          except_in=("timeline/branch.cc", "replay/session_recorder.cc",  # writes it
                     "replay/replayer.cc")),                              # which line was the terminal
+    Rule(call("strerror|strerror_r|perror"), "does not say which of the host's limits is behind an error",
+         "host_error() of base/host_limits.h", layers=(*EVERYWHERE, "gdb", "linux", "sandbox"),
+         except_in=("base/host_limits.cc",)),
     Rule(r"%p\b", "prints a host pointer", "the guest address or an index", layers=MACHINE_STATE),
     Rule(r"\bstd::(?:map|set|multimap|multiset)<\s*(?:const\s+)?[\w:]+\s*\*", "orders by host address",
          "an index or a guest address as the key", layers=MACHINE_STATE),

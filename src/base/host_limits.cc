@@ -16,6 +16,7 @@ namespace {
 
 // More is not asked for: select(2) in a library would not stand it.
 constexpr rlim_t kDescriptors = 1024;
+constexpr rlim_t kStack = 8_MiB, kLeastStack = 256_KiB;
 
 // Nothing: there is no limit.
 std::optional<u64> limit_of(__rlimit_resource resource) {
@@ -27,6 +28,15 @@ std::optional<u64> limit_of(__rlimit_resource resource) {
 std::string amount(u64 bytes) {
   return bytes < 1_MiB ? fmt::format("{} KiB", bytes >> 10)
                        : fmt::format("{:.1f} MiB", static_cast<double>(bytes) / static_cast<double>(1_MiB));
+}
+
+// Where less than `wanted` is allowed, takes what may be had; returns what is allowed then.
+rlim_t raise_limit(__rlimit_resource resource, rlim_t wanted) {
+  rlimit limit{};
+  if (::getrlimit(resource, &limit) != 0 || limit.rlim_cur >= wanted) return wanted;
+  const rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = std::min(limit.rlim_max, wanted);
+  return ::setrlimit(resource, &limit) == 0 ? limit.rlim_cur : before;
 }
 
 std::string memory_limits() {
@@ -64,12 +74,13 @@ std::string limit_behind(int error) {
 
 }  // namespace
 
-void use_host_limits() {
+Status use_host_limits() {
   std::signal(SIGXFSZ, SIG_IGN);
-  rlimit files{};
-  if (::getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= kDescriptors) return;
-  files.rlim_cur = std::min(files.rlim_max, kDescriptors);
-  (void)::setrlimit(RLIMIT_NOFILE, &files);
+  (void)raise_limit(RLIMIT_NOFILE, kDescriptors);
+  const rlim_t stack = raise_limit(RLIMIT_STACK, kStack);
+  if (stack >= kLeastStack) return {};
+  return make_error("the stack is limited to {}, and {} are needed: raise it with `ulimit -s`", amount(stack),
+                    amount(kLeastStack));
 }
 
 std::string host_error(int error) {

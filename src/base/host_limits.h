@@ -3,11 +3,14 @@
 
 #include <string>
 
+#include "base/result.h"
+
 namespace deja {
 
 // To be called first in a process. A file that may not grow is then an error of the write, not a signal that
-// ends the process; and where few descriptors are allowed, it takes as many as it may have.
-void use_host_limits();
+// ends the process; and where few descriptors or little stack are allowed, it takes as much as it may have.
+// An error: the stack is too small for anything.
+Status use_host_limits();
 
 // strerror() of what a system call failed with, and the limit that may be the reason: its figure, and the
 // option of `ulimit` that raises it.

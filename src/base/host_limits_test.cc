@@ -49,7 +49,7 @@ TEST(HostLimits, OtherErrorsAreWhatTheyWere) {
 
 TEST(HostLimits, AFileThatMayNotGrowIsAnError) {
   EXPECT_TRUE(in_child([] {
-    use_host_limits();
+    if (!use_host_limits()) return false;
     const int fd = ::memfd_create("file", 0);
     return limit(RLIMIT_FSIZE, 4096, 4096) && ::ftruncate(fd, 8192) == -1 && errno == EFBIG;
   }));
@@ -58,10 +58,19 @@ TEST(HostLimits, AFileThatMayNotGrowIsAnError) {
 TEST(HostLimits, DescriptorsAreRaisedToWhatIsAllowed) {
   EXPECT_TRUE(in_child([] {
     if (!limit(RLIMIT_NOFILE, 8, 16)) return false;
-    use_host_limits();
+    if (!use_host_limits()) return false;
     rlimit now{};
     return ::getrlimit(RLIMIT_NOFILE, &now) == 0 && now.rlim_cur == 16 && now.rlim_max == 16;
   }));
+}
+
+TEST(HostLimits, TooLittleStackIsAnError) {
+  EXPECT_TRUE(in_child([] {
+    if (!limit(RLIMIT_STACK, 65536, 65536)) return false;
+    const Status status = use_host_limits();
+    return !status && status.error().message.find("ulimit -s") != std::string::npos;
+  }));
+  EXPECT_TRUE(in_child([] { return limit(RLIMIT_STACK, 65536, 8 << 20) && use_host_limits().ok(); }));
 }
 
 }  // namespace

@@ -62,7 +62,7 @@ int run(int argc, char** argv) {
 }  // namespace deja
 
 int main(int argc, char** argv) {
-  deja::use_host_limits();
+  if (const deja::Status status = deja::use_host_limits(); !status) return deja::fail(status.error());
   std::set_terminate(deja::end_without_memory);
   try {
     return deja::run(argc, argv);
