@@ -5,8 +5,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
+
+#include "base/host_limits.h"
 
 namespace deja {
 
@@ -25,7 +26,7 @@ Error cannot_open(const fs::path& path, int error) {
   if (error == ELOOP)
     return make_error("{}: is a symbolic link, which is no part of a recording; put the file itself there",
                       path.string());
-  return make_error("{}: cannot open: {}", path.string(), std::strerror(error));
+  return make_error("{}: cannot open: {}", path.string(), host_error(error));
 }
 
 // `directory` itself is named by the user, and links may lead to it; below it none do.
@@ -38,7 +39,7 @@ Status open_directory(const fs::path& recording, std::string_view below, Fd& out
       ::openat(out.fd, std::string(below).c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   // A link is no directory, which is what openat() complains of first.
   if (inner < 0)
-    return make_error("{}: is not a directory: {}", (recording / below).string(), std::strerror(errno));
+    return make_error("{}: is not a directory: {}", (recording / below).string(), host_error(errno));
   ::close(std::exchange(out.fd, inner));
   return {};
 }
@@ -59,7 +60,7 @@ Result<int> open_recording_file(const fs::path& recording, std::string_view name
   struct stat of_directory {
   }, of_file{};
   if (::fstat(directory.fd, &of_directory) != 0 || ::fstat(file.fd, &of_file) != 0)
-    return make_error("{}: cannot look at it: {}", path.string(), std::strerror(errno));
+    return make_error("{}: cannot look at it: {}", path.string(), host_error(errno));
   if (!S_ISREG(of_file.st_mode)) return make_error("{}: not a regular file", path.string());
   const uid_t owner = of_file.st_uid;
   if (owner != of_directory.st_uid && owner != ::geteuid() && owner != 0)
