@@ -170,6 +170,8 @@ class Machine final : public Platform, private TimeSource {
   unsigned vcpu_count() const { return static_cast<unsigned>(cpus_.size()); }
   // Whose instruction comes next; nobody's while all are idle.
   std::optional<unsigned> next_vcpu() const;
+  // Where the turn of the vCPU that ran last ends, if nothing ends it earlier. One vCPU alone takes no turns.
+  Step turn_end() const { return takes_turns() ? quantum_end_ : kNeverStep; }
   // The last step that was this vCPU's, of those that this object has run; kNeverStep: none. History, not
   // state.
   Step last_ran(unsigned vcpu) const { return last_ran_[vcpu]; }
