@@ -193,7 +193,7 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   running_ = false;
   // A turn, a timer or an input that came late would depend on how code was divided into blocks.
   DEJA_CHECK(clock_.steps <= until, "the run of vCPU {} to step {} ended at step {}, before {:#x}", cpu.index,
-             until, clock_.steps, code_base() + cpu.rip);
+             until, clock_.steps, linear_pc());
   return stop_reason_;
 }
 
