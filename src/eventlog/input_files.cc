@@ -237,6 +237,12 @@ Error missing(const RecordedFile& input, const Error& why) {
 
 Error another(const HostFile& file, const RecordedFile& input, const std::string& is,
               const std::string& was) {
+  // What stands in the recording under its own digest cannot be another file.
+  if (fs::path(file.path()).filename() == "sha256-" + input.sha256)
+    return make_error(
+        "{}: is damaged, it is not the {} that was recorded: {}, recorded was {}. Restore it from a copy, or "
+        "unpack the recording again",
+        file.path(), input.role, is, was);
   if (!input.identity.empty())
     return make_error(
         "disk image '{}': is not the one that was recorded: {}, recorded was {}. Put the original file there "
