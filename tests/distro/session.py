@@ -2,10 +2,10 @@
 """A whole Debian system, used as a person would while it is recorded: `./dev distro`.
 
 Builds an image, records it with two vCPUs, logs in with ssh, compiles a program and fetches a file over HTTP inside, and
-switches it off; then a second recording with four vCPUs under stress-ng; then the image is started from BIOS and UEFI
-firmware. Everything that follows works on the recordings alone: they must verify as identical, also under engine chaos,
-the traffic must open in tshark, and the disk at half time must pass e2fsck and open in debugfs. Takes several minutes,
-most of them for packages.
+switches it off; then a recording in which 32-bit programs are compiled, run, traced and debugged; then one with four vCPUs
+under stress-ng; then the image is started from BIOS and UEFI firmware. Everything that follows works on the recordings alone:
+they must verify as identical, also under engine chaos, the traffic must open in tshark, and the disk at half time must pass
+e2fsck and open in debugfs. Takes several minutes, most of them for packages.
 
 With --only cloud-init: an image that nobody can log in to gets its name, a user's key and a command from a NoCloud seed.
 """
@@ -25,10 +25,97 @@ import threading
 import time
 from pathlib import Path
 
-PACKAGES = "gcc,libc6-dev,stress-ng"
+PACKAGES = "gcc,libc6-dev,gcc-multilib,gdb,strace,stress-ng"
 PARTITION_START = 4 << 20
 PROGRAM = r"""#include <stdio.h>
 int main(void) { printf("compiled in the guest: %d\n", 6 * 7); return 0; }
+"""
+# A 32-bit program: has the kernel fill much memory, so that the TLB has room for little else, calls it through INT 80h, takes
+# each kind of exception that a signal can be caught of, and counts in four threads and a child.
+PROGRAM32 = r"""#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+static sigjmp_buf back;
+static int counter;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void caught(int number, siginfo_t* info, void* context) {
+  (void)info, (void)context;
+  siglongjmp(back, number);
+}
+#define TRY(text)                                     \
+  do {                                                \
+    const int got = sigsetjmp(back, 1);               \
+    if (got) printf(" %d", got);                      \
+    else __asm__ volatile(text ::: "eax", "ecx", "edx", "memory", "cc"); \
+  } while (0)
+static void exceptions(void) {
+  struct sigaction action = {.sa_sigaction = caught, .sa_flags = SA_SIGINFO};
+  for (int s = 1; s < 32; s++)
+    if (s != SIGKILL && s != SIGSTOP && s != SIGCHLD) sigaction(s, &action, 0);
+  printf("signals:");
+  TRY("xorl %%edx, %%edx; xorl %%ecx, %%ecx; movl $1, %%eax; divl %%ecx");
+  TRY("pushf; orl $0x100, (%%esp); popf; nop");
+  TRY("pushf; orl $0x100, (%%esp); popf; movl $20, %%eax; int $0x80");
+  TRY("int3");
+  TRY("movl $0x7fffffff, %%eax; addl $1, %%eax; into");
+  TRY("pushl $5; pushl $1; movl $9, %%eax; bound %%eax, (%%esp)");
+  TRY("ud2");
+  TRY("hlt");
+  TRY("movl $1, 0x10");
+  TRY("movl $0xfff8, %%eax; movl %%eax, %%es");
+  TRY("int $0x41");
+  puts("");
+  for (int s = 1; s < 32; s++) signal(s, SIG_DFL);
+}
+
+static void* count(void* unused) {
+  for (int i = 0; i < 20000; i++) {
+    pthread_mutex_lock(&lock);
+    counter++;
+    pthread_mutex_unlock(&lock);
+  }
+  return unused;
+}
+
+__attribute__((noinline)) static void finish(int status) { printf("counted %d, child %d\n", counter, status); }
+
+int main(int arguments, char** argument) {
+  (void)argument;
+  const size_t size = 64 << 20;
+  char* memory = mmap(0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const int zero = open("/dev/zero", O_RDONLY);
+  int same = 0;
+  for (int i = 0; i < 20; i++) {
+    if (read(zero, memory, size) != (ssize_t)size) return 1;
+    int pid;
+    __asm__ volatile("int $0x80" : "=a"(pid) : "a"(20) : "memory");
+    same += pid == getpid();
+  }
+  printf("%d bits, %d of 20 calls\n", (int)sizeof(void*) * 8, same);
+  if (arguments == 1) exceptions();  // a debugger takes SIGTRAP for its own
+  pthread_t threads[4];
+  for (int i = 0; i < 4; i++) pthread_create(&threads[i], 0, count, 0);
+  for (int i = 0; i < 4; i++) pthread_join(threads[i], 0);
+  fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) _exit(7);
+  int status = 0;
+  waitpid(child, &status, 0);
+  finish(WEXITSTATUS(status));
+  return 0;
+}
+"""
+SAID32 = """32 bits, 20 of 20 calls
+signals: 8 5 5 5 11 11 4 11 11 11 11
+counted 80000, child 7
 """
 
 
@@ -160,6 +247,38 @@ def daily_work(deja, work):
         disk.unlink(), system.unlink()
 
 
+def programs32(deja, work):
+    """i386 programs, static and dynamic, and what looks into them: their events go from compatibility mode to the kernel."""
+    guest = Guest(deja, work, "programs32", "-smp", "2")
+    guest.do(f"cat >p.c <<'END'\n{PROGRAM32}END")
+    for name, flags in (("static", "-static"), ("dynamic", ""), ("threads", "-pthread")):
+        said = guest.do(f"gcc -m32 -g -O1 {flags} -o {name} p.c && ./{name}")
+        if not said.startswith(SAID32):
+            sys.exit(f"distro: the {name} 32-bit program said:\n{said}")
+    expect = {
+        "ldd ./dynamic": ["/lib/ld-linux.so.2", "libc.so.6 => "],
+        "strace -f -o log ./threads >/dev/null && cat log": ["set_thread_area(", "clone", "exited with 0"],
+        "strace -f -o log ./static >/dev/null && cat log": ["set_thread_area(", "--- SIGFPE", "--- SIGTRAP", "--- SIGILL",
+                                                          "exited with 7", "exited with 0"],
+        # Breakpoints (INT3), a watchpoint (debug registers) and single steps, a system call among them.
+        "gdb -batch -ex 'break finish' -ex 'run calm' -ex 'print counter' -ex bt"
+        " -ex 'stepi 40' -ex 'info registers eip cs' -ex continue ./threads 2>&1":
+            ["Breakpoint 1, finish (status=7)", "$1 = 80000", "main (arguments=2, ", "0x23", "counted 80000, child 7",
+             "exited normally"],
+        "gdb -batch -ex 'break main' -ex 'run calm' -ex 'watch counter if counter == 3'"
+        " -ex continue -ex 'print counter' -ex 'delete 2' -ex continue ./static 2>&1":
+            ["Hardware watchpoint 2: counter", "$1 = 3", "counted 80000, child 7", "exited normally"],
+    }
+    for command, wanted in expect.items():
+        said = guest.do(command)
+        for text in wanted:
+            if text not in said:
+                sys.exit(f"distro: in the guest: {command}: without {text!r}:\n{said}")
+    say("32-bit programs ran, static, dynamic and with threads, also under ldd, strace and gdb")
+    guest.power_off()
+    check_identical(deja, guest.recording)
+
+
 def stress(deja, work, seconds):
     guest = Guest(deja, work, "stress", "-smp", "4")
     said = guest.do(f"stress-ng --verify --cpu 2 --vm 1 --vm-bytes 64M --futex 2 --fork 2 --pipe 2 -t {seconds} 2>&1")
@@ -214,7 +333,7 @@ def main():
     parser.add_argument("--image", type=Path, help="use this image (with its key in --work) instead of making one")
     parser.add_argument("--work", type=Path, help="folder to work in; it is kept (default: a temporary one)")
     parser.add_argument("--seconds", type=int, default=10, help="of the guest's time for stress-ng (default: %(default)s)")
-    parser.add_argument("--only", choices=["work", "stress", "firmware", "cloud-init"],
+    parser.add_argument("--only", choices=["work", "programs32", "stress", "firmware", "cloud-init"],
                         help="one session (default: all but cloud-init)")
     options = parser.parse_args()
     for tool in ("ssh", "tshark", "e2fsck", "debugfs", "mkfs.vfat", "mcopy"):
@@ -230,6 +349,8 @@ def main():
             make_image(options.deja, work, options.image)
         if options.only in (None, "work"):
             daily_work(options.deja, work)
+        if options.only in (None, "programs32"):
+            programs32(options.deja, work)
         if options.only in (None, "stress"):
             stress(options.deja, work, options.seconds)
         if options.only in (None, "firmware"):
