@@ -37,7 +37,12 @@ void leave_signals_to_parent(pid_t parent) {
 void close_others(int socket) {
   constexpr int kSocket = STDERR_FILENO + 1;
   if (socket != kSocket) ::dup2(socket, kSocket);
-  ::close_range(kSocket + 1, ~0u, 0);
+  if (::close_range(kSocket + 1, ~0u, 0) != 0) {
+    // Something around this process, such as a container, does not know the call. What stays open would keep
+    // the other end of the socket alive, and with it this process.
+    const int end = static_cast<int>(::sysconf(_SC_OPEN_MAX));
+    for (int fd = kSocket + 1; fd < end; ++fd) ::close(fd);
+  }
   const int null = ::open("/dev/null", O_RDWR);
   ::dup2(null, STDIN_FILENO);
   ::dup2(null, STDOUT_FILENO);
