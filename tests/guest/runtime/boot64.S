@@ -12,6 +12,7 @@
     .globl _start
 _start:
     cld
+    mov %ebx, boot_info
     mov $boot_stack_end, %esp
     # Page directories: 4 GiB of 2 MiB pages; present, writable, accessed, dirty, large.
     mov $boot_pd, %edi
@@ -95,6 +96,8 @@ gdt_pointer:
 boot_pml4: .skip 4096
 boot_pdpt: .skip 4096
 boot_pd:   .skip 4 * 4096
+    .globl boot_info
+boot_info: .skip 16               # where the Multiboot information is
     .skip 16384
 boot_stack_end:
     .section .note.GNU-stack, "", @progbits
