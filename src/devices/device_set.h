@@ -23,8 +23,11 @@ class DeviceSet {
     for (const Device* d : devices_) next = std::min(next, d->next_event());
     return next;
   }
-  void advance(VtimeNs now) {
+  // Runs what is due; returns the time of what comes next.
+  VtimeNs advance(VtimeNs now) {
+    if (const VtimeNs next = next_event(); next > now) return next;
     for (Device* d : devices_) d->advance(now);
+    return next_event();
   }
 
   // Per device: name, length in bytes (u32), state. A name is a length (u8) and its characters.

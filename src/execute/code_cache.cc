@@ -227,6 +227,12 @@ void CodeCache::make_branch_to(MemSite& site, u32 stub) {
   site.probe = 0;
 }
 
+void CodeCache::let_check_branch(BlockId id) {
+  Block& b = store_.blocks[id];
+  Translator::emit_branching_check(write_ + b.near_entry, b.in_parts());
+  b.check_branches = true;
+}
+
 void CodeCache::set_link(u32 link, BlockId target) {
   LinkSite& l = store_.link_sites[link];
   Block& to = store_.blocks[target];

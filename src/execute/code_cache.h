@@ -73,6 +73,8 @@ class CodeCache {
   // Lets the lookup of a group that misses lead to a block without groups, by a direct link; if there is
   // room.
   void make_leaving(u32 site, Translator& translator);
+  // The same for the probe of the counter at a block's head.
+  void let_check_branch(BlockId block);
   void set_link(u32 link, BlockId target);
   // The block whose code contains this host address, and the guest instruction it belongs to.
   bool locate(u64 host_pc, BlockId* block, unsigned* insn) const;

@@ -3,6 +3,7 @@
 #include <sys/auxv.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -19,6 +20,10 @@ namespace {
 
 // Translated code knows one context, and a thunk gets no more than its address: the engine that owns it.
 thread_local Engine* g_engine = nullptr;
+
+// A host fault takes as long as some thousands of steps: heads that find the counter run out more often than
+// after so many branch in place of it.
+constexpr Step kStepsPerFault = 1 << 17;
 
 void set_mxcsr(u32 value) { asm volatile("ldmxcsr %0" ::"m"(value)); }
 
@@ -167,18 +172,11 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   running_ = true;
   gs_base_ = nullptr;  // another engine may have run on this thread
   space_ = nullptr;
-  stop_requested_ = dropped_ = false;
-  stop_reason_ = RunStop::budget;
-  const i64 budget = static_cast<i64>(std::min<u64>(until - clock_.steps, static_cast<u64>(kMaxSliceSteps)));
-  ctx_->end_step = clock_.steps + static_cast<u64>(budget);
-  ctx_->set_remaining(budget);
+  dropped_ = false;
+  begin_stretch(until);
   HostSignalScope signals({cache_.exec_base(), cache_.exec_base() + cache_.bytes(), cache_.probe_base(),
-                           thunks_.expired, thunks_.host_fault, ctx_});
+                           thunks_.targets.expired, thunks_.host_fault, ctx_});
   if (options_.chaos.enabled) disturb();
-  ctx_->quick.interrupt_pending = gate_.interrupt_pending(cpu.index);
-  ctx_->quick.several_vcpus = vcpu_->vcpu_count > 1;
-  ctx_->quick.tsc_counts_steps = clock_.rate_num == clock_.rate_den && model_.tsc_hz == 1'000'000'000;
-  ctx_->quick.tsc_offset = clock_.warp_ns + cpu.msr.tsc_adjust;
   const u64 code = dispatch(DispatchCause::start);
   if (code) {
     host_x87_load(ctx_->state.fpu);
@@ -195,6 +193,32 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   DEJA_CHECK(clock_.steps <= until, "the run of vCPU {} to step {} ended at step {}, before {:#x}", cpu.index,
              until, clock_.steps, linear_pc());
   return stop_reason_;
+}
+
+void Engine::begin_stretch(Step until) {
+  const CpuState& s = ctx_->state;
+  stop_requested_ = false;
+  stop_reason_ = RunStop::budget;
+  const i64 budget = static_cast<i64>(std::min<u64>(until - clock_.steps, static_cast<u64>(kMaxSliceSteps)));
+  ctx_->end_step = clock_.steps + static_cast<u64>(budget);
+  ctx_->set_remaining(budget);
+  ctx_->quick.interrupt_pending = gate_.interrupt_pending(s.index);
+  ctx_->quick.several_vcpus = vcpu_->vcpu_count > 1;
+  ctx_->quick.tsc_counts_steps = clock_.rate_num == clock_.rate_den && model_.tsc_hz == 1'000'000'000;
+  ctx_->quick.tsc_offset = clock_.warp_ns + s.msr.tsc_adjust;
+}
+
+// Spares it to leave translated code and to come back, with all registers saved and loaded: a turn, or an
+// access to a device, is mostly followed by more of the same vCPU.
+bool Engine::goes_on() {
+  if (ctx_->state.activity != Activity::running) return false;
+  // Either way must lead to the same.
+  if (options_.chaos.enabled && chaos() % 4 == 0) return false;
+  update_clock();
+  const std::optional<Step> until = gate_.go_on(ctx_->state, stop_reason_ == RunStop::pause);
+  if (!until || *until <= clock_.steps) return false;
+  begin_stretch(*until);
+  return true;
 }
 
 u64 Engine::depart(u64 code) {
@@ -248,6 +272,9 @@ u64 Engine::enter_expired(ExecContext* ctx, u64 id, u64) {
   const Block& b = e.cache_.block(static_cast<BlockId>(id));
   if (!b.in_parts()) ctx->set_remaining(ctx->remaining() + b.count);
   e.set_rip(b, 0);
+  e.update_clock();
+  if (e.clock_.steps - std::exchange(e.last_expired_, e.clock_.steps) < kStepsPerFault && !b.check_branches)
+    e.cache_.let_check_branch(static_cast<BlockId>(id));
   // Of a block without groups the one with groups at its place, which may have led here, is not shorter: it
   // does not lead here again.
   return e.depart(e.dispatch(DispatchCause::expired));

@@ -131,6 +131,7 @@ class Engine final : public Mmu, private RamObserver {
     int acknowledge_interrupt(unsigned v) override { return target_.acknowledge_interrupt(v); }
     u64 tsc() override { return target_.tsc(); }
     bool guest_call(std::string_view line) override { return touch(), target_.guest_call(line); }
+    std::optional<Step> go_on(CpuState& cpu, bool spins) override { return target_.go_on(cpu, spins); }
 
    private:
     void touch() { engine_.stop_requested_ = true; }
@@ -184,6 +185,10 @@ class Engine final : public Mmu, private RamObserver {
   u64 leave_group(u32 site);
 
   void use_tables(const AddressSpace& space);
+  // What has to be known of the vCPU and its machine until this step, or a device is touched.
+  void begin_stretch(Step until);
+  // The run would end here, but the machine lets the same vCPU go on.
+  bool goes_on();
   // The next thing to execute; 0 leaves the run.
   u64 dispatch(DispatchCause cause);
   // Finds or translates the block at linear `pc`; kNone after a fault was delivered.
@@ -275,6 +280,7 @@ class Engine final : public Mmu, private RamObserver {
   AddressSpace* space_ = nullptr;                // of ctx_->state; nullptr: to be selected anew
   const AddressSpaceTables* gs_base_ = nullptr;  // what the host's GS base points at
   bool running_ = false;
+  Step last_expired_ = 0;  // when a block's head last found the counter run out
   bool stop_requested_ = false;
   bool delivering_ = false;  // an exception or interrupt: its frame is being pushed
   AccessCause device_cause_ = AccessCause::device;

@@ -40,10 +40,12 @@ u64 Engine::dispatch(DispatchCause cause) {
     return u64{0};
   };
   while (true) {
-    dropped_ = false;
-    if (stop_requested_) return leave(stop_reason_ == RunStop::pause ? RunStop::pause : RunStop::event);
+    if ((stop_requested_ || ctx_->remaining() <= 0) && !goes_on()) {
+      if (stop_requested_) return leave(stop_reason_ == RunStop::pause ? RunStop::pause : RunStop::event);
+      return leave(s.activity == Activity::running ? RunStop::budget : RunStop::inactive);
+    }
     if (s.activity != Activity::running) return leave(RunStop::inactive);
-    if (ctx_->remaining() <= 0) return leave(RunStop::budget);
+    dropped_ = false;
     update_clock();
     if (s.pending_dbg && !s.mov_ss_shadow) {
       GuestFault db{kDB};

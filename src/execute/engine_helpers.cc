@@ -9,9 +9,6 @@
 namespace deja {
 namespace {
 
-// An SMP guest that executes this many PAUSEs in one quantum is spinning: its quantum ends.
-constexpr u32 kPausesPerQuantum = 16;
-
 InsnHelper find_helper(const Insn& insn) {
   // A bit string in memory is near_ops.cc's; the other forms come here when the host's flags differ.
   const bool bit_string = insn.has_mem && insn.op[1].kind == OperandKind::gpr;

@@ -25,10 +25,13 @@ void on_fault(int signal, siginfo_t*, void* raw) {
   if (m && pc >= m->code_begin && pc < m->code_end) {
     const u64 trap = static_cast<u64>(r[REG_TRAPNO]);
     if (signal == SIGSEGV && trap == 14) {
-      // The probe: only it can touch an inaccessible page. The block id precedes the far entry.
+      // The probe: only it can touch an inaccessible page. Its block id is in front of the far entry.
       const u64 near_entry = pc - Translator::kProbeOffset;
       u32 id;
-      std::memcpy(&id, reinterpret_cast<const void*>(near_entry - Translator::kFarEntryBytes - 4), 4);
+      std::memcpy(&id,
+                  reinterpret_cast<const void*>(near_entry - Translator::kFarEntryBytes -
+                                                Translator::kExpiredBytes + Translator::kBlockIdOffset),
+                  4);
       const u64 address = static_cast<u64>(r[REG_CR2]);
       if (address < m->probe_base && address >= m->probe_base - 64_KiB) {
         r[REG_RCX] = id;

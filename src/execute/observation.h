@@ -88,6 +88,12 @@ class Observation {
   bool pending() const { return !hits_.empty(); }
   std::vector<Hit> take() { return std::exchange(hits_, {}); }
 
+  // Is there anything to look out for, or to be told?
+  bool active() const {
+    return pending() || !spec_.breakpoints.empty() || !spec_.watchpoints.empty() || spec_.delivery_at ||
+           spec_.turn_of;
+  }
+
   // --- breakpoints, for Engine::dispatch
   bool breaks_in_page_of(u64 pc) const;
   // Page offsets of all breakpoints, ascending: blocks of pages with breakpoints end before them.

@@ -486,7 +486,7 @@ DEJA_INLINE u64 run(const Quick& q) {
     case QuickOp::rdtscp:
       return rdtsc(q, true);
     case QuickOp::pause:
-      if (q.context.quick.several_vcpus) return kQuickDeclined;
+      if (q.context.quick.several_vcpus && s.pause_run + 1 >= kPausesPerQuantum) return kQuickDeclined;
       return ++s.pause_run, resume(q);
     case QuickOp::read_cr:
       return read_cr(q);

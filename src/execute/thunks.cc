@@ -194,7 +194,7 @@ Thunks emit_thunks(Emitter& e, const CodeTargets& targets, const Handlers& h) {
   t.targets.dispatch = call_out(h.dispatch);
   t.targets.jump_miss = call_quick_first(h.quick_jump, h.dispatch);
   t.targets.removed = call_out(h.removed);
-  t.expired = call_out(h.expired);
+  t.targets.expired = call_out(h.expired);
   t.host_fault = call_out(h.host_fault);
 
   t.targets.quick = e.here();

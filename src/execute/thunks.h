@@ -22,9 +22,9 @@ struct Handlers {
 struct Thunks {
   CodeTargets targets;
   void (*enter)(u64 code) = nullptr;  // runs translated code from `code` until a handler returns 0
-  u64 expired = 0;  // host signal handler resumes here: ecx = block id, the counter ran out at its head
-  u64 host_fault =
-      0;  // … here: a carried-over instruction raised SIGFPE or #GP; context.host_fault_pc is set
+  // The host's signal handler resumes here: a carried-over instruction raised SIGFPE or #GP;
+  // context.host_fault_pc is set. Or at targets.expired, when the counter ran out at a block's head.
+  u64 host_fault = 0;
 };
 
 // Emits all of them at `e`. Of `targets` the addresses of data are filled in, those of the code are not.

@@ -2,11 +2,14 @@
 // devices/. Clock::steps is exact (the step of the accessing instruction) whenever one of these is called.
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 #include "base/types.h"
 
 namespace deja {
+
+struct CpuState;
 
 class Platform {
  public:
@@ -40,6 +43,11 @@ class Platform {
   // A line for the guest control device (devices/guest_control.h), without its newline; an empty one only
   // asks whether the device is there. False: it is not.
   virtual bool guest_call(std::string_view line) = 0;
+
+  // Between two instructions of a vCPU, whose state is `cpu`: it has used up its steps, touched a device, or
+  // run a series of PAUSEs (`spins`). Does what is due at this step, and says until which one the same vCPU
+  // goes on. Nothing: whoever runs it has to look.
+  virtual std::optional<Step> go_on(CpuState& cpu, bool spins) { return std::nullopt; }
 };
 
 }  // namespace deja

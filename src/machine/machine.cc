@@ -194,10 +194,18 @@ void Machine::settle(unsigned i) {
       reset_pending_ = true;
     return;
   }
-  if (s.activity == Activity::halted) {
-    const bool wake = (s.nmi_pending && !s.nmi_blocked) || ((s.rflags & flag::IF) && apics_[i]->pending());
-    if (wake) s.activity = Activity::running;
-  }
+  if (wakes(i)) s.activity = Activity::running;
+}
+
+bool Machine::wakes(unsigned i) const {
+  const CpuState& s = cpus_[i];
+  return s.activity == Activity::halted &&
+         ((s.nmi_pending && !s.nmi_blocked) || ((s.rflags & flag::IF) && apics_[i]->pending()));
+}
+
+bool Machine::unsettled(unsigned i) const {
+  const Signals& sig = signals_[i];
+  return sig.nmi || sig.init || sig.sipi || cpus_[i].activity == Activity::shutdown || wakes(i);
 }
 
 std::optional<unsigned> Machine::next_vcpu() const {
@@ -214,13 +222,47 @@ std::optional<unsigned> Machine::next_vcpu() const {
   return std::nullopt;
 }
 
+void Machine::begin_turn(unsigned vcpu, CpuState& cpu) {
+  current_ = vcpu;
+  cpu.pause_run = 0;
+  quantum_end_ =
+      clock_.steps + (chaos_ ? chaos_->turn_length(clock_.steps, config_.quantum) : config_.quantum);
+}
+
+Step Machine::stretch_end(VtimeNs next_event) const {
+  const Step end = std::min(until_, clock_.first_step_at(next_event));
+  return takes_turns() ? std::min(end, quantum_end_) : end;
+}
+
+// What run() does between two stretches of one vCPU, when nothing else has to be done. `cpus_` has what its
+// state was when it began to run: running, as it is now.
+std::optional<Step> Machine::go_on(CpuState& cpu, bool spins) {
+  if (engine_->observation().active()) return std::nullopt;
+  trouble_.reset();
+  const VtimeNs next_event = devices_.advance(clock_.now());
+  if (trouble_ || reset_pending_ || commanded_ || end_ != MachineEnd::none || clock_.steps >= until_)
+    return std::nullopt;
+  for (unsigned i = 0; i < cpus_.size(); ++i)
+    if (unsettled(i)) return std::nullopt;
+  if (spins) quantum_end_ = clock_.steps;
+  if (takes_turns() && clock_.steps >= quantum_end_) {
+    if (next_vcpu() != current_ || (chaos_ && chaos_->stall_ns(clock_.steps) != 0)) return std::nullopt;
+    begin_turn(current_, cpu);
+  }
+  return stretch_end(next_event);
+}
+
 MachineStop Machine::run(Step until) {
+  until_ = until;
   const unsigned n = static_cast<unsigned>(cpus_.size());
   while (true) {
     trouble_.reset();
-    devices_.advance(clock_.now());
+    VtimeNs next_event = devices_.advance(clock_.now());
     if (trouble_) return MachineStop::trouble;
-    if (reset_pending_) do_reset();
+    if (reset_pending_) {
+      do_reset();
+      next_event = devices_.next_event();
+    }
     // What is due at this step is taken before anybody looks: the state at a step must not depend on whether
     // a slice ends there.
     for (unsigned i = 0; i < n; ++i) settle(i);
@@ -237,16 +279,11 @@ MachineStop Machine::run(Step until) {
     const auto [turn, turn_end] = std::pair(current_, quantum_end_);
     const u32 pauses = cpus_[*next].pause_run;
     if (*next != current_ || (takes_turns() && clock_.steps >= quantum_end_)) {
-      current_ = *next;
-      cpus_[current_].pause_run = 0;
-      quantum_end_ =
-          clock_.steps + (chaos_ ? chaos_->turn_length(clock_.steps, config_.quantum) : config_.quantum);
+      begin_turn(*next, cpus_[*next]);
       if (chaos_ && stall(chaos_->stall_ns(before))) continue;
     }
 
-    Step limit = std::min(until, clock_.first_step_at(devices_.next_event()));
-    if (takes_turns()) limit = std::min(limit, quantum_end_);
-    const RunStop stop = engine_->run(cpus_[current_], limit);
+    const RunStop stop = engine_->run(cpus_[current_], stretch_end(next_event));
     if (clock_.steps > before) last_ran_[current_] = clock_.steps - 1;
     if (stop == RunStop::pause) quantum_end_ = clock_.steps;
     if (stop == RunStop::observed && clock_.steps == before) {

@@ -195,6 +195,7 @@ class Machine final : public Platform, private TimeSource {
   int acknowledge_interrupt(unsigned vcpu) override { return apics_[vcpu]->acknowledge(); }
   u64 tsc() override;
   bool guest_call(std::string_view line) override;
+  std::optional<Step> go_on(CpuState& cpu, bool spins) override;
 
  private:
   Machine(const MachineConfig& config, CpuModel model) : config_(config), model_(std::move(model)) {
@@ -209,6 +210,13 @@ class Machine final : public Platform, private TimeSource {
   // Hands vCPU `i` the signals that wait for it, and wakes it if something is due. Doing it twice is doing it
   // once.
   void settle(unsigned i);
+  // Has it anything to do?
+  bool unsettled(unsigned i) const;
+  bool wakes(unsigned i) const;
+  // A turn of the vCPU begins, whose state is `cpu`.
+  void begin_turn(unsigned vcpu, CpuState& cpu);
+  // The step until which it runs when nothing comes up.
+  Step stretch_end(VtimeNs next_event) const;
   bool stall(u64 ns);
   // Does a vCPU's turn end although it could go on?
   bool takes_turns() const { return cpus_.size() > 1 || chaos_; }
@@ -227,6 +235,7 @@ class Machine final : public Platform, private TimeSource {
   unsigned current_ = 0;  // whose turn it is
   Step quantum_end_ = 0;
   u64 stalls_ = 0;
+  Step until_ = 0;  // of the run() in progress
   struct Signals {
     bool nmi = false, init = false, sipi = false;
     u8 vector = 0;

@@ -65,8 +65,9 @@ struct alignas(64) Block {
   u16 count = 0;         // instructions
   u16 bytes = 0;         // guest bytes covered
   bool valid = true;
-  bool small_loop = false;  // jumps back to its own start, and could be unrolled (unroll.h)
-  bool vectors = false;     // has instructions for which it loads the vector registers when they are away
+  bool small_loop = false;      // jumps back to its own start, and could be unrolled (unroll.h)
+  bool check_branches = false;  // its head branches where the probe of the counter would fault
+  bool vectors = false;         // has instructions for which it loads the vector registers when they are away
   // Its steps are taken off the counter part by part, each of which ends with a conditional jump that the
   // block goes on behind: whoever leaves there has nothing to give back. Index of the instruction behind each
   // such jump; 0: no more.

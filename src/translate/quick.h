@@ -35,6 +35,9 @@ enum class QuickOp : u8 {
   movs,
 };
 
+// An SMP guest that executes this many PAUSEs in one quantum is spinning: its quantum ends.
+inline constexpr u32 kPausesPerQuantum = 16;
+
 // QuickOp::none outside 64-bit mode, in code that a debugger observes, and for what has no quick way.
 QuickOp quick_op(const Insn& insn, BlockMode mode);
 

@@ -48,9 +48,10 @@ TranslateStatus Translator::translate(const TranslateInput& input, const CodeSpa
 
   cache_write_ = space.write;
   // The near entry stands on a 16-byte boundary.
-  const u32 entry = (space.hot + 4 + kFarEntryBytes + 15) & ~15u;
+  constexpr unsigned kBefore = kExpiredBytes + kFarEntryBytes;
+  const u32 entry = (space.hot + kBefore + 15) & ~15u;
   const u64 delta = targets_.cache_exec - reinterpret_cast<u64>(cache_write_);
-  e_ = Emitter(cache_write_ + entry - kFarEntryBytes - 4, delta);
+  e_ = Emitter(cache_write_ + entry - kBefore, delta);
   emit_entries();
   r10_group_ = -1;
   auto& places = store_.places.in(region_);
@@ -102,7 +103,8 @@ void Translator::emit_cold(const Cold& c) {
 }
 
 void Translator::emit_entries() {
-  e_.d(id_);
+  e_.mov_imm32(HRCX, id_);
+  e_.jmp(targets_.expired);
   block_.far_entry = offset_of(e_.p);
   e_.b(0x4d, 0x8d, 0x89), e_.d(-static_cast<u32>(block_.page_offset()));  // lea r9, [r9 - offset]
   e_.mov_store(ctx(offsetof(ExecContext, current_page)), HR9);
@@ -115,6 +117,18 @@ void Translator::emit_entries() {
   e_.b(0x45, 0x0f, 0xb6), e_.b(0x8a),
       e_.d(static_cast<u32>(targets_.probe_base));  // movzx r9d, byte [r10 + probe]
   if (block_.in_parts()) take_steps(block_.prepaid(0));
+}
+
+// A block has at most 64 steps and is entered with none left at the least: what would be left, divided by 64,
+// is -1 when it does not suffice.
+void Translator::emit_branching_check(u8* near_entry, bool in_parts) {
+  Emitter e(near_entry + kCheckOffset, 0);
+  e.sarx(HRCX, in_parts ? HR10 : HR11, HR11);
+  e.lea(HRCX, HRCX, -1, 1, 1);
+  u8* const expired = e.jrcxz();
+  *expired = static_cast<u8>(near_entry - kFarEntryBytes - kExpiredBytes - (expired + 1));
+  e.b(0x66, 0x90);
+  DEJA_CHECK(e.p == near_entry + kProbeOffset + kProbeBytes);
 }
 
 void Translator::take_steps(unsigned steps) {

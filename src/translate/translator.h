@@ -2,10 +2,10 @@
 // them and says where the block ends, plan.h says which memory accesses are checked together, and Translator
 // emits.
 //
-// A block begins with a u32 block id, then the far entry (r9 = linear PC; sets ExecContext::current_page),
-// then the near entry (for jumps inside the page), which probes the step counter and takes the steps of the
-// block, or of its first part, off it. Then come the instructions, then the out-of-line parts: slow paths and
-// link stubs.
+// A block begins with the way out when the counter does not suffice (kExpiredBytes), then the far entry (r9 =
+// linear PC; sets ExecContext::current_page), then the near entry (for jumps inside the page), which probes
+// the step counter and takes the steps of the block, or of its first part, off it. Then come the
+// instructions, then the out-of-line parts: slow paths and link stubs.
 #pragma once
 
 #include <set>
@@ -36,6 +36,7 @@ struct CodeTargets {
   u64 dispatch = 0;           // r9 = linear PC, ecx = branch site or kNone
   u64 jump_miss = 0;          // the same, when the jump cache was looked into
   u64 removed = 0;            // r9 = linear PC, ecx = perhaps the far link that leads here
+  u64 expired = 0;            // ecx = block whose head found too few steps left
 };
 
 // Where a block goes: the main code at `hot`, what is seldom run at `cold`; offsets in the code cache, whose
@@ -94,8 +95,13 @@ class Translator {
   static constexpr u64 kMaxBlockCode = 32 * 1024;
   static constexpr u64 kMaxSpecialCode = 512;
 
+  // In front of the far entry: mov ecx, block id; jmp expired.
+  static constexpr unsigned kExpiredBytes = 10, kBlockIdOffset = 1;
   static constexpr unsigned kFarEntryBytes = 14;
-  static constexpr unsigned kProbeOffset = 12;  // from the near entry to the probing load
+  // From the near entry to the check of the counter, and to the probing load, its second instruction.
+  static constexpr unsigned kCheckOffset = 7, kProbeOffset = 12, kProbeBytes = 8;
+  // Lets a block's head jump to `expired` where its probe would fault. `near_entry`: where it is written.
+  static void emit_branching_check(u8* near_entry, bool in_parts);
 
  private:
   friend class OpEmitter;
