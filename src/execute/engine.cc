@@ -189,10 +189,14 @@ RunStop Engine::run(CpuState& cpu, Step until) {
   update_clock();
   cpu = ctx_->state;
   running_ = false;
-  // A turn, a timer or an input that came late would depend on how code was divided into blocks.
-  DEJA_CHECK(clock_.steps <= until, "the run of vCPU {} to step {} ended at step {}, before {:#x}", cpu.index,
-             until, clock_.steps, linear_pc());
+  check_limit();
   return stop_reason_;
+}
+
+void Engine::check_limit() const {
+  DEJA_CHECK(ctx_->remaining() >= 0, "vCPU {} was to run to step {} and ran to step {}, before {:#x}",
+             ctx_->state.index, ctx_->end_step, ctx_->end_step - static_cast<u64>(ctx_->remaining()),
+             linear_pc());
 }
 
 void Engine::begin_stretch(Step until) {
@@ -211,6 +215,7 @@ void Engine::begin_stretch(Step until) {
 // Spares it to leave translated code and to come back, with all registers saved and loaded: a turn, or an
 // access to a device, is mostly followed by more of the same vCPU.
 bool Engine::goes_on() {
+  check_limit();
   if (ctx_->state.activity != Activity::running) return false;
   // Either way must lead to the same.
   if (options_.chaos.enabled && chaos() % 4 == 0) return false;

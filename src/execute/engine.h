@@ -187,6 +187,9 @@ class Engine final : public Mmu, private RamObserver {
   void use_tables(const AddressSpace& space);
   // What has to be known of the vCPU and its machine until this step, or a device is touched.
   void begin_stretch(Step until);
+  // That it has not gone beyond that step: a turn, a timer or an input that came late would depend on how
+  // code was divided into blocks.
+  void check_limit() const;
   // The run would end here, but the machine lets the same vCPU go on.
   bool goes_on();
   // The next thing to execute; 0 leaves the run.
