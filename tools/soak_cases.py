@@ -41,7 +41,7 @@ class Guests:
             self.linux["linux"] = demo_guest("cloud-amd64", refresh=False)
             self.linux["linux-devices"] = demo_guest("cloud-amd64", refresh=False, devices=True)
             # The large kernel takes a download, so only where somebody has asked for it before.
-            if any(cache_dir("recipes").glob("*-amd64-*.json")):
+            if any(cache_dir("recipes").glob("devices-amd64-*.json")):
                 self.linux["linux-amd64-devices"] = demo_guest("amd64", refresh=False, devices=True)
         folder = build / "tests/guest"
         self.metal = sorted(p for p in folder.glob("*") if p.with_suffix(".elf").exists() and not p.suffix) \
