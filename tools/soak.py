@@ -7,6 +7,7 @@ verified too. What fails is kept, with the command that shows it again, and the 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -33,10 +34,12 @@ EXAMPLES = """examples:
   ./dev soak --guests metal --hours 0.1   only the bare-metal kernels of tests/guest
 """
 
-PROMPT_TIMEOUT = 600  # host seconds until a guest must have a prompt, and from the last that was typed to its end
 SEEKS = 12
-# Engines that are so slow that they get a window of a long recording, of so many steps; all others replay it whole.
-WINDOWS = {"no-inline-tlb": 100_000_000, "plainest": 50_000_000, "chaos": 300_000_000}
+# How long a part of a recording the engines get, in seconds that the default engine takes for it: slow engines get
+# less, so that each has its share of the time and the quick ones do most of the steps.
+WINDOWS = {"no-inline-tlb": 0.4, "plainest": 0.3, "chaos": 1.2}
+WINDOW_OF_OTHERS = 8.0
+LEAST_WINDOW = 2_000_000  # steps
 
 
 class Failure(Exception):
@@ -66,6 +69,12 @@ class Totals:
         with self._lock:
             return sum(self.steps.values())
 
+    def show(self, what: str):
+        """The progress line, on a terminal."""
+        if sys.stderr.isatty():
+            text = f"{self.elapsed() / 60:.0f} min, {self.cases} cases, {self.all_steps():,} steps; {what}"
+            print(f"\r\033[K{text[:shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)
+
     def elapsed(self) -> float:
         return time.monotonic() - self._began
 
@@ -94,44 +103,44 @@ class Tools:
 
 
 class Guest:
-    """A recorder with its console at our hands."""
+    """A recorder with its console at our hands. When its time is up it is asked to end, wherever it is."""
 
-    def __init__(self, command: list, timeout: float):
-        self.output, self._timeout = b"", timeout
+    def __init__(self, command: list, seconds: float):
+        self.output, self._deadline = b"", time.monotonic() + seconds
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT)
 
-    def read(self, seconds: float) -> bool:
-        """Takes what comes within the time; False: the guest has ended."""
-        ready, _, _ = select.select([self.process.stdout], [], [], max(0, seconds))
-        if not ready:
-            return True
+    def _read_until(self, deadline: float) -> bool:
+        """Takes what comes; False: the time is up, or the guest has ended."""
+        left = min(deadline, self._deadline) - time.monotonic()
+        if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+            return False
         data = os.read(self.process.stdout.fileno(), 65536)
         self.output += data
         return bool(data)
 
     def wait_for(self, text: bytes) -> bool:
-        ends = time.monotonic() + self._timeout
-        while text not in self.output:
-            if not self.read(ends - time.monotonic()) or time.monotonic() > ends:
-                return text in self.output
-        return True
-
-    def type(self, text: str):
-        try:
-            self.process.stdin.write(text.encode())
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended; its status tells why
+        while text not in self.output and self._read_until(self._deadline):
+            pass
+        return text in self.output
 
     def pass_time(self, seconds: float):
         ends = time.monotonic() + seconds
-        while time.monotonic() < ends and self.read(ends - time.monotonic()):
+        while self._read_until(ends):
             pass
 
+    def type(self, text: str):
+        with contextlib.suppress(BrokenPipeError):  # it has ended; its status tells why
+            self.process.stdin.write(text.encode())
+            self.process.stdin.flush()
+
     def finish(self) -> int:
+        while self._read_until(self._deadline):
+            pass
+        if self.process.poll() is None and time.monotonic() >= self._deadline:
+            self.process.terminate()
         try:
-            rest, _ = self.process.communicate(timeout=self._timeout)
+            rest, _ = self.process.communicate(timeout=120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             rest, _ = self.process.communicate()
@@ -140,8 +149,9 @@ class Guest:
 
 
 class CaseRun:
-    def __init__(self, case: soak_cases.Case, tools: Tools, totals: Totals, folder: Path):
+    def __init__(self, case: soak_cases.Case, tools: Tools, totals: Totals, folder: Path, record_seconds: float):
         self.case, self.tools, self.totals, self.folder = case, tools, totals, folder
+        self.record_seconds = record_seconds
         self.rng = random.Random(case.seed ^ 0x5EED)
         self.modes = []
 
@@ -149,12 +159,14 @@ class CaseRun:
         recording = self.folder / "run.deja"
         self.record(recording)
         first, last = self.range_of(recording)
+        began = time.monotonic()
         self.check(recording, "verify")
-        self.window = self.make_window(recording, first, last)
-        self.compare_modes(recording)
-        self.compare_steps(recording)
-        self.seek(recording)
-        self.branch(recording, first, last)
+        self.speed = (last - first) / (time.monotonic() - began)
+        self.recording, self.windows = recording, {}
+        self.compare_modes()
+        self.compare_steps()
+        self.seek()
+        self.branch(first, last)
 
     # --- recording
 
@@ -165,9 +177,10 @@ class CaseRun:
             disk = self.folder / "disk.raw"
             disk.write_bytes(case.drive)
             options += ["--drive", f"file={disk},format=raw"]
+        self.totals.show(f"case {case.seed}: record {case}")
         command = [deja, "record", "-o", recording.with_suffix(""), *options]
         began = time.monotonic()
-        guest = Guest(command, PROMPT_TIMEOUT)
+        guest = Guest(command, self.record_seconds)
         try:
             status = self.play(guest)
         finally:
@@ -192,12 +205,8 @@ class CaseRun:
                     guest.type(text)
                 guest.type("echo soak''ed\n")
                 guest.wait_for(b"soaked")
-            if case.ending == "kill":
-                guest.process.kill()
-            elif case.ending == "term":
-                guest.process.terminate()
-            else:
-                guest.type("poweroff -f\n")
+            end = {"kill": guest.process.kill, "term": guest.process.terminate}
+            end.get(case.ending, lambda: guest.type("poweroff -f\n"))()
         return guest.finish()
 
     def trouble_of(self, guest: Guest, status: int) -> str | None:
@@ -220,6 +229,7 @@ class CaseRun:
 
     def call(self, mode: str, steps: int, command: list, **options) -> str:
         """Runs it; a Failure unless it ends well."""
+        self.totals.show(f"case {self.case.seed}: {mode}")
         began = time.monotonic()
         done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, errors="replace", **options)
@@ -233,19 +243,24 @@ class CaseRun:
         first, last = self.range_of(recording)
         self.call(mode, last - first, [self.tools.deja, "verify", *engine, recording])
 
-    def make_window(self, recording: Path, first: int, last: int) -> dict[int, Path]:
-        """Recordings of some windows, by length; the recording itself where it is not longer."""
-        windows = {}
-        for length in sorted(set(WINDOWS.values())):
-            if last - first <= length:
-                windows[length] = recording
-                continue
-            begin = self.rng.randrange(first, last - length)
-            windows[length] = self.folder / f"window{length}.deja"
-            self.call("trim", length, [self.tools.deja, "trim", recording, "--from", begin, "--to", begin + length,
-                                       "-o", windows[length].with_suffix("")])
-            self.check(windows[length], "verify of a window")
-        return windows
+    def place_for(self, mode: str) -> Path:
+        """The recording, or where that would take too long a window of it."""
+        seconds = WINDOWS.get(mode, WINDOW_OF_OTHERS)
+        if seconds not in self.windows:
+            self.windows[seconds] = self.make_window(seconds)
+        return self.windows[seconds]
+
+    def make_window(self, seconds: float) -> Path:
+        first, last = self.range_of(self.recording)
+        length = max(LEAST_WINDOW, int(self.speed * seconds))
+        if last - first <= length:
+            return self.recording
+        begin = self.rng.randrange(first, last - length)
+        window = self.folder / f"window{length}.deja"
+        self.call("trim", length, [self.tools.deja, "trim", self.recording, "--from", begin, "--to", begin + length,
+                                   "-o", window.with_suffix("")])
+        self.check(window, "verify of a window")
+        return window
 
     def engines(self) -> list[tuple[str, list[str]]]:
         """All there are, by name: each optimisation off, all of them, some at once, chaos."""
@@ -258,51 +273,48 @@ class CaseRun:
         chosen += [("chaos", ["--chaos-engine", str(self.rng.randrange(10**6))]) for _ in range(3)]
         return chosen
 
-    def place_for(self, recording: Path, mode: str) -> Path:
-        return self.window[WINDOWS[mode]] if mode in WINDOWS else recording
-
-    def compare_modes(self, recording: Path):
+    def compare_modes(self):
         for mode, arguments in self.engines():
-            self.check(self.place_for(recording, mode), mode, *arguments)
+            self.check(self.place_for(mode), mode, *arguments)
 
-    def compare_steps(self, recording: Path):
+    def compare_steps(self):
         """Digests at single steps, in the default engine and in three others."""
         for mode, arguments in self.rng.sample(self.engines(), 3):
-            place = self.place_for(recording, mode)
+            place = self.place_for(mode)
             first, last = self.range_of(place)
-            if last - first < 10:
-                continue
-            steps = self.folder / "steps"
-            pick = [self.tools.step_digests, "pick", place, "--seed", self.case.seed, "--random", 400, "--turns", 300,
-                    "--timers", 200]
-            steps.write_text(self.call("pick steps", last - first, pick))
-            at = [self.tools.step_digests, "at", place, "--steps", steps]
-            want = self.call("steps: default", last - first, at).splitlines()
-            got = self.call(f"steps: {mode}", last - first, [*at, *arguments]).splitlines()
-            for a, b in zip(want, got):
-                if a != b:
-                    raise Failure(f"another machine at a step:\n  default {a}\n  {mode} {b}",
-                                  f"{shown(pick)} >steps; bash -c {shlex.quote(f'diff <({shown(at)}) <({shown([*at, *arguments])})')}")
+            if last - first >= 10:
+                self.compare_steps_of(place, last - first, mode, arguments)
 
-    def seek(self, recording: Path):
-        first, last = self.range_of(recording)
+    def compare_steps_of(self, place: Path, length: int, mode: str, arguments: list[str]):
+        steps = self.folder / "steps"
+        pick = [self.tools.step_digests, "pick", place, "--seed", self.rng.randrange(10**6), "--random", 500]
+        steps.write_text(self.call("pick steps", length, pick))
+        at = [self.tools.step_digests, "at", place, "--steps", steps]
+        want = self.call("steps: default", length, at).splitlines()
+        got = self.call(f"steps: {mode}", length, [*at, *arguments]).splitlines()
+        for a, b in zip(want, got):
+            if a != b:
+                both = f"diff <({shown(at)}) <({shown([*at, *arguments])})"
+                raise Failure(f"another machine at a step:\n  default {a}\n  {mode} {b}", f"bash -c {shlex.quote(both)}")
+
+    def seek(self):
+        place = self.place_for("chaos")
+        first, last = self.range_of(place)
         if last - first < 10:
             return
-        place = self.window[max(self.window)]
-        first, last = self.range_of(place)
         for chaos in (0, self.rng.randrange(1, 10**6)):
             self.call("random seeks", last - first,
                       [self.tools.random_seeks, place, SEEKS, self.rng.randrange(10**6), chaos])
 
-    def branch(self, recording: Path, first: int, last: int):
+    def branch(self, first: int, last: int):
         """Goes on from somewhere, types a little, and verifies what was recorded."""
         if not self.case.script or last - first < 1000:
             return
         at = self.rng.randrange(first, last)
         branch = self.folder / "branch.deja"
-        command = [self.tools.deja, "live", "--at", at, "-o", branch.with_suffix(""), recording]
+        command = [self.tools.deja, "live", "--at", at, "-o", branch.with_suffix(""), self.recording]
         began = time.monotonic()
-        guest = Guest(command, PROMPT_TIMEOUT)
+        guest = Guest(command, self.record_seconds)
         try:
             guest.pass_time(self.rng.uniform(0.5, 6))
             guest.type("\necho branched\n")
@@ -319,7 +331,7 @@ class CaseRun:
             return
         begin, end = self.range_of(branch)
         self.totals.add("branch", max(0, end - at), time.monotonic() - began)
-        self.check(branch, "verify of a branch")
+        self.call("verify of a branch", end, [self.tools.deja, "verify", branch])
 
 
 class Soak:
@@ -348,7 +360,7 @@ class Soak:
         case = soak_cases.make_case(seed, self.guests)
         folder = Path(tempfile.mkdtemp(prefix=f"soak-{seed}-", dir=self.options.scratch))
         began = time.monotonic()
-        run = CaseRun(case, self.tools, self.totals, folder)
+        run = CaseRun(case, self.tools, self.totals, folder, self.options.record_seconds)
         failure = None
         try:
             run.run()
@@ -358,7 +370,8 @@ class Soak:
             failure = Failure(f"{type(error).__name__}: {error}", f"./dev soak --seed {seed} --cases 1")
         steps = getattr(run, "steps", 0)
         self.totals.cases += 1
-        print(f"case {seed}: {case}: {steps:,} steps, {len(run.modes)} runs, {time.monotonic() - began:.0f} s: "
+        clear = "\r\033[K" if sys.stderr.isatty() else ""
+        print(f"{clear}case {seed}: {case}: {steps:,} steps, {len(run.modes)} runs, {time.monotonic() - began:.0f} s: "
               f"{'FAILED' if failure else 'identical'}; {self.totals.all_steps():,} steps in all", flush=True)
         if failure:
             self.keep(seed, folder, failure)
@@ -395,6 +408,8 @@ def main() -> int:
     parser.add_argument("--cases", type=int, help="so many cases at most")
     parser.add_argument("--seed", type=int, help="of the first case; the next has the next number (default: a new one)")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="cases at a time (default: one a CPU)")
+    parser.add_argument("--record-seconds", type=float, default=90,
+                        help="when a recorder is asked to end, wherever its guest is (default: %(default)s)")
     parser.add_argument("--guests", default="linux,metal", help="of which kinds (default: %(default)s)")
     parser.add_argument("--keep", type=Path, default=Path("soak-failures"),
                         help="folder for what fails (default: %(default)s)")

@@ -115,7 +115,8 @@ def pipelines(rng: random.Random) -> list[str]:
     """Commands that keep one or two vCPUs busy, some 10^8 steps each."""
     n = rng.randint
     return [
-        f"dd if=/dev/zero bs=64k count={n(100, 900)} 2>/dev/null | md5sum",
+        f"dd if=/dev/zero bs=64k count={n(100, 3000)} 2>/dev/null | md5sum",
+        f"dd if=/dev/zero bs=64k count={n(100, 3000)} 2>/dev/null | md5sum",
         f"dd if=/dev/zero bs={n(1, 9000)} count={n(500, 5000)} 2>/dev/null | sha256sum",
         f"dd if=/dev/urandom bs=64k count={n(20, 100)} 2>/dev/null | busybox gzip -c | busybox gzip -dc | md5sum",
         f"dd if=/dev/zero of=/tmp/z$$ bs=1M count={n(5, 30)} 2>/dev/null; md5sum </tmp/z$$; rm /tmp/z$$",
