@@ -63,8 +63,8 @@ bool host_has_named(std::string_view feature) {
                              [&](const CpuFeature& f) { return f.name == feature && host_has(f); });
 }
 
-// What comparable_cpu() has.
-bool in_model(const ZydisDecodedInstruction& insn) {
+// What x86-64-v3 has or, with the features that the host has, comparable_cpu().
+bool in_model(const ZydisDecodedInstruction& insn, bool features) {
   switch (insn.meta.isa_ext) {
     case ZYDIS_ISA_EXT_BASE:
     case ZYDIS_ISA_EXT_LONGMODE:
@@ -91,9 +91,9 @@ bool in_model(const ZydisDecodedInstruction& insn) {
     case ZYDIS_ISA_EXT_PAUSE:
       break;
     case ZYDIS_ISA_EXT_ADOX_ADCX:
-      return host_has_named("adx");
+      return features && host_has_named("adx");
     case ZYDIS_ISA_EXT_SHA:
-      return host_has_named("sha-ni");
+      return features && host_has_named("sha-ni");
     default:
       return false;
   }
@@ -263,12 +263,12 @@ Bytes random_vex(Random& r) {
 }
 
 // One instruction that decodes and is eligible.
-Bytes random_insn(Random& r) {
+Bytes random_insn(Random& r, bool features) {
   for (;;) {
     Bytes b = r.percent(40) ? random_vex(r) : random_legacy(r);
     Decoded d;
     if (!decode_one(b.data(), std::min<std::size_t>(b.size(), 15), &d)) continue;
-    if (!in_model(d.insn) || !portable(d)) continue;
+    if (!in_model(d.insn, features) || !portable(d)) continue;
     // Register forms come up in a quarter of all ModRM bytes only; memory forms that fault end the test
     // early.
     if (d.memory() && r.percent(40)) continue;
@@ -485,12 +485,12 @@ void patch_all(Random& r, TestCase& t) {
 
 }  // namespace
 
-TestCase generate(u64 seed) {
+TestCase generate(u64 seed, bool features) {
   Random r(seed);
   TestCase t;
   t.seed = seed;
   const u64 count = r.percent(40) ? 1 : 1 + r.below(16);
-  for (u64 i = 0; i < count; i++) t.insns.push_back(random_insn(r));
+  for (u64 i = 0; i < count; i++) t.insns.push_back(random_insn(r, features));
   t.start = random_start(r);
   random_state(r, t);
   t.initial.rip = t.start;

@@ -8,7 +8,9 @@
 
 namespace deja::fuzz {
 
-TestCase generate(u64 seed);
+// With the `features` that can be added to the model, as far as the host has them; without, the case is the
+// same on every host.
+TestCase generate(u64 seed, bool features = true);
 
 // The same test with only these instructions (indices into insns), branch targets and operands patched anew.
 TestCase keep_only(const TestCase& test, const std::vector<unsigned>& indices);

@@ -64,6 +64,8 @@ bool host_differs(const Insn& i) {
     default:
       break;
   }
+  // A misaligned operand.
+  if (i.isa_ext == ZYDIS_ISA_EXT_SHA && i.has_mem) return true;
   // Which of its operands CMPS reports a page fault of, when both have one (seen on Zen 5).
   if (i.map == ZYDIS_OPCODE_MAP_DEFAULT && (i.opcode == 0xa6 || i.opcode == 0xa7)) return true;
   // What it leaves of mask and destination when an element faults.
