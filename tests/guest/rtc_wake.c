@@ -48,9 +48,11 @@ int main(void) {
 
   SUBJECT("a status from before it was enabled");
   outw(PM1_EN, 0);
-  set_alarm(1);
   outb(0xa1, ~(1 << 0));  // wake by IRQ 8 instead
   hooks[0x28] = sci_hook;
+  window();  // takes the edge of the first alarm, which the 8259 has kept
+  set_alarm(1);
+  scis = 1;
   sti_hlt_cli();
   EXPECT_EQ(scis, 2);
   EXPECT_EQ(inw(PM1_STS) & RTC_BIT, RTC_BIT);

@@ -30,7 +30,8 @@ class Sleep(ReplayTest):
         at = self.sleep(recorder, at, "freeze", 2)
         at = self.sleep(recorder, at, "mem", 1)  # the deepest there is: the same
         recorder.type("dmesg | grep -c 'PM: suspend exit'; echo al''ive\n")
-        self.assertIn(b"\r\n2\r\n", recorder.output[at:recorder.expect(b"alive", at)])
+        end = recorder.expect(b"alive", at)
+        self.assertIn(b"\r\n2\r\n", recorder.output[at:end])
         self.power_off_and_verify(recorder, chaos=7)
 
     def test_the_alarm_wakes_a_machine(self):
