@@ -40,7 +40,7 @@ int run(int argc, char** argv) {
     return kExitUsage;
   }
   for (const std::string& text : notes) note(text);
-  return action();
+  return exit_status(action());
 }
 
 // Where an exception cannot be caught, since translated code is what called: memory is used up is no bug.

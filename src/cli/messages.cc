@@ -7,6 +7,22 @@
 
 namespace deja {
 
+namespace {
+
+std::optional<Error> damage_noted;
+
+}  // namespace
+
+void note_damage(const std::optional<Error>& damage) {
+  if (damage) damage_noted = damage;
+}
+
+int exit_status(int status) {
+  if (!damage_noted || status != kExitOk) return status;
+  note(fmt::format("the recording is damaged, and this is of its intact part: {}", damage_noted->message));
+  return kExitDamaged;
+}
+
 int fail(const Error& error) {
   note(error.message);
   return kExitError;

@@ -57,7 +57,7 @@ int debug(const Options& o) {
   auto dir = resolve_recording(o.recording);
   if (!dir) return fail(dir.error());
   SearchWorkers::prepare();
-  auto nav = Navigator::open(*dir, *engine);
+  auto nav = open_recording(*dir, *engine);
   if (!nav) return fail(nav.error());
   auto at = find_position(**nav, o.at);
   if (!at) return fail(at.error());

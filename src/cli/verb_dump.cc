@@ -26,9 +26,10 @@ Status dump(const Options& o) {
     DEJA_ASSIGN(filter.to, find_position(dir, {}, o.to));
   }
   DEJA_ASSIGN(Recording recording, Recording::open(dir));
-  DEJA_TRY(dump_log(recording.log, filter, [](const std::string& line) { fmt::print("{}\n", line); }));
-  if (survey.damage && o.to.empty()) return *survey.damage;
-  return {};
+  const Status status =
+      dump_log(recording.log, filter, [](const std::string& line) { fmt::print("{}\n", line); });
+  note_damage(survey.damage);
+  return survey.damage ? Status() : status;
 }
 
 }  // namespace

@@ -54,7 +54,10 @@ void print_json(const std::string& path, const Info& info) {
   for (const RecordedFile& f : info.manifest.inputs)
     j["inputs"].push_back(
         {{"role", f.role}, {"path", f.original_path}, {"sha256", f.sha256}, {"size", f.size}});
-  if (info.survey.damage) j["damage"] = info.survey.damage->message;
+  if (info.survey.damage) {
+    j["damage"] = info.survey.damage->message;
+    j["intact_to_step"] = steps_on_record(info.manifest, info.survey).last;
+  }
   fmt::print("{}\n", j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
@@ -89,7 +92,9 @@ void print_text(const std::string& path, const Info& info) {
     end += fmt::format(" with {}", m.end->end.code);
   if (m.end && !m.end->end.detail.empty()) end += ": " + m.end->end.detail;
   row("ended by", end);
-  if (info.survey.damage) row("damage", info.survey.damage->message);
+  if (!info.survey.damage) return;
+  row("intact to", fmt::format("step {}", format_count(steps_on_record(m, info.survey).last)));
+  row("damage", info.survey.damage->message);
 }
 
 }  // namespace
@@ -113,7 +118,7 @@ void add_info(CLI::App& app, Action* action) {
       const LogSurvey survey = survey_log(*recording);
       const Info info{recording->manifest, survey, recording->state, recording->log.offset()};
       o->json ? print_json(dir->string(), info) : print_text(dir->string(), info);
-      return survey.damage ? kExitError : kExitOk;
+      return survey.damage ? kExitDamaged : kExitOk;
     };
   });
 }

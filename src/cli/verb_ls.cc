@@ -26,9 +26,9 @@ void add_ls(CLI::App& app, Action* action) {
         fmt::print("{:<{}}  {:<23}  {:>10}  {:>10}  {}\n", r.name, width,
                    r.manifest ? format_date(r.manifest->created_unix_ns) : "?", bytes(r.bytes),
                    ended ? seconds(r.manifest->end->virtual_ns) : "",
-                   ended        ? std::string(to_string(r.manifest->end->end.reason))
-                   : r.manifest ? std::string(to_string(r.state))
-                                : "damaged: " + r.problem);
+                   !r.problem.empty() ? "damaged: " + r.problem
+                   : ended            ? std::string(to_string(r.manifest->end->end.reason))
+                                      : std::string(to_string(r.state)));
       }
       return kExitOk;
     };

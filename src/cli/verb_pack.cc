@@ -1,6 +1,7 @@
 #include <filesystem>
 
 #include "cli/messages.h"
+#include "cli/moment.h"
 #include "cli/progress_bar.h"
 #include "cli/verbs.h"
 #include "eventlog/packed_recording.h"
@@ -42,6 +43,7 @@ void add_pack(CLI::App& app, Action* action) {
       bar.clear();
       if (!size) return fail(size.error());
       fmt::print("{}: {}\n", file, bytes(*size));
+      note_damage_of(*dir);
       note("the file holds all that was typed and all that was in the guest's memory, secrets included");
       return kExitOk;
     };
@@ -70,6 +72,7 @@ void add_unpack(CLI::App& app, Action* action) {
       std::filesystem::remove(*dir, ec);
       if (Status status = unpack_recording(o->file, *dir); !status) return fail(status.error());
       fmt::print("{}\n", dir->string());
+      note_damage_of(*dir);
       return kExitOk;
     };
   });

@@ -1,8 +1,8 @@
 #include <cstdio>
 
-#include "cli/engine_options.h"
 #include "cli/engine_report.h"
 #include "cli/messages.h"
+#include "cli/moment.h"
 #include "cli/verbs.h"
 #include "inputs/output_stream.h"
 #include "replay/position.h"
@@ -31,12 +31,11 @@ class LineKeeper final : public SerialOutput {
 
 // Scripts read this line.
 int print_digest(const std::filesystem::path& dir, const EngineOptions& engine, const std::string& to) {
-  auto navigator = Navigator::open(dir, engine);
+  auto navigator = open_recording(dir, engine);
   if (!navigator) return fail(navigator.error());
   Navigator& nav = **navigator;
-  auto step = find_position(nav, to);
+  auto step = go_to(nav, to);
   if (!step) return fail(step.error());
-  if (Status status = nav.seek(*step); !status) return fail(status.error());
   MachineDigest d = nav.machine().digest();
   d.ram = nav.machine().ram().digest_from_scratch();  // proof, not what the checkpoint is said to add up to
   if (Status status = nav.load_all(); !status) return fail(status.error());
@@ -97,6 +96,7 @@ void add_replay(CLI::App& app, Action* action) {
       if (console.mid_line()) std::fputs("\n", stdout);
       std::fflush(stdout);
       if (!report->note.empty()) note(report->note);
+      note_damage(report->damage);
       if (o->engine.stats)
         std::fputs(engine_text({report->counters, report->instructions, report->host_ns}).c_str(), stderr);
       if (report->divergence) {

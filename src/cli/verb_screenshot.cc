@@ -1,11 +1,10 @@
-#include "cli/engine_options.h"
 #include "cli/messages.h"
+#include "cli/moment.h"
 #include "cli/verbs.h"
 #include "eventlog/recording_dir.h"
 #include "replay/position.h"
 #include "replay/screenshot.h"
 #include "sandbox/outside_file.h"
-#include "timeline/position_finder.h"
 
 namespace deja {
 namespace {
@@ -21,11 +20,10 @@ int screenshot(const Options& o) {
   auto dir = resolve_recording(o.recording);
   if (!dir) return fail(dir.error());
   if (Status status = prepare_outside_file(o.file); !status) return fail(status.error());
-  auto nav = Navigator::open(*dir, *engine);
+  auto nav = open_recording(*dir, *engine);
   if (!nav) return fail(nav.error());
-  auto step = find_position(**nav, o.at);
+  auto step = go_to(**nav, o.at);
   if (!step) return fail(step.error());
-  if (Status status = (*nav)->seek(*step); !status) return fail(status.error());
   auto picture = take_picture((*nav)->machine());
   if (!picture) return fail(make_error("{}: step {}: {}", dir->string(), *step, picture.error().message));
   if (Status status = (*nav)->sound(); !status) return fail(status.error());

@@ -5,6 +5,7 @@
 #include "cli/messages.h"
 #include "cli/verbs.h"
 #include "replay/replay_session.h"
+#include "timeline/position_finder.h"
 
 namespace deja {
 namespace {
@@ -22,9 +23,16 @@ int stats(const StatsOptions& o) {
   auto dir = resolve_recording(o.recording);
   if (!dir) return fail(dir.error());
   NullSerialOutput nowhere;
-  auto report = run_replay({*dir, *engine, o.to, false, {}}, nowhere, clock);
+  std::string to;
+  if (!o.to.empty()) {
+    auto step = find_position(*dir, *engine, o.to);
+    if (!step) return fail(step.error());
+    to = std::to_string(*step);
+  }
+  auto report = run_replay({*dir, *engine, to, false, {}}, nowhere, clock);
   if (!report) return fail(report.error());
   if (!report->note.empty()) note(report->note);
+  note_damage(report->damage);
   const EngineRun run{report->counters, report->instructions, report->host_ns};
   if (o.json)
     fmt::print("{}\n", engine_json(run));
@@ -48,7 +56,7 @@ void add_stats(CLI::App& app, Action* action) {
       "The counts are of this replay; those of the recording run differ a little, since runs are cut "
       "otherwise.");
   verb->add_option("REC", o->recording, "name or path of a recording, or `latest`")->required();
-  verb->add_option("--to", o->to, "stop there: a step number, N%, start or end");
+  verb->add_option("--to", o->to, "stop there: docs/time-travel.md has all forms");
   verb->add_flag("--json", o->json, "as one JSON object");
   o->engine.add_to(*verb);
   verb->final_callback([o, action] { *action = [o] { return stats(*o); }; });

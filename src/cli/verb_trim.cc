@@ -1,6 +1,6 @@
 #include "cli/checkpoint_interval.h"
-#include "cli/engine_options.h"
 #include "cli/messages.h"
+#include "cli/moment.h"
 #include "cli/progress_bar.h"
 #include "cli/verbs.h"
 #include "eventlog/recording_dir.h"
@@ -26,7 +26,7 @@ int trim(const Options& o) {
   // What the window goes to is made before the guest runs.
   auto future = FutureRecording::make(o.name, clock.wall_unix_ns());
   if (!future) return fail(future.error());
-  auto nav = Navigator::open(*dir, *engine);
+  auto nav = open_recording(*dir, *engine);
   if (!nav) return fail(nav.error());
   auto from = find_position(**nav, o.from);
   if (!from) return fail(from.error());

@@ -85,7 +85,7 @@ int who_wrote_verb(const Options& o) {
   auto dir = resolve_recording(o.recording);
   if (!dir) return fail(dir.error());
   SearchWorkers::prepare();
-  auto nav = Navigator::open(*dir, *engine);
+  auto nav = open_recording(*dir, *engine);
   if (!nav) return fail(nav.error());
   auto symbols = SymbolSetup::make(**nav, o.symbols);
   if (!symbols) return fail(symbols.error());

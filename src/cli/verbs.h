@@ -8,8 +8,9 @@
 
 namespace deja {
 
-// Exit statuses. A guest that ends through the debug-exit port sets its own.
-inline constexpr int kExitOk = 0, kExitError = 1, kExitUsage = 2;
+// Exit statuses. A guest that ends through the debug-exit port sets its own. Damaged: done, but the recording
+// is damaged, and what was done concerns its intact part.
+inline constexpr int kExitOk = 0, kExitError = 1, kExitUsage = 2, kExitDamaged = 3;
 
 std::string version_text();  // of deja, and of what it writes and replays
 

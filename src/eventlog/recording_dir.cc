@@ -369,6 +369,13 @@ Result<std::vector<RecordingSummary>> list_recordings(std::optional<fs::path> di
     auto manifest = text.ok() ? parse_manifest(text.value(), manifest_path.string()) : text.error();
     if (manifest) {
       s.manifest = std::move(manifest).value();
+      // The rest of what may be wrong with a log only reading it shows.
+      if (const auto& end = s.manifest->end) {
+        const u64 size = fs::file_size(s.path / events_file(*s.manifest), ec);
+        if (ec || size != end->log_bytes)
+          s.problem = fmt::format("{} has {} bytes, and {} were written", events_file(*s.manifest),
+                                  ec ? 0 : size, end->log_bytes);
+      }
     } else {
       s.problem = manifest.error().message;
     }

@@ -81,8 +81,8 @@ struct RecordingSummary {
   std::string name;  // without .deja
   RecordingState state = RecordingState::killed;
   u64 bytes = 0;                              // of all its files
-  std::optional<RecordingManifest> manifest;  // absent: damaged, see problem
-  std::string problem;
+  std::optional<RecordingManifest> manifest;  // absent: damaged
+  std::string problem;                        // what is damaged, as far as a glance shows; else empty
 };
 // All *.deja in a directory (default: the user's), by creation time, then name.
 Result<std::vector<RecordingSummary>> list_recordings(std::optional<std::filesystem::path> dir = {});

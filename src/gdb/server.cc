@@ -361,6 +361,7 @@ void GdbServer::resume(GdbResume r) {
   GdbStop stop;
   if (result) {
     stop = result.value();
+    if (!stop.note.empty()) console("deja: " + stop.note + "\n");
   } else {
     console("deja: " + result.error().message + "\n");
     stop.why = GdbStop::Why::interrupted;

@@ -54,7 +54,8 @@ struct GdbStop {
   unsigned vcpu = 0;
   bool hardware = false;  // breakpoint
   GdbWatchpoint watchpoint;
-  u64 accessed = 0;  // the first of its bytes that was
+  u64 accessed = 0;       // the first of its bytes that was
+  std::string note = {};  // what to tell besides
 };
 
 // What gdb's `info os KIND` shows. Columns named as those of gdb's own are understood by front ends.

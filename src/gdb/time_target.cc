@@ -54,6 +54,10 @@ GdbStop TimeTarget::stop(GdbStop::Why why, unsigned vcpu) {
   GdbStop s;
   s.why = why;
   s.vcpu = vcpu;
+  if (why == GdbStop::Why::history_ends)
+    s.note = nav_.steps().damage
+                 ? fmt::format("the recording is damaged from here on: {}", nav_.steps().damage->message)
+                 : nav_.incomplete();
   return s;
 }
 

@@ -12,6 +12,7 @@
 #include "base/host_limits.h"
 #include "disk/disk_image.h"
 #include "replay/position.h"
+#include "replay/survey.h"
 #include "sandbox/outside_file.h"
 
 namespace deja {
@@ -118,7 +119,9 @@ Error diverged(const Replayer& replayer) {
 }  // namespace
 
 Result<u64> export_pcap(const fs::path& dir, const EngineOptions& engine, const fs::path& out) {
-  DEJA_ASSIGN(Recording recording, Recording::open(dir));
+  DEJA_ASSIGN(Recording whole, Recording::open(dir));
+  DEJA_TRY(require_sound(dir, steps_on_record(whole.manifest, survey_log(whole))));
+  DEJA_ASSIGN(Recording recording, Recording::reopen(dir, whole.manifest));
   if (recording.manifest.machine.nic_mac.empty())
     return make_error("{}: the machine had no network card (--nic)", dir.string());
   NewFile file(out);

@@ -5,20 +5,34 @@
 
 namespace deja {
 
-Status check_position(Step step, StepRange steps) {
+Result<Step> StepRange::whole_end() const {
+  if (!damage) return last;
+  if (end) return *end;
+  return make_error("where the recording ends is not known, since it is damaged: {}", damage->message);
+}
+
+std::string StepRange::damage_note() const {
+  if (!damage) return {};
+  return fmt::format("; only the part up to step {} could be looked at, since the recording is damaged: {}",
+                     format_count(last), damage->message);
+}
+
+Status check_position(Step step, const StepRange& steps) {
   if (step < steps.first)
     return make_error("step {} is before the beginning of the recording, which is step {}",
                       format_count(step), format_count(steps.first));
+  if (step > steps.last && steps.damage)
+    return make_error("step {} is behind step {}, up to which the recording is intact: {}",
+                      format_count(step), format_count(steps.last), steps.damage->message);
   if (step > steps.last)
     return make_error("step {} is behind the end of the recording, which is step {}", format_count(step),
                       format_count(steps.last));
   return {};
 }
 
-Result<Step> parse_position(std::string_view text, StepRange steps) {
+Result<Step> parse_position(std::string_view text, const StepRange& steps) {
   if (text == "start") return steps.first;
-  if (text == "end") return steps.last;
-  std::string digits(text);
+  std::string digits(text == "end" ? "100%" : text);
   const bool percent = digits.ends_with('%');
   if (percent) digits.pop_back();
   std::erase_if(digits, [](char c) { return c == ',' || c == '_'; });
@@ -30,7 +44,9 @@ Result<Step> parse_position(std::string_view text, StepRange steps) {
         "'{}' is not a position; write a step number, a percentage such as 50%, `start` or `end`", text);
   if (percent) {
     if (n > 100) return make_error("'{}' is not a position: 0% to 100% are possible", text);
-    return steps.first + static_cast<Step>(u128{steps.last - steps.first} * n / 100);
+    auto end = steps.whole_end();
+    if (!end) return make_error("'{}': {}", text, end.error().message);
+    n = steps.first + static_cast<Step>(u128{*end - steps.first} * n / 100);
   }
   DEJA_TRY(check_position(n, steps));
   return n;

@@ -9,24 +9,6 @@ namespace {
 
 constexpr u64 kDrainNs = 100'000'000;
 
-std::string incomplete_note(RecordingState state, const LogSurvey& survey) {
-  const std::string step = format_count(survey.last_step);
-  switch (state) {
-    case RecordingState::writing:
-      return fmt::format("the recording is still being written; this is what is there so far, up to step {}",
-                         step);
-    case RecordingState::killed:
-      return fmt::format("recording incomplete: ended by the death of its recorder after step {}{}", step,
-                         survey.torn ? "; a part of a frame behind that is ignored" : "");
-    case RecordingState::ended:
-      break;
-  }
-  if (survey.end && survey.end->reason == event::EndReason::host_error)
-    return fmt::format("the recording was ended by trouble at the host after step {}: {}", step,
-                       survey.end->detail);
-  return {};
-}
-
 std::string report_of(Replayer& replayer, const ReplayRequest& request) {
   const Divergence& d = *replayer.divergence();
   std::string text =
@@ -75,16 +57,13 @@ Result<ReplayReport> run_replay(const ReplayRequest& request, SerialOutput& outp
   DEJA_ASSIGN(Recording recording, Recording::open(request.dir));
   const LogSurvey survey = survey_log(recording);
   ReplayReport report;
-  report.note = incomplete_note(recording.state, survey);
-  if (survey.damage) {
-    if (request.to.empty())
-      return make_error("{}\nTo replay what is intact: deja replay --to {} {}", survey.damage->message,
-                        survey.last_step, request.dir.string());
-    report.note = survey.damage->message;
-  }
-  Step target = survey.last_step;
+  const StepRange steps = steps_on_record(recording.manifest, survey);
+  report.damage = steps.damage;
+  report.note = incomplete_note(recording.state, survey, steps);
+  if (request.to.empty()) DEJA_TRY(require_sound(request.dir, steps));
+  Step target = steps.last;
   if (!request.to.empty()) {
-    DEJA_ASSIGN(target, parse_position(request.to, {first_step(recording.manifest), survey.last_step}));
+    DEJA_ASSIGN(target, parse_position(request.to, steps));
   }
 
   const u64 start = clock.monotonic_ns();

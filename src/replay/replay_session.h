@@ -24,8 +24,10 @@ struct ReplayRequest {
 struct ReplayReport {
   std::optional<Divergence> divergence;
   std::string divergence_report;  // many lines
-  // What a user should know about a recording that was not ended in order, or was not replayed whole.
+  // What a user should know about a sound recording that was not ended in order.
   std::string note;
+  // The recording is damaged: what was replayed is of its intact part.
+  std::optional<Error> damage;
   Step steps = 0;
   u64 instructions = 0;
   u64 digests = 0;

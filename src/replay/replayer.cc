@@ -195,7 +195,7 @@ Result<Replayer::Stop> Replayer::follow_log(Step target) {
     auto peeked = recording_.log.peek();
     if (!peeked) {
       // Up to the damage everything is known; the caller may have asked for no more.
-      if (target > recording_.log.last_step()) return peeked.error();
+      if (target > std::max(recording_.log.last_step(), step())) return peeked.error();
       return drive(target);
     }
     const LogEvent* next = *peeked;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "eventlog/recording.h"
+#include "replay/position.h"
 
 namespace deja {
 
@@ -33,5 +34,15 @@ struct LogSurvey {
 };
 
 LogSurvey survey_log(Recording& recording);
+
+// What can be gone to. A recording whose recorder was killed is sound up to its last whole frame; one that is
+// damaged says so.
+StepRange steps_on_record(const RecordingManifest& manifest, const LogSurvey& survey);
+
+// For what concerns a recording from its start to its end. An error: it is damaged.
+Status require_sound(const std::filesystem::path& dir, const StepRange& steps);
+
+// What a user should know about a sound recording that was not ended in order; else empty.
+std::string incomplete_note(RecordingState state, const LogSurvey& survey, const StepRange& steps);
 
 }  // namespace deja

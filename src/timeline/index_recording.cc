@@ -45,8 +45,9 @@ Result<IndexReport> index_recording(const IndexRequest& request) {
       return make_error(
           "{}: is still being written, and its recorder takes the checkpoints; wait for its end",
           request.dir.string());
-    const LogSurvey survey = survey_log(recording);
-    last = survey.last_step;
+    const StepRange steps = steps_on_record(recording.manifest, survey_log(recording));
+    DEJA_TRY(require_sound(request.dir, steps));
+    last = steps.last;
   }
   DEJA_ASSIGN(const std::unique_ptr<Replayer> replayer, Replayer::open(request.dir, request.engine));
   Machine& machine = replayer->machine();

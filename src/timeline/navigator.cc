@@ -48,6 +48,8 @@ Status Navigator::init(std::optional<Step> before) {
   DEJA_ASSIGN(replayer_, Replayer::open_at_power_on(dir_, engine_));
   DEJA_ASSIGN(Recording recording, Recording::reopen(dir_, manifest()));
   survey_ = survey_log(recording);
+  steps_ = steps_on_record(manifest(), survey_);
+  incomplete_ = incomplete_note(recording.state, survey_, steps_);
   DEJA_ASSIGN(checkpoints_, open_checkpoints(dir_, manifest(), machine()));
   if (!checkpoints_.problem().empty()) log_warn("timeline", "{}", checkpoints_.problem());
   damaged_.resize(checkpoints_.size());

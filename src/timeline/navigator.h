@@ -37,8 +37,10 @@ class Navigator {
   // Where the recording begins: 0 for power-on, or the step of its base.
   Step first() const { return first_step(manifest()); }
   // The last step that is on record; of a recording that is being written, as of open().
-  Step last() const { return survey_.last_step; }
-  StepRange steps() const { return {first(), last()}; }
+  Step last() const { return steps_.last; }
+  const StepRange& steps() const { return steps_; }
+  // What a user should know of a recording that was not ended in order; see survey.h.
+  const std::string& incomplete() const { return incomplete_; }
   const LogSurvey& survey() const { return survey_; }
   const RecordingManifest& manifest() const { return replayer_->manifest(); }
   const std::filesystem::path& dir() const { return dir_; }
@@ -119,6 +121,8 @@ class Navigator {
   std::filesystem::path dir_;
   EngineOptions engine_;
   LogSurvey survey_;
+  StepRange steps_;
+  std::string incomplete_;
   CheckpointReader checkpoints_;
   std::vector<bool> damaged_;  // by checkpoint: found out when it was to be used
   std::unique_ptr<Replayer> replayer_;

@@ -42,21 +42,21 @@ u64 take_occurrence(std::string_view* text) {
   return n;
 }
 
-// Several places and one wanted.
+// Several places and one wanted. `damage`: StepRange::damage_note().
 Result<Step> choose(std::size_t count, const std::function<Result<Step>(std::size_t)>& place, u64 occurrence,
-                    std::string_view what) {
-  if (count == 0) return make_error("{} does not occur in this recording", what);
+                    std::string_view what, std::string_view damage) {
+  if (count == 0) return make_error("{} does not occur in this recording{}", what, damage);
   if (occurrence) {
     if (occurrence <= count) return place(occurrence - 1);
-    return make_error("{} occurs {} times, not {}", what, count, occurrence);
+    return make_error("{} occurs {} times, not {}{}", what, count, occurrence, damage);
   }
   if (count == 1) return place(0);
   std::string list;
   for (std::size_t i = 0; i < std::min(count, kListed); ++i) {
     DEJA_ASSIGN(const Step step, place(i));
-    list += fmt::format("\n  {}#{}: step {}", what, i + 1, format_count(step));
+    list += fmt::format("{} {}#{} (step {})", i ? "," : "", what, i + 1, format_count(step));
   }
-  return make_error("{} occurs {} times; say which:{}{}", what, count, list, count > kListed ? "\n  …" : "");
+  return make_error("{} occurs {} times; say which:{}{}", what, count, list, count > kListed ? "…" : "");
 }
 
 // "2.5s" to nanoseconds.
@@ -137,6 +137,7 @@ struct Log {
   std::vector<Mark> marks;
   std::vector<Date> dates;  // what the host's clock said when
   std::vector<Step> steps;  // of every event, the first being 1
+  std::string damage;       // as StepRange::damage_note()
 };
 
 Result<Log> read_log(const std::filesystem::path& dir) {
@@ -146,7 +147,11 @@ Result<Log> read_log(const std::filesystem::path& dir) {
   u64 host_ns = 0;
   while (true) {
     auto next = recording.log.next();
-    if (!next || !*next) return log;  // what lies behind damage is not there
+    if (!next || !*next) {
+      const Status whole = next ? recording.check_end() : Status(next.error());
+      if (!whole) log.damage = StepRange{0, recording.log.last_step(), whole.error()}.damage_note();
+      return log;
+    }
     const LogEvent& e = **next;
     log.steps.push_back(e.step);
     if (const auto* mark = std::get_if<input::Mark>(&e.body)) log.marks.push_back({mark->text, e.step});
@@ -161,13 +166,13 @@ Result<Log> read_log(const std::filesystem::path& dir) {
 }
 
 Result<Step> find_date(const Log& log, WallTime time, std::string_view text) {
-  if (log.dates.empty()) return make_error("the recording does not say when it was made");
+  if (log.dates.empty()) return make_error("the recording does not say when it was made{}", log.damage);
   const i64 first = log.dates.front().unix_ns, last = log.dates.back().unix_ns;
   i64 wanted = time.day ? *time.day + time.in_day : first - first % kDay + time.in_day;
   if (!time.day && wanted < first && wanted + kDay <= last) wanted += kDay;
   if (wanted < first || wanted > last)
-    return make_error("{} is outside of the recording, which goes from {} to {}", text, format_date(first),
-                      format_date(last));
+    return make_error("{} is outside of the recording, which goes from {} to {}{}", text, format_date(first),
+                      format_date(last), log.damage);
   for (std::size_t i = 1; i < log.dates.size(); ++i) {
     const Log::Date &a = log.dates[i - 1], &b = log.dates[i];
     if (wanted > b.unix_ns || b.unix_ns <= a.unix_ns) continue;
@@ -181,15 +186,22 @@ Result<Step> find_in_serial(Navigator& nav, std::string_view needle, u64 occurre
   DEJA_ASSIGN(SerialSearch search, SerialSearch::open(nav));
   const std::size_t count = search.find(needle);
   return choose(
-      count, [&](std::size_t i) { return search.step_of(i); }, occurrence, what);
+      count, [&](std::size_t i) { return search.step_of(i); }, occurrence, what, nav.steps().damage_note());
 }
 
 Result<Step> find_relative(Navigator& nav, std::string_view text, std::optional<Step> here) {
   const std::optional<u64> ns = parse_duration(text.substr(1));
   if (!ns) return not_a_position(text);
   const bool forward = text[0] == '+';
-  DEJA_TRY(nav.seek(here ? *here : forward ? nav.first() : nav.last()));
-  const VtimeNs from = nav.machine().now();
+  VtimeNs from = 0;
+  if (!forward && !here && nav.steps().damage) {
+    // The end cannot be gone to, but the manifest may say when it was.
+    if (auto end = nav.steps().whole_end(); !end) return make_error("'{}': {}", text, end.error().message);
+    from = nav.manifest().end->virtual_ns;
+  } else {
+    DEJA_TRY(nav.seek(here ? *here : forward ? nav.first() : nav.last()));
+    from = nav.machine().now();
+  }
   if (!forward && *ns > from)
     return make_error("{} is before the start: only {:.3f} s of the guest's time lie before", text,
                       static_cast<double>(from) / 1e9);
@@ -213,7 +225,7 @@ Result<std::optional<Step>> find_in_log(const std::filesystem::path& dir, std::s
     if (places.empty() && (occurrence = take_occurrence(&name))) places = named(name);
     DEJA_ASSIGN(const Step step, choose(
                                      places.size(), [&](std::size_t i) { return Result<Step>(places[i]); },
-                                     occurrence, fmt::format("mark:{}", name)));
+                                     occurrence, fmt::format("mark:{}", name), log.damage));
     return Found(step);
   }
   if (text.starts_with("event:")) {
@@ -221,7 +233,8 @@ Result<std::optional<Step>> find_in_log(const std::filesystem::path& dir, std::s
     if (!parse_number(text.substr(6), &n) || n == 0) return not_a_position(text);
     DEJA_ASSIGN(const Log log, read_log(dir));
     if (n > log.steps.size())
-      return make_error("{}: the log has {} events, the first being event:1", text, log.steps.size());
+      return make_error("{}: the log has {} events, the first being event:1{}", text, log.steps.size(),
+                        log.damage);
     return Found(log.steps[n - 1]);
   }
   if (const std::optional<WallTime> time = parse_wall_time(text)) {
@@ -247,9 +260,10 @@ Result<Step> first_step_at(Navigator& nav, VtimeNs time) {
   }
   DEJA_TRY(nav.seek(high));
   if (nav.machine().now() < time)
-    return make_error(
-        "{:.3f} s of the guest's time are behind the end of the recording, which is at {:.3f} s",
-        static_cast<double>(time) / 1e9, static_cast<double>(nav.machine().now()) / 1e9);
+    return make_error("{:.3f} s of the guest's time are behind the end of {}, which is at {:.3f} s{}",
+                      static_cast<double>(time) / 1e9,
+                      nav.steps().damage ? "what is intact" : "the recording",
+                      static_cast<double>(nav.machine().now()) / 1e9, nav.steps().damage_note());
   while (low < high) {
     const Step middle = low + (high - low) / 2;
     DEJA_TRY(nav.seek(middle));
@@ -292,8 +306,8 @@ Result<Step> find_position(const std::filesystem::path& dir, const EngineOptions
                            std::string_view text) {
   if (is_plain(text)) {
     DEJA_ASSIGN(Recording recording, Recording::open(dir));
-    const StepRange steps{first_step(recording.manifest), survey_log(recording).last_step};
-    return parse_position(text, steps);
+    const LogSurvey survey = survey_log(recording);
+    return parse_position(text, steps_on_record(recording.manifest, survey));
   }
   DEJA_ASSIGN(const std::optional<Step> found, find_in_log(dir, text));
   if (found) return *found;

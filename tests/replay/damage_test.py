@@ -7,10 +7,27 @@ import select
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 import unittest
+from pathlib import Path
 
-from guest_session import DEJA, GUESTS, INITRD, KERNEL, PROMPT, TIMEOUT, ReplayTest, deja
+from guest_session import DEJA, GUESTS, INITRD, KERNEL, PROMPT, TIMEOUT, Recorder, ReplayTest, deja
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def lead(recording):
+    """A recorder of the guest `listener`, ready to be told what to do."""
+    recorder = Recorder(recording, kernel=GUESTS / "listener", initrd=None, append=None,
+                        options=("-m", "64M", "--checkpoint-every", "5M"))
+    recorder.expect(b"ready")
+    return recorder
 
 
 class Killed(ReplayTest):
@@ -129,6 +146,191 @@ class Damaged(ReplayTest):
         manifest[key] = 999 if not isinstance(manifest[key], dict) else {"version": 999}
         path.write_text(json.dumps(manifest))
         self.assert_clean_error(deja("replay", self.recording), "999|newer")
+
+
+def frames_of(log):
+    """Where the frames of an event log begin, and where it ends (docs/recording-format.md)."""
+    at, starts = 24, []
+    while at < len(log):
+        starts.append(at)
+        at += 14 + (int.from_bytes(log[at + 1:at + 4], "little") & 0x7fffff)
+    return starts + [at]
+
+
+class EveryVerb(ReplayTest):
+    """Each verb on recordings damaged in each way: whatever was asked for is of the whole recording, or is refused, or is
+    of the intact part and says so with status 3."""
+    OK, ERROR, INTACT_PART = 0, 1, 3
+
+    @classmethod
+    def setUpClass(cls):
+        cls.home = Path(tempfile.mkdtemp(prefix="deja-test-"))
+        cls.addClassCleanup(shutil.rmtree, cls.home, ignore_errors=True)
+        cls.sound = cls.home / "sound.deja"
+        recorder, log = lead(cls.sound), cls.sound / "events.log"
+        for i in range(8):
+            size = log.stat().st_size
+            at = len(recorder.output)
+            recorder.type(f"mark at {i}\nwork\n")
+            recorder.expect(b"done", recorder.expect(b"done", at))
+            wait_until(lambda: log.stat().st_size > size)
+        recorder.type("end\n")
+        status, messages = recorder.finish()
+        assert status == 1, messages
+        window = deja("trim", cls.sound, "--from", "mark:at 2", "-o", cls.home / "window", "--checkpoint-every", "5M")
+        assert window.returncode == 0, window.stderr
+        cls.window = cls.home / "window.deja"
+
+    def copy(self, recording):
+        shutil.rmtree(self.recording, ignore_errors=True)
+        shutil.copytree(recording, self.recording)
+
+    def digest(self, recording, at):
+        return deja("replay", "--to", at, "--digest", recording)
+
+    def check(self, done, status, *words):
+        said = done.stdout + done.stderr
+        self.assertEqual(done.returncode, status, f"{done.args}\n{said}")
+        self.assertNotIn("internal error", said)
+        for word in words:
+            self.assertRegex(said, word, done.args)
+
+    def check_verbs(self, sound):
+        """Of self.recording, whose log is damaged. `sound`: what it was before."""
+        rec, damage = self.recording, r"events\.log: (byte \d+|ends after byte \d+)"
+        done = deja("info", "--json", rec)
+        self.check(done, self.INTACT_PART)
+        info = json.loads(done.stdout)
+        self.assertFalse(info["complete"])
+        self.assertRegex(info["damage"], damage)
+        first, intact, last = info["first_step"], info["intact_to_step"], info["steps"]
+        self.check(deja("info", rec), self.INTACT_PART, damage)
+        self.check(deja("dump", rec), self.INTACT_PART, damage)
+        # What is of the whole recording.
+        for verb in (("verify",), ("replay", "--quiet"), ("stats",), ("index",), ("bisect",)):
+            self.check(deja(*verb, rec), self.ERROR, damage, r"deja trim --to \d+")
+        # What lies in the intact part, by whatever name, is what it was; everything else is refused.
+        out = self.folder / "out"
+        known = [(f"{percent}%", first + (last - first) * percent // 100) for percent in (0, 1, 50, 100)]
+        for at, step in [("start", first), ("end", last), (str(intact), intact), *known]:
+            done = self.digest(rec, at)
+            if step <= intact:
+                self.check(done, self.INTACT_PART, damage, rf"step {step} digest")
+                if step < intact:  # events that are lost may have the last step
+                    self.assertEqual(done.stdout, self.digest(sound, step).stdout)
+            else:
+                self.check(done, self.ERROR, damage, "is intact")
+                self.assertEqual(done.stdout, "")
+        beyond = [(), ("--at", "end"), ("--at", "100%"), ("--at", "-1us"), ("--at", str(last))] if intact < last else []
+        for at in beyond:
+            self.check(deja("export", rec, "memory", *at, out), self.ERROR, damage)
+            self.assertFalse(out.exists())
+        if beyond:
+            self.check(deja("who-wrote", rec, "200000", "--as", "phys"), self.ERROR, damage)
+            self.check(deja("trim", rec, "-o", self.folder / "cut"), self.ERROR, damage)
+            self.check(deja("live", rec, "--serial", "none", "-o", self.folder / "on"), self.ERROR, damage)
+            self.check(deja("debug", "--at", "end", rec, "--", "-batch"), self.ERROR, damage)
+            self.check(deja("dump", "--to", "end", rec), self.ERROR, damage)
+            self.assertFalse((self.folder / "cut.deja").exists() or (self.folder / "on.deja").exists())
+        for at in ("mark:no", 'serial:"no"', "event:999", "2199-01-01 00:00:00"):
+            self.check(self.digest(rec, at), self.ERROR, damage)
+        if first < intact:
+            at = str(intact)
+            for verb in (("replay", "--quiet", "--to", at), ("stats", "--to", at), ("dump", "--to", at)):
+                self.check(deja(*verb, rec), self.INTACT_PART, damage)
+            self.check(deja("export", rec, "memory", "--at", at, out), self.INTACT_PART, damage)
+            self.check(deja("who-wrote", rec, "200000", "--as", "phys", "--at", at), self.INTACT_PART, damage)
+            self.check(deja("trim", rec, "--to", at, "-o", self.folder / "cut"), self.INTACT_PART, damage)
+            self.check(deja("verify", self.folder / "cut.deja"), self.OK, "identical")
+            gdb = deja("debug", "--at", "start", rec, "--", "-batch", "-ex", "seek end", "-ex", f"seek {at}", "-ex", "continue")
+            self.assertEqual(gdb.returncode, self.INTACT_PART, gdb.stderr)
+            self.assertRegex(gdb.stdout, "the recording is damaged from here on: .*" + damage, gdb.stderr)
+            out.unlink()
+            shutil.rmtree(self.folder / "cut.deja")
+        self.check(deja("pack", "-o", out, rec), self.INTACT_PART, damage)
+        self.check(deja("unpack", "-o", self.folder / "again", out), self.INTACT_PART, damage)
+        out.unlink()
+        shutil.rmtree(self.folder / "again.deja")
+
+    def damage_logs(self, sound):
+        whole = (sound / "events.log").read_bytes()
+        starts = frames_of(whole)
+        self.assertGreaterEqual(len(starts), 8, "frames")
+        self.assertEqual(starts[-1], len(whole))
+        flips = {"header of the first frame": starts[0] + 2, "first frame": starts[0] + 15,
+                 "middle frame": (starts[len(starts) // 2] + starts[len(starts) // 2 + 1]) // 2, "last frame": starts[-2] + 15}
+        cuts = {"in the first frame": starts[0] + 15, "before the first frame": starts[0], "behind the first frame": starts[1],
+                "before a middle frame": starts[len(starts) // 2], "in the last frame": len(whole) - 1,
+                "before the last frame": starts[-2]}
+        for name, at in flips.items():
+            damaged = bytearray(whole)
+            damaged[at] ^= 0x10
+            yield f"flip: {name}", bytes(damaged)
+        for name, at in cuts.items():
+            yield f"cut: {name}", whole[:at]
+        yield "more behind the end", whole + b"\xd5"
+
+    def test_a_damaged_log(self):
+        for sound in (self.sound, self.window):
+            for name, log in self.damage_logs(sound):
+                with self.subTest(name, recording=sound.name):
+                    self.copy(sound)
+                    (self.recording / "events.log").write_bytes(log)
+                    self.check_verbs(sound)
+
+    def test_a_log_that_is_none(self):
+        whole = (self.sound / "events.log").read_bytes()
+        for log in (b"", whole[:20], bytes([whole[0] ^ 1]) + whole[1:], whole[:17] + b"\xff" + whole[18:]):
+            self.copy(self.sound)
+            (self.recording / "events.log").write_bytes(log)
+            for verb in (("info",), ("dump",), ("verify",), ("replay", "--to", "50%", "--digest"), ("pack", "-o", "/dev/null/x"),
+                         ("debug",), ("trim", "-o", self.folder / "cut")):
+                self.check(deja(*verb, self.recording), self.ERROR, r"events\.log")
+
+    def test_a_damaged_manifest(self):
+        whole = (self.sound / "manifest.json").read_bytes()
+        for at in range(0, len(whole), len(whole) // 6):
+            for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1:]):
+                self.copy(self.sound)
+                (self.recording / "manifest.json").write_bytes(damaged)
+                for verb in (("info",), ("dump",), ("verify",), ("replay", "--to", "50%", "--digest"), ("index",),
+                             ("trim", "-o", self.folder / "cut")):
+                    self.check(deja(*verb, self.recording), self.ERROR, r"manifest\.json")
+                self.check(deja("ls", self.folder), self.OK, "damaged: .*manifest")
+
+    def test_damaged_checkpoints_cost_time_only(self):
+        for sound in (self.sound, self.window):
+            whole = (sound / "checkpoints.dat").read_bytes()
+            want = {at: self.digest(sound, at).stdout for at in ("50%", "end")}
+            for part in (0, 3, 5, 9):
+                at = min(len(whole) * part // 10, len(whole) - 1)
+                for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1:]):
+                    self.copy(sound)
+                    (self.recording / "checkpoints.dat").write_bytes(damaged)
+                    for position, digest in want.items():
+                        done = self.digest(self.recording, position)
+                        if sound == self.sound or done.returncode == 0:
+                            self.check(done, self.OK)
+                            self.assertEqual(done.stdout, digest)
+                        else:  # a window cannot do without its first one
+                            self.check(done, self.ERROR, r"checkpoints\.dat|checkpoint at step")
+
+    def test_what_a_killed_recorder_leaves_is_sound(self):
+        recorder = lead(self.recording)
+        log = self.recording / "events.log"
+        size = log.stat().st_size
+        at = len(recorder.output)
+        recorder.type("mark one\nwork\n")
+        recorder.expect(b"done", recorder.expect(b"done", at))
+        wait_until(lambda: log.stat().st_size > size)
+        recorder.kill()
+        starts = frames_of(log.read_bytes())
+        for cut in (0, 1):  # and with a frame that was not written in full
+            if cut:
+                log.write_bytes(log.read_bytes()[:starts[-2] + 15])
+            for done in (deja("verify", self.recording), self.digest(self.recording, "end"),
+                         self.digest(self.recording, "50%"), deja("export", self.recording, "memory", self.folder / f"m{cut}")):
+                self.check(done, self.OK, "recording incomplete: ended by the death of its recorder after step")
 
 
 class BadInput(ReplayTest):

@@ -25,7 +25,7 @@ class Recorder:
         self.output = b""
         self.process = subprocess.Popen(
             [DEJA, *(command or ["record", "-o", str(recording.with_suffix(""))]), "-m", "256M",
-             *(["--kernel", kernel, "--initrd", initrd] if kernel else []),
+             *(["--kernel", kernel] if kernel else []), *(["--initrd", initrd] if kernel and initrd else []),
              *(["--append", append] if append else []), *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen)
 
