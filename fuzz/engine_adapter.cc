@@ -63,7 +63,7 @@ class NoPlatform final : public Platform {
   bool interrupt_pending(unsigned) override { return false; }
   int acknowledge_interrupt(unsigned) override { return -1; }
   u64 tsc() override { return 0; }
-  bool guest_call(std::string_view) override { return false; }
+  GuestCallAnswer guest_call(std::string_view) override { return GuestCallAnswer::absent; }
 };
 
 }  // namespace

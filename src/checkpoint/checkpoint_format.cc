@@ -12,6 +12,8 @@
 namespace deja {
 namespace {
 
+constexpr u64 kWhole = 1, kSerialLeftOut = 2;  // of a record
+
 constexpr std::string_view kFileMagic = "DEJACKPT";
 constexpr u64 kRecordMagic = 0x54504b43414a4544;  // "DEJACKPT" again, to tell a shifted file
 constexpr int kMetaLevel = 1;
@@ -145,7 +147,7 @@ std::string encode_checkpoint(const CheckpointRecord& r) {
     put_varint(raw, page.size);
     pages_size += page.size;
   }
-  put_varint(raw, r.whole);
+  put_varint(raw, (r.whole ? kWhole : 0) | (p.serial_left_out ? kSerialLeftOut : 0));
   put_changes(raw, r.ram, r.whole);
   put_varint(raw, r.disks.size());
   for (const PageChanges& disk : r.disks) put_changes(raw, disk, r.whole);
@@ -209,7 +211,10 @@ Result<CheckpointRecord> decode_checkpoint(std::string_view meta, const RecordHe
     }
   }
   const u32 end_page = static_cast<u32>(first + count);
-  r.whole = in.varint() != 0;
+  const u64 flags = in.varint();
+  if (flags & ~(kWhole | kSerialLeftOut)) in.ok = false;
+  r.whole = flags & kWhole;
+  p.serial_left_out = flags & kSerialLeftOut;
   r.ram = in.changes(shape.frames, end_page, r.whole);
   if (in.varint() != shape.disk_blocks.size()) in.ok = false;
   for (const u64 blocks : shape.disk_blocks) r.disks.push_back(in.changes(blocks, end_page, r.whole));

@@ -16,7 +16,7 @@
 
 namespace deja {
 
-inline constexpr u32 kCheckpointVersion = 2;
+inline constexpr u32 kCheckpointVersion = 3;
 inline constexpr std::size_t kCheckpointFileHeaderSize = 32;
 inline constexpr std::size_t kRecordHeaderSize = 40;
 inline constexpr u64 kMaxMetaBytes = 256_MiB;  // unpacked: 16 GiB of RAM, every page changed, take 100 MiB
@@ -62,7 +62,17 @@ struct CheckpointPoint {
   u64 warps = 0;       // and this many sleeps
   u64 deliveries = 0;  // of exceptions and interrupts
   std::string serial;  // what the guest sent on COM1 since the checkpoint before, or power-on
+  // It sent more than kMostSerialText, and none of it is here: who wants it replays.
+  bool serial_left_out = false;
 };
+
+// A guest can send some megabytes a second, which must not become the host's disk's and memory's.
+inline constexpr std::size_t kMostSerialText = 64 * 1024;
+// Adds what was sent to `text`, which is too long once it has more than kMostSerialText bytes, and then grows
+// no more.
+inline void add_serial_text(std::string& text, std::string_view sent) {
+  if (text.size() <= kMostSerialText) text += sent.substr(0, kMostSerialText + 1 - text.size());
+}
 
 // What RAM or a disk held, by what became of it since the checkpoint before.
 struct PageChanges {

@@ -64,7 +64,9 @@ class CheckpointReader {
 
   // Whether what the guest sent on COM1 since the checkpoint before (or power-on) is known to be all in
   // point(i).serial.
-  bool knows_serial(std::size_t i) const { return !checkpoints_[i].after_gap; }
+  bool knows_serial(std::size_t i) const {
+    return !checkpoints_[i].after_gap && !checkpoints_[i].record.point.serial_left_out;
+  }
 
   // For a writer that goes on where a file ends. The contents that are stored in the records up to the one of
   // checkpoint `i`, which must not lie behind damage: one batch for each record.

@@ -18,6 +18,7 @@ CheckpointRecord whole_record(const CheckpointReader& from, std::size_t checkpoi
   record.point = from.point(checkpoint);
   record.point.events = 0;
   record.point.serial.clear();
+  record.point.serial_left_out = false;
   record.whole = true;
   const RamImage image = from.image(checkpoint);
   for (u32 frame = 0; frame < image.size(); ++frame)

@@ -295,7 +295,7 @@ struct VirtioBench : DeviceBench {
 };
 
 struct GuestControlBench : DeviceBench {
-  GuestControl control{0x700, false, [this](const GuestCommand& c) { seen.push_back(c.text.size()); }};
+  GuestControl control{0x700, time, false, [this](const GuestCommand& c) { seen.push_back(c.text.size()); }};
   GuestControlBench() { control.attach(bus); }
   Device& device() override { return control; }
   void poke(std::mt19937_64& random) override {

@@ -1,5 +1,7 @@
 #include "devices/guest_control.h"
 
+#include <algorithm>
+
 #include "devices/device_kit.h"
 #include "devices/pci_bus.h"
 
@@ -21,7 +23,8 @@ class GuestControlTest : public testing::Test {
 
   IoBus io;
   std::vector<GuestCommand> got;
-  GuestControl control{kBase, false, [this](const GuestCommand& c) { got.push_back(c); }};
+  FakeTime time;
+  GuestControl control{kBase, time, false, [this](const GuestCommand& c) { got.push_back(c); }};
 };
 
 TEST_F(GuestControlTest, TakesLinesFromOnePortAndFromSuccessiveOnes) {
@@ -65,9 +68,62 @@ TEST_F(GuestControlTest, DropsWhatItDoesNotKnowAndGoesOn) {
 }
 
 TEST_F(GuestControlTest, MayBeLimitedToMarks) {
-  GuestControl limited(kBase, true, [this](const GuestCommand& c) { got.push_back(c); });
+  GuestControl limited(kBase, time, true, [this](const GuestCommand& c) { got.push_back(c); });
   limited.take_line("exit 3"), limited.take_line("record stop"), limited.take_line("mark still");
   EXPECT_EQ(got, (std::vector<GuestCommand>{{mark, "still", 0}}));
+}
+
+TEST_F(GuestControlTest, MarksAreBoundedInTheGuestsTime) {
+  const auto bytes_of = [&](GuestCommand::Kind kind) {
+    u64 bytes = 0;
+    for (const GuestCommand& c : got) bytes += c.kind == kind ? c.text.size() + GuestControl::kMarkCost : 0;
+    return bytes;
+  };
+  const std::string line = "mark " + std::string(68, 'x');
+  constexpr u64 kCost = 100;
+  while (control.take_line(line)) {
+  }
+  EXPECT_EQ(bytes_of(mark), GuestControl::kMarkBurst / kCost * kCost);
+  for (int i = 0; i < 1000; ++i) EXPECT_FALSE(control.take_line(line));
+  EXPECT_EQ(got.back().kind, marks_refused);
+  EXPECT_EQ(std::count_if(got.begin(), got.end(), [](const auto& c) { return c.kind == marks_refused; }), 1);
+  EXPECT_TRUE(control.take_line("record stop")) << "it is about marks";
+  // What comes back, comes back by the byte; a reset of the guest gives it no more.
+  control.reset();
+  got.clear();
+  constexpr u64 kSeconds = 30;
+  for (u64 ms = 0; ms < kSeconds * 1000; ++ms) {
+    time.now_ += 1'000'000;
+    control.take_line(line);
+  }
+  const u64 back = kSeconds * 1'000'000'000 / GuestControl::kMarkRefillNs;
+  EXPECT_GE(bytes_of(mark) + 2 * kCost, back);
+  EXPECT_LE(bytes_of(mark), back + kCost);
+}
+
+TEST_F(GuestControlTest, MarksAreBoundedInAll) {
+  const std::string line = "mark " + std::string(218, 'x');
+  u64 bytes = 0;
+  for (u64 i = 0; i < GuestControl::kMostMarks / 200; ++i) {
+    time.now_ += 1'000'000'000;
+    if (control.take_line(line)) bytes += 250;
+  }
+  EXPECT_LE(bytes, GuestControl::kMostMarks);
+  EXPECT_GT(bytes + 250, GuestControl::kMostMarks);
+}
+
+TEST_F(GuestControlTest, TheSameMarksAreRefusedAfterACheckpoint) {
+  const std::string line = "mark " + std::string(68, 'x');
+  for (int i = 0; i < 2000; ++i) control.take_line(line);
+  StateWriter w;
+  control.save(w);
+  GuestControl copy(kBase, time, false, [](const GuestCommand&) {});
+  StateReader r(w.data());
+  ASSERT_TRUE(copy.restore(r));
+  for (int i = 0; i < 3000; ++i) {
+    time.now_ += 1'000'000;
+    ASSERT_EQ(copy.take_line(line), control.take_line(line)) << i;
+  }
 }
 
 TEST_F(GuestControlTest, SaysThatItIsThere) { EXPECT_EQ(io.port_read(kBase, 4), 0xdedededeu); }

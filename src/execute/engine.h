@@ -130,7 +130,7 @@ class Engine final : public Mmu, private RamObserver {
     bool interrupt_pending(unsigned v) override { return target_.interrupt_pending(v); }
     int acknowledge_interrupt(unsigned v) override { return target_.acknowledge_interrupt(v); }
     u64 tsc() override { return target_.tsc(); }
-    bool guest_call(std::string_view line) override { return touch(), target_.guest_call(line); }
+    GuestCallAnswer guest_call(std::string_view line) override { return touch(), target_.guest_call(line); }
     std::optional<Step> go_on(CpuState& cpu, bool spins) override { return target_.go_on(cpu, spins); }
 
    private:

@@ -98,10 +98,10 @@ class FakePlatform : public Platform {
   int acknowledge_interrupt(unsigned) override { return -1; }
   u64 tsc() override { return 0; }
   std::vector<std::string> guest_calls;
-  bool has_guest_control = true;
-  bool guest_call(std::string_view line) override {
-    if (has_guest_control) guest_calls.emplace_back(line);
-    return has_guest_control;
+  GuestCallAnswer guest_call_answer = GuestCallAnswer::taken;
+  GuestCallAnswer guest_call(std::string_view line) override {
+    if (guest_call_answer == GuestCallAnswer::taken) guest_calls.emplace_back(line);
+    return guest_call_answer;
   }
 };
 

@@ -13,22 +13,23 @@ namespace {
 constexpr u32 kGuestCallLeaf = 0x4f646a61;
 constexpr std::size_t kLongestCall = 255;
 
-// EAX: 1 when the line was taken, 0 when it is too long; EBX, ECX, EDX: "DejaVM guest". All zero without the
-// device.
+// EAX: 1 when the line was taken, 0 when it is too long, 2 when it is a mark too many; EBX, ECX, EDX: "DejaVM
+// guest". All zero without the device.
+CpuidRegs call_answer(u32 eax) { return {eax, 0x616a6544, 0x67204d56, 0x74736575}; }
+
 CpuidRegs guest_call(Vcpu& cpu) {
+  using enum GuestCallAnswer;
   const CpuState& s = cpu.state;
-  constexpr CpuidRegs kRefused{0, 0x616a6544, 0x67204d56, 0x74736575};
   const u32 length = low32(s.gpr[RCX]);
-  if (length > kLongestCall) return cpu.platform.guest_call({}) ? kRefused : CpuidRegs{};
+  if (length > kLongestCall) return cpu.platform.guest_call({}) == absent ? CpuidRegs{} : call_answer(0);
   std::array<char, kLongestCall> line;
   for (u32 i = 0; i < length; ++i) {
     const u64 offset = s.gpr[RDX] + i;
     const Gva address = linear_address(cpu, DS, s.mode64() ? offset : low32(offset), 1, Access::read);
     cpu.mmu.read_bytes(address, &line[i], 1);
   }
-  CpuidRegs taken = kRefused;
-  taken.eax = 1;
-  return cpu.platform.guest_call({line.data(), length}) ? taken : CpuidRegs{};
+  const GuestCallAnswer answer = cpu.platform.guest_call({line.data(), length});
+  return answer == absent ? CpuidRegs{} : call_answer(answer == taken ? 1 : 2);
 }
 
 void cpuid_insn(Vcpu& cpu, const Insn&) {

@@ -639,7 +639,11 @@ TEST_F(Flags, CpuidHandsLinesToTheGuestControlDevice) {
   mmu.supervisor_pages[kData / kPageSize] = true;
   EXPECT_FAULT(call(kData, 1), kPF);
   EXPECT_EQ(state.gpr[RAX], 0x4f646a61u) << "a fault changes nothing";
-  platform.has_guest_control = false;
+  platform.guest_call_answer = GuestCallAnswer::refused;
+  EXPECT_RUNS(call(kData + kPageSize, 1));
+  EXPECT_EQ(state.gpr[RAX], 2u) << "too many of them";
+  EXPECT_EQ(state.gpr[RBX], 0x616a6544u);
+  platform.guest_call_answer = GuestCallAnswer::absent;
   EXPECT_RUNS(call(0, 0));
   EXPECT_EQ(state.gpr[RAX] | state.gpr[RBX] | state.gpr[RCX] | state.gpr[RDX], 0u);
 }

@@ -11,6 +11,9 @@ namespace deja {
 
 struct CpuState;
 
+// What the guest control device says to a line. Refused: a mark, and there were too many lately.
+enum class GuestCallAnswer : u8 { absent, taken, refused };
+
 class Platform {
  public:
   virtual ~Platform() = default;
@@ -41,8 +44,8 @@ class Platform {
   virtual u64 tsc() = 0;
 
   // A line for the guest control device (devices/guest_control.h), without its newline; an empty one only
-  // asks whether the device is there. False: it is not.
-  virtual bool guest_call(std::string_view line) = 0;
+  // asks whether the device is there.
+  virtual GuestCallAnswer guest_call(std::string_view line) = 0;
 
   // Between two instructions of a vCPU, whose state is `cpu`: it has used up its steps, touched a device, or
   // run a series of PAUSEs (`spins`). Does what is due at this step, and says until which one the same vCPU

@@ -83,9 +83,9 @@ void Machine::build_devices() {
   debug_exit_ = std::make_unique<DebugExit>([this](u32 status) { end(MachineEnd::debug_exit, status); });
   debug_exit_->attach(io_, kDebugExitPort);
   if (config_.guest_control != GuestControlRights::none) {
-    guest_control_ =
-        std::make_unique<GuestControl>(kGuestControlPort, config_.guest_control == GuestControlRights::marks,
-                                       [this](const GuestCommand& command) { obey(command); });
+    guest_control_ = std::make_unique<GuestControl>(kGuestControlPort, time,
+                                                    config_.guest_control == GuestControlRights::marks,
+                                                    [this](const GuestCommand& command) { obey(command); });
     guest_control_->attach(io_);
   }
   build_pci_devices();
@@ -160,9 +160,9 @@ void Machine::obey(const GuestCommand& command) {
   if (command_) command_(command);
 }
 
-bool Machine::guest_call(std::string_view line) {
-  if (guest_control_) guest_control_->take_line(line);
-  return guest_control_ != nullptr;
+GuestCallAnswer Machine::guest_call(std::string_view line) {
+  if (!guest_control_) return GuestCallAnswer::absent;
+  return guest_control_->take_line(line) ? GuestCallAnswer::taken : GuestCallAnswer::refused;
 }
 
 void Machine::settle(unsigned i) {

@@ -194,7 +194,7 @@ class Machine final : public Platform, private TimeSource {
   bool interrupt_pending(unsigned vcpu) override { return apics_[vcpu]->pending(); }
   int acknowledge_interrupt(unsigned vcpu) override { return apics_[vcpu]->acknowledge(); }
   u64 tsc() override;
-  bool guest_call(std::string_view line) override;
+  GuestCallAnswer guest_call(std::string_view line) override;
   std::optional<Step> go_on(CpuState& cpu, bool spins) override;
 
  private:

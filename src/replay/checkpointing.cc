@@ -13,7 +13,8 @@ CheckpointPoint checkpoint_point(Machine& machine, const SessionCounts& counts, 
   point.events = counts.events;
   point.warps = counts.warps;
   point.deliveries = counts.deliveries;
-  point.serial = std::move(serial);
+  point.serial_left_out = serial.size() > kMostSerialText;
+  if (!point.serial_left_out) point.serial = std::move(serial);
   return point;
 }
 

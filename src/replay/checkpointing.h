@@ -10,7 +10,8 @@
 
 namespace deja {
 
-// The machine is at rest. `serial`: what it has sent on COM1 since the checkpoint before.
+// The machine is at rest. `serial`: what it has sent on COM1 since the checkpoint before, of which no more is
+// kept than kMostSerialText.
 CheckpointPoint checkpoint_point(Machine& machine, const SessionCounts& counts, std::string serial);
 
 // By what a file of checkpoints knows its recording.

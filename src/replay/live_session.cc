@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "checkpoint/checkpoint_format.h"
 #include "replay/apply.h"
 
 namespace deja {
@@ -256,7 +257,7 @@ void LiveSession::show_output() {
   for (std::size_t i = 0; i < text_.size(); ++i) {
     const u8 port = static_cast<u8>(i);
     if (text_[port].empty()) continue;
-    if (port == 0 && sink_ && options_.checkpoint) sent_ += text_[port];
+    if (port == 0 && sink_ && options_.checkpoint) add_serial_text(sent_, text_[port]);
     if (port == 0) watch_output(text_[port]);
     output_.write(port, text_[port]);
     text_[port].clear();
@@ -282,6 +283,12 @@ void LiveSession::obey(const GuestCommand& command) {
       break;
     case GuestCommand::Kind::exit:
       break;  // the machine has ended
+    case GuestCommand::Kind::marks_refused:
+      if (!std::exchange(told_of_marks_, true))
+        notify_(
+            "the guest sets so many marks that some are refused from here on (docs/guest-control.md); "
+            "--guest-control off lets it set none");
+      break;
   }
 }
 

@@ -168,7 +168,7 @@ class LiveSession {
   u64 events_at_digest_ = 0;  // in the log when it was taken, itself included
   u64 events_ = 0;
   std::array<std::string, 2> text_;  // from the guest, by port, not yet handed on
-  std::string sent_;                 // on COM1 since the last checkpoint; while recorded
+  std::string sent_;  // on COM1 since the last checkpoint, as add_serial_text(); while recorded
   std::array<std::size_t, 2> room_{};
   std::vector<GuestCommand> commands_;  // since the slice began
   struct Watched {
@@ -184,7 +184,7 @@ class LiveSession {
   u64 digests_ = 0;
   u64 seen_resets_ = 0, stillborn_ = 0;
   Step last_reset_step_ = 0;
-  bool told_not_to_record_ = false;
+  bool told_not_to_record_ = false, told_of_marks_ = false;
   std::optional<event::End> end_;
 };
 

@@ -126,6 +126,7 @@ Status SessionRecorder::begin_base(const fs::path& dir, const RecordingStart& st
   DEJA_ASSIGN(checkpoints_, CheckpointWriter::create(std::move(file), checkpoint_owner(writer_->manifest()),
                                                      machine.ram()));
   DEJA_TRY(checkpoints_->take_base(checkpoint_point(machine, start.counts, {})));
+  checkpoints_since_ns_ = start.host_ns;
   point_latest_to(dir);  // before that there was nothing to replay
   if (request_.keep_ns) start_flight(start.host_ns);
   return {};
@@ -140,6 +141,13 @@ void SessionRecorder::start_flight(u64 began_ns) {
 bool SessionRecorder::take_checkpoint(const SessionCounts& counts, const std::string& serial) {
   if (!checkpoints_) return true;
   if (!checkpoints_->ready()) return false;
+  if (!flight_ && !may_take_checkpoint(checkpoints_->bytes(), subject_.host_ns() - checkpoints_since_ns_)) {
+    if (!std::exchange(told_of_checkpoints_, true))
+      subject_.notify(
+          "the guest changes so much of its memory and disks that fewer checkpoints are taken from here on: "
+          "the recording is complete, but seeks in it take longer");
+    return false;
+  }
   Machine& machine = subject_.machine;
   checkpoints_->take(checkpoint_point(machine, counts, serial));
   if (flight_)

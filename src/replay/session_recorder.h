@@ -23,6 +23,15 @@ namespace deja {
 // Steps between two checkpoints: a seek replays at most so many, which takes well below a second.
 inline constexpr Step kCheckpointInterval = 200'000'000;
 
+// What checkpoints may take of the disk: so much at once, and so much for each second of host time. A guest
+// that keeps writing to all of its memory would take more than any disk has; it gets fewer checkpoints. Those
+// of a flight recorder go away by themselves.
+inline constexpr u64 kCheckpointBurst = 4_GiB, kCheckpointBytesPerSecond = 8_MiB;
+constexpr bool may_take_checkpoint(u64 bytes_so_far, u64 host_ns) {
+  return bytes_so_far <=
+         kCheckpointBurst + static_cast<u64>(u128{host_ns} * kCheckpointBytesPerSecond / 1'000'000'000);
+}
+
 // How a session is recorded.
 struct RecordingRequest {
   std::string name;  // of the one that begins with the session, as for create_recording_dir
@@ -126,7 +135,9 @@ class SessionRecorder final : public EventSink {
   // The one being made.
   std::unique_ptr<RecordingWriter> writer_;
   std::unique_ptr<CheckpointWriter> checkpoints_;
+  u64 checkpoints_since_ns_ = 0;  // host time, since the session began
   std::optional<FlightRecorder> flight_;
+  bool told_of_checkpoints_ = false;
 };
 
 }  // namespace deja

@@ -259,6 +259,16 @@ TEST_F(SessionTest, DifferencesAreNamed) {
   EXPECT_NE(text.find("device"), std::string::npos) << text;
 }
 
+TEST(CheckpointVolume, IsBoundedByHostTime) {
+  constexpr u64 kHour = 3'600'000'000'000;
+  u64 bytes = 0;
+  for (u64 ns = 0; ns < kHour; ns += 500'000'000)
+    if (may_take_checkpoint(bytes, ns)) bytes += 512_MiB;  // a guest that fills its memory again and again
+  EXPECT_LE(bytes, kCheckpointBurst + 3600 * kCheckpointBytesPerSecond + 512_MiB);
+  EXPECT_GE(bytes, kCheckpointBurst + 3599 * kCheckpointBytesPerSecond);
+  EXPECT_TRUE(may_take_checkpoint(10_GiB, ~u64{0})) << "no overflow";
+}
+
 TEST(Position, Parses) {
   EXPECT_EQ(parse_position("start", {0, 500}).value(), 0u);
   EXPECT_EQ(parse_position("end", {0, 500}).value(), 500u);

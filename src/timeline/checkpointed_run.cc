@@ -16,7 +16,10 @@ constexpr Step kPiece = 50'000'000;  // between two calls of progress
 Status run_with_checkpoints(Replayer& replayer, CheckpointWriter& writer, const CheckpointedRun& run) {
   Machine& machine = replayer.machine();
   std::string serial;
-  machine.on_serial([&](u8 byte) { serial.push_back(static_cast<char>(byte)); });
+  machine.on_serial([&](u8 byte) {
+    const char c = static_cast<char>(byte);
+    add_serial_text(serial, {&c, 1});
+  });
   const auto go = [&]() -> Status {
     Step next_checkpoint = (replayer.step() / run.interval + 1) * run.interval;
     while (replayer.step() < run.to) {
