@@ -18,6 +18,25 @@ namespace {
 constexpr u64 kRecording = 42;
 constexpr u64 kFrames = 256;
 
+TEST(CheckpointSerialText, IsBoundedAndSaysWhenItIsLeftOut) {
+  std::string text;
+  for (int i = 0; i < 3; ++i) add_serial_text(text, std::string(kMostSerialText / 2, 'x'));
+  EXPECT_EQ(text.size(), kMostSerialText + 1) << "too long, and no longer";
+  for (const bool left_out : {false, true})
+    for (const bool whole : {false, true}) {
+      CheckpointRecord r;
+      r.point.serial_left_out = left_out;
+      r.whole = whole;
+      const std::string bytes = encode_checkpoint(r);
+      const RecordHeader header =
+          parse_record_header(std::string_view(bytes).substr(0, kRecordHeaderSize)).value();
+      auto again = decode_checkpoint(std::string_view(bytes).substr(kRecordHeaderSize), header, {16, {}});
+      ASSERT_TRUE(again.ok()) << again.error().message;
+      EXPECT_EQ(again->point.serial_left_out, left_out);
+      EXPECT_EQ(again->whole, whole);
+    }
+}
+
 class CheckpointTest : public testing::Test {
  protected:
   CheckpointTest() : ram_(std::move(GuestRam::create(1_MiB)).value()) {

@@ -4,6 +4,7 @@
 #include "replay/bisect.h"
 #include "replay/machine_report.h"
 #include "replay/position.h"
+#include "replay/session_recorder.h"
 #include "replay/survey.h"
 
 namespace deja {
@@ -236,10 +237,36 @@ TEST_F(SessionTest, ADamagedLogIsRefusedUnlessTheDamageIsNotReached) {
   ASSERT_FALSE(refused.ok());
   EXPECT_NE(refused.error().message.find("events.log: byte "), std::string::npos) << refused.error().message;
   EXPECT_NE(refused.error().message.find("--to"), std::string::npos);
-  const auto partly = replay(dir, "end");
+  for (const char* beyond : {"end", "100%"}) {
+    const auto hidden = replay(dir, beyond);
+    ASSERT_FALSE(hidden.ok()) << beyond;
+    EXPECT_NE(hidden.error().message.find("events.log: byte "), std::string::npos) << hidden.error().message;
+  }
+  auto recording = Recording::open(dir);
+  ASSERT_TRUE(recording.ok());
+  const StepRange steps = steps_on_record(recording.value().manifest, survey_log(recording.value()));
+  ASSERT_TRUE(steps.damage);
+  EXPECT_EQ(steps.end, recording.value().manifest.end->final_step);
+  EXPECT_LT(steps.last, *steps.end);
+  const auto partly = replay(dir, std::to_string(steps.last));
   ASSERT_TRUE(partly.ok()) << partly.error().message;
   EXPECT_FALSE(partly.value().divergence);
-  EXPECT_NE(partly.value().note, "");
+  EXPECT_TRUE(partly.value().damage);
+}
+
+TEST(Position, OfADamagedRecordingMeansTheSameAsOfTheWholeOne) {
+  const StepRange known{100, 400, Error{"damage"}, 900}, unknown{100, 400, Error{"damage"}, {}};
+  EXPECT_EQ(parse_position("25%", known).value(), 300u);
+  EXPECT_FALSE(parse_position("50%", known).ok()) << "step 500 is behind the damage";
+  EXPECT_FALSE(parse_position("end", known).ok());
+  EXPECT_EQ(parse_position("end", {100, 900, Error{"damage"}, 900}).value(), 900u);
+  EXPECT_EQ(parse_position("start", unknown).value(), 100u);
+  EXPECT_EQ(parse_position("400", unknown).value(), 400u);
+  for (const char* hidden : {"25%", "end", "401"}) {
+    const auto step = parse_position(hidden, unknown);
+    ASSERT_FALSE(step.ok()) << hidden;
+    EXPECT_NE(step.error().message.find("damage"), std::string::npos);
+  }
 }
 
 TEST_F(SessionTest, DifferencesAreNamed) {

@@ -3,6 +3,7 @@
 //
 //   work      3,000,000 turns of a loop that writes to 64 pages in turn
 //   flood     the mark "flood" 20,000 times; then how many of them were taken
+//   talk      128 KiB of text
 //   end       leaves
 //
 // Any other line goes to the guest control device as it is.
@@ -28,7 +29,7 @@ static char next_char(void) {
 
 static u32 call(const char* line, u32 length) {
   u32 taken = LEAF;
-  asm volatile("cpuid" : "+a"(taken), "+c"(length) : "d"(line) : "rbx", "memory");
+  asm volatile("cpuid" : "+a"(taken), "+c"(length), "+d"(line) : : "rbx", "memory");
   return taken;
 }
 
@@ -43,10 +44,15 @@ static void work(void) {
 
 static void flood(void) {
   u32 taken = 0;
-  for (u32 i = 0; i < MARKS; i++) taken += call("mark flood", 10);
+  for (u32 i = 0; i < MARKS; i++) taken += call("mark flood", 10) == 1;
   put_string("taken ");
   put_decimal(taken);
   put_char('\n');
+}
+
+static void talk(void) {
+  for (u32 i = 0; i < 2048; i++)
+    put_string("a line of sixty-four characters, as are all that it has to say.\n");
 }
 
 int main(void) {
@@ -68,6 +74,8 @@ int main(void) {
       work();
     else if (same(line, "flood"))
       flood();
+    else if (same(line, "talk"))
+      talk();
     else
       call(line, length);
     put_string("done\n");

@@ -1,10 +1,12 @@
 """Programs in the guest that talk to DejaVM, and sessions that end by themselves."""
+import re
+import shutil
 import subprocess
 import sys
 import unittest
 from pathlib import Path
 
-from guest_session import INITRD, PROMPT, ReplayTest, deja
+from guest_session import GUESTS, INITRD, PROMPT, Recorder, ReplayTest, deja
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -94,6 +96,44 @@ class Control(ReplayTest):
         self.assertIn(b"Kernel panic - not syncing", recorder.output)
         self.assertIn(b"end Kernel panic", recorder.output, "with all that the kernel says after it")
         self.assert_identical()
+
+    def lead(self, *lines):
+        """What the guest `listener` prints when it is told so, and what the recorder says."""
+        recorder = Recorder(self.recording, kernel=GUESTS / "listener", initrd=None, append=None, memory="64M",
+                            options=("--checkpoint-every", "1M"))
+        at = recorder.expect(b"ready")
+        for line in lines:
+            recorder.type(line + "\n")
+            at = recorder.expect(b"done", at)
+        recorder.type("end\n")
+        status, messages = recorder.finish()
+        self.assertEqual(status, 1, messages)
+        return recorder.output.decode(), messages
+
+    def test_a_flood_of_marks_is_bounded_and_the_same_in_every_replay(self):
+        output, messages = self.lead("work", "flood", "work", "flood", "mark the end")
+        taken = [int(n) for n in re.findall(r"taken (\d+)", output)]
+        # 256 KiB at 37 bytes each, and what 3.8 kB a second give back.
+        self.assertTrue(7000 < taken[0] < 7400 and taken[1] < 2000, taken)
+        self.assertEqual(messages.count("some are refused"), 1, messages)
+        self.assertEqual(self.marks().count('"flood"'), sum(taken))
+        self.assertLess((self.recording / "events.log").stat().st_size, 256 * 1024)
+        self.assert_identical()
+        self.assert_identical("--chaos-engine", 5)
+        # From checkpoints in between.
+        digests = [deja("replay", "--to", at, "--digest", self.recording).stdout for at in ("70%", "end")]
+        shutil.copytree(self.recording, self.folder / "bare.deja", ignore=shutil.ignore_patterns("checkpoints*"))
+        self.assertEqual(digests, [deja("replay", "--to", at, "--digest", self.folder / "bare.deja").stdout
+                                   for at in ("70%", "end")])
+
+    def test_a_guest_that_talks_too_much_is_still_searched(self):
+        self.lead("work", "talk", "work", "talk", "work")
+        self.assertLess((self.recording / "checkpoints.dat").stat().st_size, 16 << 20)
+        places = [re.search(r"step (\d+)", deja("replay", "--digest", "--to", f'serial:"to say."#{n}', self.recording).stdout)
+                  for n in (1, 2048, 2049, 4096)]
+        steps = [int(place.group(1)) for place in places]
+        self.assertEqual(steps, sorted(set(steps)))
+        self.assert_clean_error(deja("replay", "--digest", "--to", 'serial:"to say."#4097', self.recording), "4096 times")
 
     def test_a_condition_that_is_none_is_refused(self):
         self.assert_clean_error(deja("run", "--kernel", "x", "--until", "login"), "--until login", "serial:")

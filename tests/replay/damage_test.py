@@ -25,7 +25,8 @@ def wait_until(condition):
 def lead(recording):
     """A recorder of the guest `listener`, ready to be told what to do."""
     recorder = Recorder(recording, kernel=GUESTS / "listener", initrd=None, append=None,
-                        options=("-m", "64M", "--checkpoint-every", "5M"))
+                        memory="64M",
+                        options=("--checkpoint-every", "5M"))
     recorder.expect(b"ready")
     return recorder
 
@@ -211,6 +212,9 @@ class EveryVerb(ReplayTest):
             self.check(deja(*verb, rec), self.ERROR, damage, r"deja trim --to \d+")
         # What lies in the intact part, by whatever name, is what it was; everything else is refused.
         out = self.folder / "out"
+        for left in (out, self.folder / "cut.deja", self.folder / "again.deja"):
+            shutil.rmtree(left, ignore_errors=True)
+            left.unlink(missing_ok=True)
         known = [(f"{percent}%", first + (last - first) * percent // 100) for percent in (0, 1, 50, 100)]
         for at, step in [("start", first), ("end", last), (str(intact), intact), *known]:
             done = self.digest(rec, at)
@@ -244,7 +248,7 @@ class EveryVerb(ReplayTest):
             self.check(deja("verify", self.folder / "cut.deja"), self.OK, "identical")
             gdb = deja("debug", "--at", "start", rec, "--", "-batch", "-ex", "seek end", "-ex", f"seek {at}", "-ex", "continue")
             self.assertEqual(gdb.returncode, self.INTACT_PART, gdb.stderr)
-            self.assertRegex(gdb.stdout, "the recording is damaged from here on: .*" + damage, gdb.stderr)
+            self.assertRegex(gdb.stdout + gdb.stderr, "the recording is damaged from here on: .*" + damage)
             out.unlink()
             shutil.rmtree(self.folder / "cut.deja")
         self.check(deja("pack", "-o", out, rec), self.INTACT_PART, damage)

@@ -21,10 +21,10 @@ class Recorder:
     """`deja record`, or another command, of the demo guest with pipes for a terminal."""
 
     def __init__(self, recording=None, append="console=ttyS0", options=(), kernel=KERNEL, initrd=INITRD, command=None,
-                 **popen):
+                 memory="256M", **popen):
         self.output = b""
         self.process = subprocess.Popen(
-            [DEJA, *(command or ["record", "-o", str(recording.with_suffix(""))]), "-m", "256M",
+            [DEJA, *(command or ["record", "-o", str(recording.with_suffix(""))]), "-m", memory,
              *(["--kernel", kernel] if kernel else []), *(["--initrd", initrd] if kernel and initrd else []),
              *(["--append", append] if append else []), *options],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen)
