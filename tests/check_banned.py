@@ -22,6 +22,7 @@ class Rule:
     instead: str
     layers: tuple[str, ...] = EVERYWHERE
     except_in: tuple[str, ...] = ()  # path prefixes below src/
+    only_in: tuple[str, ...] = ()    # likewise; empty: all of the layers
     in_tests: bool = False           # unit tests may do more than the machine, unless the rule says otherwise
 
 
@@ -30,6 +31,12 @@ def call(names: str) -> str:
     return rf"(?<![\w.>:])(?:::|std::)?(?:{names})\s*\("
 
 
+ALL = (*EVERYWHERE, "sandbox", "linux", "gdb")
+# Where text for people is made of pieces, some of which come from recordings, guests and names of files.
+TEXT_MADE_IN = ("cli/", "gdb/", "inputs/monitor.cc", "inputs/console.cc", "inputs/host_inputs.cc", "replay/live_session.cc",
+                "replay/record_session.cc", "replay/replay_session.cc", "replay/machine_report.cc", "timeline/who_wrote.cc",
+                "timeline/recorded_state.cc")
+SHOWN_INSTEAD = "say(), tell() or note() of cli/messages.h, the log, or an Error; they show what a terminal would obey"
 TIME_INSTEAD = "guest/clock.h for guest time; inputs/host_clock.h for pacing and progress"
 RULES = [
     Rule(r"\bstd::unordered_(?:multi)?(?:map|set)\b|\bstd::hash\b",
@@ -42,6 +49,21 @@ RULES = [
          "host time", TIME_INSTEAD, except_in=("inputs/", "execute/stopwatch.h")),  # there: for --stats
     Rule(call("localtime|localtime_r|mktime|strftime"), "the host's time zone and language",
          "arithmetic on the guest's own date", layers=MACHINE_STATE),
+    Rule(r"\bfmt::print\b|\bstd::(?:cout|cerr|clog)\b|\bwrite\s*\(\s*(?:1|2|STD(?:OUT|ERR)_FILENO)\b"
+         r"|\bfwrite\s*\([^;]*\bstd(?:out|err)\b|"
+         + call("printf|fprintf|vprintf|vfprintf|dprintf|puts|fputs|putchar|putc|fputc|perror|psignal"),
+         "text of others may steer a terminal and forge lines", SHOWN_INSTEAD, layers=ALL,
+         except_in=("base/log.cc", "base/check.cc", "cli/messages.cc", "cli/progress_bar.cc", "inputs/host_inputs.cc",
+                    "gdb/launch.cc", "execute/host_signals.cc")),
+    Rule(r"\bfmt::(?:format|vformat|format_to\w*|join|to_string)\b", "text of others is put in as it is",
+         "show() of base/printable.h", layers=ALL, only_in=TEXT_MADE_IN,
+         # There: options and their help, gdb's protocol, commands for gdb.
+         except_in=("cli/arguments.cc", "cli/drive_option.cc", "cli/engine_options.cc", "cli/machine_options.cc", "gdb/registers.cc", "gdb/server.cc",
+                    "gdb/symbol_setup.cc", "gdb/launch.cc")),
+    Rule(r"\.dump\s*\(", "it lets C1 and bidirectional controls through", "json_text() of cli/json_text.h", layers=("cli",),
+         except_in=("cli/json_text.h", "cli/engine_report.cc")),  # there: numbers
+    Rule(r"\bNavigator::open\b", "nobody would be told that the recording is damaged", "open_recording() of cli/moment.h",
+         layers=("cli",), except_in=("cli/moment.cc",)),
     Rule(r"\b(?:__builtin_ia32_rdtscp?|__rdtscp?|_rdtscp?)\b|\brdtscp?\b(?=[^\n]*\basm\b)", "host time",
          TIME_INSTEAD, except_in=("inputs/",)),
     Rule(call("rand|srand|srandom|rand_r|drand48|lrand48|arc4random"), "hidden global state, no seed to print",
@@ -123,7 +145,8 @@ def check_text(path: str, text: str) -> list[str]:
     code, literals = without(text, False), without(text, True)
     problems = []
     for rule in RULES:
-        if layer not in rule.layers or path.startswith(rule.except_in) or (is_test and not rule.in_tests):
+        if (layer not in rule.layers or path.startswith(rule.except_in) or not path.startswith(rule.only_in or "")
+                or (is_test and not rule.in_tests)):
             continue
         searched = literals if rule.pattern.startswith(SEARCHES_LITERALS) else code
         for match in re.finditer(rule.pattern, searched):

@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "base/log.h"
+#include "base/printable.h"
 
 namespace deja {
 namespace {
@@ -23,7 +24,7 @@ void run_crash_hooks() {
 void check_failed(const char* file, int line, const char* expression, const std::string& context) {
   run_crash_hooks();
   std::fprintf(stderr, "\ndeja: internal error: %s:%d: %s%s%s\n", file, line, expression,
-               context.empty() ? "" : ": ", context.c_str());
+               context.empty() ? "" : ": ", printable(context).c_str());
   dump_recent_log(stderr);
   std::fprintf(stderr, "deja: this is a bug in DejaVM; the recording up to the last flush is intact\n");
   std::fflush(stderr);

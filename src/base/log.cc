@@ -1,5 +1,7 @@
 #include "base/log.h"
 
+#include "base/printable.h"
+
 #include <array>
 #include <mutex>
 #include <vector>
@@ -43,7 +45,8 @@ bool log_enabled(LogLevel level, std::string_view category) {
 
 void log_write(LogLevel level, std::string_view category, const std::string& message) {
   std::lock_guard lock(g_mutex);
-  std::string line = fmt::format("deja: {}: [{}] {}", level_name(level), category, message);
+  // One line, whatever a guest or a file has put into it.
+  std::string line = show("deja: {}: [{}] {}", level_name(level), category, message);
   if (level >= LogLevel::warn || category_on(category)) {
     std::fputs((line + "\r\n").c_str(), stderr);
   }

@@ -35,13 +35,13 @@ std::string engine_text(const EngineRun& run) {
   const EngineCounters& c = run.counters;
   std::string text;
   const auto row = [&](u64 value, const std::string& name) {
-    text += fmt::format("{:>16}  {}\n", format_count(value), name);
+    text += show("{:>16}  {}\n", format_count(value), name);
   };
   row(c.blocks, "blocks translated");
   row(c.translated_insns, "instructions translated");
   const auto time_row = [&](u64 ns, const char* what) {
     const double part = run.host_ns ? 100.0 * static_cast<double>(ns) / static_cast<double>(run.host_ns) : 0;
-    row(ns / 1'000'000, fmt::format("ms {}, {:.1f} % of the time", what, part));
+    row(ns / 1'000'000, show("ms {}, {:.1f} % of the time", what, part));
   };
   time_row(c.translation_ns, "translating");
   time_row(c.digest_ns, "for digests");
@@ -52,7 +52,7 @@ std::string engine_text(const EngineRun& run) {
   row(c.second_jumps, "jumps found in the jump cache's second way");
   row(c.dispatch_sum(), "dispatches, caused by:");
   for (unsigned i = 0; i < kDispatchCauses; ++i)
-    row(c.dispatches[i], fmt::format("  {}", to_string(static_cast<DispatchCause>(i))));
+    row(c.dispatches[i], show("  {}", to_string(static_cast<DispatchCause>(i))));
   row(c.slow_accesses, "memory accesses not settled inline, of these:");
   row(c.probe_faults, "  found by a host fault");
   row(c.tlb_fills, "  TLB entry made");
@@ -68,7 +68,7 @@ std::string engine_text(const EngineRun& run) {
   row(c.helper_sum(), "instructions done in C++ the ordinary way, most often:");
   const auto helpers = helpers_of(c);
   for (std::size_t i = 0; i < std::min(helpers.size(), kMostHelpers); ++i)
-    row(helpers[i].calls, fmt::format("  {}", helpers[i].mnemonic));
+    row(helpers[i].calls, show("  {}", helpers[i].mnemonic));
   return text;
 }
 

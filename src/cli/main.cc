@@ -34,12 +34,14 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     // A word that is not understood says more than what is missing in its place.
     const std::vector<std::string> unknown = app.remaining(true);
-    note(unknown.empty() ? std::string(error.what())
-                         : fmt::format("'{}' is not understood here", unknown.front()));
+    if (unknown.empty())
+      note("{}", error.what());
+    else
+      note("'{}' is not understood here", unknown.front());
     note("`deja help` lists the verbs, `deja VERB --help` explains a verb's options");
     return kExitUsage;
   }
-  for (const std::string& text : notes) note(text);
+  for (const std::string& text : notes) note("{}", text);
   return exit_status(action());
 }
 
@@ -67,12 +69,9 @@ int main(int argc, char** argv) {
   try {
     return deja::run(argc, argv);
   } catch (const std::bad_alloc&) {
-    deja::note(deja::out_of_memory("memory is used up"));
-    return deja::kExitError;
-  } catch (const std::exception& error) {  // memory is used up, for instance
-    std::fputs("deja: ", stderr);
-    std::fputs(error.what(), stderr);
-    std::fputs("\n", stderr);
-    return deja::kExitError;
+    deja::note("{}", deja::out_of_memory("memory is used up"));
+  } catch (const std::exception& error) {
+    deja::note("{}", error.what());
   }
+  return deja::kExitError;
 }

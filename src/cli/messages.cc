@@ -19,26 +19,28 @@ void note_damage(const std::optional<Error>& damage) {
 
 int exit_status(int status) {
   if (!damage_noted || status != kExitOk) return status;
-  note(fmt::format("the recording is damaged, and this is of its intact part: {}", damage_noted->message));
+  note("the recording is damaged, and this is of its intact part: {}", damage_noted->message);
   return kExitDamaged;
 }
 
 int fail(const Error& error) {
-  note(error.message);
+  note("{}", error.message);
   return kExitError;
 }
 
-void note(std::string_view text) { std::fputs(fmt::format("deja: {}\n", text).c_str(), stderr); }
+void put(Channel channel, std::string_view shown) {
+  std::fwrite(shown.data(), 1, shown.size(), channel == Channel::output ? stdout : stderr);
+}
 
-std::string seconds(u64 ns) { return fmt::format("{:.1f} s", static_cast<double>(ns) / 1e9); }
+std::string seconds(u64 ns) { return show("{:.1f} s", static_cast<double>(ns) / 1e9); }
 
 std::string bytes(u64 n) {
   constexpr std::array units{"KiB", "MiB", "GiB", "TiB"};
-  if (n < 1024) return fmt::format("{} bytes", n);
+  if (n < 1024) return show("{} bytes", n);
   double x = static_cast<double>(n) / 1024;
   std::size_t unit = 0;
   while (x >= 1024 && unit + 1 < units.size()) x /= 1024, ++unit;
-  return fmt::format("{:.1f} {}", x, units[unit]);
+  return show("{:.1f} {}", x, units[unit]);
 }
 
 }  // namespace deja

@@ -10,7 +10,7 @@ Result<std::unique_ptr<Navigator>> open_recording(const std::filesystem::path& d
                                                   const EngineOptions& engine) {
   DEJA_ASSIGN(std::unique_ptr<Navigator> navigator, Navigator::open(dir, engine));
   note_damage(navigator->steps().damage);
-  if (!navigator->incomplete().empty()) note(navigator->incomplete());
+  if (!navigator->incomplete().empty()) note("{}", navigator->incomplete());
   return navigator;
 }
 

@@ -29,7 +29,7 @@ int status_of(const SessionReport& report) {
 
 std::string why(const event::End& end) {
   std::string text(to_string(end.reason));
-  if (end.reason == event::EndReason::debug_exit || end.code) text += fmt::format(" {}", end.code);
+  if (end.reason == event::EndReason::debug_exit || end.code) text += show(" {}", end.code);
   if (!end.detail.empty()) text += ": " + end.detail;
   return text;
 }
@@ -40,47 +40,45 @@ void tell_where_writes_are(const SessionReport& report, bool network) {
   const bool can_go_on = report.end.reason == event::EndReason::quit ||
                          report.end.reason == event::EndReason::signal ||
                          report.end.reason == event::EndReason::host_error;
-  note(fmt::format(
+  note(
       "disk images are as they were; `deja export {} disk FILE` makes one with what was written{}", recording,
-      can_go_on ? fmt::format(", `deja live {}{}` goes on from here", recording, network ? " --nic user" : "")
-                : ""));
+      can_go_on ? show(", `deja live {}{}` goes on from here", recording, network ? " --nic user" : "") : "");
 }
 
 // False: it is not what it should be.
 bool tell_of(const RecordingReport& r) {
   if (r.error) {
-    note(r.error->message);
-    note(fmt::format("the recording is not complete; it replays up to what was written: {}", r.dir.string()));
+    note("{}", r.error->message);
+    note("the recording is not complete; it replays up to what was written: {}", r.dir.string());
     return false;
   }
-  if (r.image_error) note(fmt::format("{}: this recording cannot be replayed", r.image_error->message));
-  note(fmt::format("recorded in {}: log of {}, {} digests", r.dir.string(), bytes(r.log_bytes), r.digests));
+  if (r.image_error) note("{}: this recording cannot be replayed", r.image_error->message);
+  note("recorded in {}: log of {}, {} digests", r.dir.string(), bytes(r.log_bytes), r.digests);
   if (r.kept_ns)
-    note(fmt::format("it holds the last {} (--keep), with checkpoints of {}", seconds(r.kept_ns),
-                     bytes(r.checkpoint_bytes)));
+    note("it holds the last {} (--keep), with checkpoints of {}", seconds(r.kept_ns),
+         bytes(r.checkpoint_bytes));
   else if (r.checkpoints)
-    note(fmt::format("{} checkpoint{} of {}", r.checkpoints, r.checkpoints == 1 ? "" : "s",
-                     bytes(r.checkpoint_bytes)));
+    note("{} checkpoint{} of {}", r.checkpoints, r.checkpoints == 1 ? "" : "s", bytes(r.checkpoint_bytes));
   if (r.checkpoint_error)
     note(
-        fmt::format("{}; the recording is complete, but has no more checkpoints from there on: "
-                    "`deja index` makes them",
-                    r.checkpoint_error->message));
+        "{}; the recording is complete, but has no more checkpoints from there on: "
+        "`deja index` makes them",
+        r.checkpoint_error->message);
   return !r.image_error;
 }
 
 }  // namespace
 
 int report_session(const SessionReport& report, bool stats) {
-  if (stats) std::fputs(engine_text({report.counters, report.instructions, report.host_ns}).c_str(), stderr);
+  if (stats) tell("{}", Lines{engine_text({report.counters, report.instructions, report.host_ns})});
   int status = status_of(report);
   const bool recorded = !report.recordings.empty();
   const bool quiet_end = report.end.reason == event::EndReason::power_off ||
                          report.end.reason == event::EndReason::debug_exit ||
                          report.end.reason == event::EndReason::quit;
   if (!quiet_end || recorded || stats) {
-    note(fmt::format("ended by {}, after {} instructions in {} ({} of the guest's time)", why(report.end),
-                     format_count(report.instructions), seconds(report.host_ns), seconds(report.virtual_ns)));
+    note("ended by {}, after {} instructions in {} ({} of the guest's time)", why(report.end),
+         format_count(report.instructions), seconds(report.host_ns), seconds(report.virtual_ns));
   }
   for (const RecordingReport& recording : report.recordings)
     if (!tell_of(recording)) status = kExitError;

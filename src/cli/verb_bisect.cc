@@ -33,11 +33,11 @@ Result<std::string> switches_at_fault(const ReplayRequest& request, HostClock& c
     ReplayRequest without = request;
     if (!(without.engine.translate.*s.on)) continue;
     without.engine.translate.*s.on = false;
-    note(fmt::format("replaying with {}", name_of(without.engine)));
+    note("replaying with {}", name_of(without.engine));
     NullSerialOutput nowhere;
     auto replay = run_replay(without, nowhere, clock);
     if (!replay) return replay.error();
-    if (!replay->divergence) found += fmt::format("{}no-{}", found.empty() ? "" : ", ", s.name);
+    if (!replay->divergence) found += show("{}no-{}", found.empty() ? "" : ", ", s.name);
   }
   return found;
 }
@@ -49,7 +49,7 @@ int bisect(const std::string& name, const EngineOptions& other, const std::strin
   BisectRequest request;
   request.dir = *dir;
   request.other = other;
-  request.progress = [](const std::string& line) { note(line); };
+  request.progress = [](const std::string& line) { note("{}", line); };
   if (!against.empty()) {
     if (Status status = parse_engine_list(against, &request.reference); !status) return fail(status.error());
   } else if (is_default(other)) {
@@ -58,39 +58,37 @@ int bisect(const std::string& name, const EngineOptions& other, const std::strin
 
   // Where to look: does the replay differ from the recording at all?
   NullSerialOutput nowhere;
-  note(fmt::format("replaying with {}", name_of(other)));
+  note("replaying with {}", name_of(other));
   const ReplayRequest whole{*dir, other, "", false, {}};
   auto replay = run_replay(whole, nowhere, clock);
   if (!replay) return fail(replay.error());
   if (!replay->divergence) {
-    fmt::print("The replay with {} is identical to the recording ({} digests): there is nothing to narrow.\n",
-               name_of(other), replay->digests);
+    say("The replay with {} is identical to the recording ({} digests): there is nothing to narrow.\n",
+        name_of(other), replay->digests);
     return kExitOk;
   }
   const Divergence& d = *replay->divergence;
   request.to = d.step;
-  fmt::print("The replay with {} differs from the recording after step {}: {}.\n", name_of(other),
-             format_count(d.step), d.reason);
+  say("The replay with {} differs from the recording after step {}: {}.\n", name_of(other),
+      format_count(d.step), d.reason);
   auto switches = switches_at_fault(whole, clock);
   if (!switches) return fail(switches.error());
   if (!switches->empty())
-    fmt::print("It is identical with each of these alone (--engine LIST): {}. Look there first.\n",
-               *switches);
-  fmt::print("Comparing it with {} (the reference), step by step.\n", name_of(request.reference));
+    say("It is identical with each of these alone (--engine LIST): {}. Look there first.\n", *switches);
+  say("Comparing it with {} (the reference), step by step.\n", name_of(request.reference));
   std::fflush(stdout);
   auto report = run_bisect(request);
   if (!report) return fail(report.error());
   if (report->differ) {
-    fmt::print("{}DIVERGED at step {}\n", report->text, report->step);
+    say("{}DIVERGED at step {}\n", Lines{report->text}, report->step);
     return kExitError;
   }
-  fmt::print(
-      "{}So it is the recording that differs from both, between steps {} and {}: what the recorder did there "
+  say("{}So it is the recording that differs from both, between steps {} and {}: what the recorder did there "
       "is not\n"
       "what its log makes a machine do. The log's events there:\n  deja dump --from {} --to {} {}\n"
       "Another engine to compare with: deja bisect --chaos-engine SEED {}\n",
-      report->text, format_count(d.last_good), format_count(d.step), d.last_good, d.step, dir->string(),
-      dir->string());
+      Lines{report->text}, format_count(d.last_good), format_count(d.step), d.last_good, d.step,
+      dir->string(), dir->string());
   return kExitError;
 }
 

@@ -24,17 +24,17 @@ struct Options {
 };
 
 int serve(TimeTarget& target, TcpListener& listener) {
-  note(fmt::format("waiting for gdb: target extended-remote localhost:{}", listener.port()));
+  note("waiting for gdb: target extended-remote localhost:{}", listener.port());
   auto fd = listener.accept();
   if (!fd) return fail(fd.error());
   FdConnection connection(*fd);
-  GdbServer(target, connection, [](std::string_view text) { note(text); }).serve();
+  GdbServer(target, connection, [](std::string_view text) { note("{}", text); }).serve();
   return kExitOk;
 }
 
 int debug(const Options& o) {
   if (o.print_commands) {
-    std::fwrite(gdb_commands().data(), 1, gdb_commands().size(), stdout);
+    put(Channel::output, gdb_commands());
     return kExitOk;
   }
   if (o.recording.empty()) return fail(make_error("debug: which recording? a name, a path, or `latest`"));

@@ -26,8 +26,7 @@ Status dump(const Options& o) {
     DEJA_ASSIGN(filter.to, find_position(dir, {}, o.to));
   }
   DEJA_ASSIGN(Recording recording, Recording::open(dir));
-  const Status status =
-      dump_log(recording.log, filter, [](const std::string& line) { fmt::print("{}\n", line); });
+  const Status status = dump_log(recording.log, filter, [](const std::string& line) { say("{}\n", line); });
   note_damage(survey.damage);
   return survey.damage ? Status() : status;
 }

@@ -25,7 +25,7 @@ int export_traffic(const Options& o) {
   if (!dir) return fail(dir.error());
   auto frames = export_pcap(*dir, *engine, o.file);
   if (!frames) return fail(frames.error());
-  fmt::print("{}: {} frames\n", o.file, format_count(*frames));
+  say("{}: {} frames\n", o.file, format_count(*frames));
   return kExitOk;
 }
 
@@ -42,8 +42,8 @@ int export_moment(const Options& o) {
       return fail(make_error("{}: has {} drives, numbered from 0; there is no drive {}",
                              (*nav)->dir().string(), machine.drive_count(), o.drive));
     if (Status status = write_disk(machine.drive(o.drive), o.file); !status) return fail(status.error());
-    fmt::print("{}: drive {} at step {}, {}\n", o.file, o.drive, format_count(*step),
-               bytes(machine.drive(o.drive).size()));
+    say("{}: drive {} at step {}, {}\n", o.file, o.drive, format_count(*step),
+        bytes(machine.drive(o.drive).size()));
     return kExitOk;
   }
   std::vector<u32> running;
@@ -55,12 +55,14 @@ int export_moment(const Options& o) {
   auto report =
       o.what == "vmcore" ? write_vmcore(machine, running, o.file) : write_raw_memory(machine, o.file);
   if (!report) return fail(report.error());
-  fmt::print("{}: {} at step {}, {}\n", o.file, o.what, format_count(*step), bytes(report->bytes));
+  say("{}: {} at step {}, {}\n", o.file, o.what, format_count(*step), bytes(report->bytes));
   if (o.what == "vmcore") {
-    note(report->osrelease.empty()
-             ? "no Linux that describes itself (VMCOREINFO) was found in memory: tools will ask for more "
-               "than the file"
-             : fmt::format("Linux {}: crash VMLINUX {}, or drgn -c {}", report->osrelease, o.file, o.file));
+    if (report->osrelease.empty())
+      note(
+          "no Linux that describes itself (VMCOREINFO) was found in memory: tools will ask for more than the "
+          "file");
+    else
+      note("Linux {}: crash VMLINUX {}, or drgn -c {}", report->osrelease, o.file, o.file);
   }
   return kExitOk;
 }

@@ -13,12 +13,12 @@ void add_help(CLI::App& app, Action* action) {
       if (!topic->empty()) {
         const auto found = app.get_subcommands([&](const CLI::App* a) { return a->get_name() == *topic; });
         if (found.empty()) {
-          note(fmt::format("there is no verb '{}'; `deja help` lists them", *topic));
+          note("there is no verb '{}'; `deja help` lists them", *topic);
           return kExitUsage;
         }
         about = found.front();
       }
-      fmt::print("{}", about->help(topic->empty() ? "" : "deja"));
+      say("{}", Lines{about->help(topic->empty() ? "" : "deja")});
       return kExitOk;
     };
   });

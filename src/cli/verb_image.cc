@@ -228,9 +228,9 @@ Status build(const Options& o) {
   std::error_code ec;
   fs::rename(disk, out, ec);
   if (ec) return make_error("{}: {}", out.string(), ec.message());
-  note(fmt::format("made {}: log in as root or {} without a password{}", o.out, o.user,
-                   key.empty() ? "" : ", or by ssh with that key"));
-  note(fmt::format("try: deja record {}", o.out));
+  note("made {}: log in as root or {} without a password{}", o.out, o.user,
+       key.empty() ? "" : ", or by ssh with that key");
+  note("try: deja record {}", o.out);
   return {};
 }
 

@@ -45,8 +45,8 @@ void add_index(CLI::App& app, Action* action) {
       auto report = index_recording(request);
       bar.clear();
       if (!report) return fail(report.error());
-      fmt::print("{} checkpoints of {} over {} steps\n", report->checkpoints, bytes(report->bytes),
-                 format_count(report->steps));
+      say("{} checkpoints of {} over {} steps\n", report->checkpoints, bytes(report->bytes),
+          format_count(report->steps));
       return kExitOk;
     };
   });

@@ -1,5 +1,4 @@
-#include <nlohmann/json.hpp>
-
+#include "cli/json_text.h"
 #include "cli/messages.h"
 #include "cli/verbs.h"
 #include "replay/position.h"
@@ -58,42 +57,40 @@ void print_json(const std::string& path, const Info& info) {
     j["damage"] = info.survey.damage->message;
     j["intact_to_step"] = steps_on_record(info.manifest, info.survey).last;
   }
-  fmt::print("{}\n", j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  say("{}\n", json_text(j));
 }
 
 void print_text(const std::string& path, const Info& info) {
   const RecordingManifest& m = info.manifest;
-  const auto row = [](const char* name, const std::string& value) { fmt::print("{:<14}{}\n", name, value); };
+  const auto row = [](const char* name, const std::string& value) { say("{:<14}{}\n", name, value); };
   row("recording", path);
-  row("made", fmt::format("{} by deja {}", format_date(m.created_unix_ns), m.build));
-  row("host", fmt::format("{}, {}", m.host.cpu, m.host.kernel));
-  row("machine", fmt::format("{}, {} vCPU{} {}", bytes(m.machine.ram_bytes), m.machine.vcpus,
-                             m.machine.vcpus == 1 ? "," : "s,", m.machine.cpu_model));
+  row("made", show("{} by deja {}", format_date(m.created_unix_ns), m.build));
+  row("host", show("{}, {}", m.host.cpu, m.host.kernel));
+  row("machine", show("{}, {} vCPU{} {}", bytes(m.machine.ram_bytes), m.machine.vcpus,
+                      m.machine.vcpus == 1 ? "," : "s,", m.machine.cpu_model));
   for (const RecordedFile& f : m.inputs)
-    row(f.role.c_str(),
-        fmt::format("{} ({}, sha256 {}…{})", f.original_path, bytes(f.size), f.sha256.substr(0, 12),
-                    f.stored.empty() ? ", not in the recording" : ""));
+    row(f.role.c_str(), show("{} ({}, sha256 {}…{})", f.original_path, bytes(f.size), f.sha256.substr(0, 12),
+                             f.stored.empty() ? ", not in the recording" : ""));
   if (!m.machine.cmdline.empty()) row("command line", m.machine.cmdline);
   if (m.base)
     row("begins at",
-        fmt::format("step {}, {} after power-on{}", format_count(m.base->step), seconds(m.base->virtual_ns),
-                    m.base->origin.empty() ? "" : ": cut from " + m.base->origin));
-  if (m.window) row("keeps", fmt::format("the last {} of the host's time", seconds(m.window->keep_ns)));
+        show("step {}, {} after power-on{}", format_count(m.base->step), seconds(m.base->virtual_ns),
+             m.base->origin.empty() ? "" : ": cut from " + m.base->origin));
+  if (m.window) row("keeps", show("the last {} of the host's time", seconds(m.window->keep_ns)));
   row(m.base ? "last step" : "steps", format_count(m.end ? m.end->final_step : info.survey.last_step));
   if (m.end) {
     row("instructions", format_count(m.end->instructions));
     row("guest's time", seconds(m.end->virtual_ns));
   }
   row("host's time", seconds(m.end ? m.end->host_ns : info.survey.last_progress_ns));
-  row("log", fmt::format("{}: {} events, {} digests", bytes(info.log_bytes), format_count(info.survey.events),
-                         format_count(info.survey.digests.size())));
+  row("log", show("{}: {} events, {} digests", bytes(info.log_bytes), format_count(info.survey.events),
+                  format_count(info.survey.digests.size())));
   std::string end = end_text(info);
-  if (m.end && m.end->end.reason == event::EndReason::debug_exit)
-    end += fmt::format(" with {}", m.end->end.code);
+  if (m.end && m.end->end.reason == event::EndReason::debug_exit) end += show(" with {}", m.end->end.code);
   if (m.end && !m.end->end.detail.empty()) end += ": " + m.end->end.detail;
   row("ended by", end);
   if (!info.survey.damage) return;
-  row("intact to", fmt::format("step {}", format_count(steps_on_record(m, info.survey).last)));
+  row("intact to", show("step {}", format_count(steps_on_record(m, info.survey).last)));
   row("damage", info.survey.damage->message);
 }
 

@@ -55,7 +55,7 @@ int live(const Options& o) {
   auto branch = branch_here(**nav);
   if (!branch) return fail(branch.error());
   request.branch = std::move(*branch);
-  note(fmt::format("going on from step {} of {}", format_count(*step), (*nav)->dir().string()));
+  note("going on from step {} of {}", format_count(*step), (*nav)->dir().string());
   auto report = run_session(std::move(request), clock);
   if (!report) return fail(report.error());
   return report_session(*report, o.engine.stats);

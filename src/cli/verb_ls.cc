@@ -18,17 +18,16 @@ void add_ls(CLI::App& app, Action* action) {
         return kExitOk;
       }
       std::size_t width = 4;
-      for (const RecordingSummary& r : *list) width = std::max(width, r.name.size());
-      fmt::print("{:<{}}  {:<23}  {:>10}  {:>10}  {}\n", "name", width, "made", "size", "guest time",
-                 "state");
+      for (const RecordingSummary& r : *list) width = std::max(width, printable(r.name).size());
+      say("{:<{}}  {:<23}  {:>10}  {:>10}  {}\n", "name", width, "made", "size", "guest time", "state");
       for (const RecordingSummary& r : *list) {
         const bool ended = r.manifest && r.manifest->end;
-        fmt::print("{:<{}}  {:<23}  {:>10}  {:>10}  {}\n", r.name, width,
-                   r.manifest ? format_date(r.manifest->created_unix_ns) : "?", bytes(r.bytes),
-                   ended ? seconds(r.manifest->end->virtual_ns) : "",
-                   !r.problem.empty() ? "damaged: " + r.problem
-                   : ended            ? std::string(to_string(r.manifest->end->end.reason))
-                                      : std::string(to_string(r.state)));
+        say("{:<{}}  {:<23}  {:>10}  {:>10}  {}\n", r.name, width,
+            r.manifest ? format_date(r.manifest->created_unix_ns) : "?", bytes(r.bytes),
+            ended ? seconds(r.manifest->end->virtual_ns) : "",
+            !r.problem.empty() ? "damaged: " + r.problem
+            : ended            ? std::string(to_string(r.manifest->end->end.reason))
+                               : std::string(to_string(r.state)));
       }
       return kExitOk;
     };

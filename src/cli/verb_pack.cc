@@ -42,7 +42,7 @@ void add_pack(CLI::App& app, Action* action) {
                                  [&](u64 done, u64 all) { bar.update(done, all); });
       bar.clear();
       if (!size) return fail(size.error());
-      fmt::print("{}: {}\n", file, bytes(*size));
+      say("{}: {}\n", file, bytes(*size));
       note_damage_of(*dir);
       note("the file holds all that was typed and all that was in the guest's memory, secrets included");
       return kExitOk;
@@ -71,7 +71,7 @@ void add_unpack(CLI::App& app, Action* action) {
       std::error_code ec;
       std::filesystem::remove(*dir, ec);
       if (Status status = unpack_recording(o->file, *dir); !status) return fail(status.error());
-      fmt::print("{}\n", dir->string());
+      say("{}\n", dir->string());
       note_damage_of(*dir);
       return kExitOk;
     };

@@ -39,7 +39,7 @@ int print_digest(const std::filesystem::path& dir, const EngineOptions& engine, 
   MachineDigest d = nav.machine().digest();
   d.ram = nav.machine().ram().digest_from_scratch();  // proof, not what the checkpoint is said to add up to
   if (Status status = nav.load_all(); !status) return fail(status.error());
-  fmt::print("step {} digest cpu {:016x} ram {:016x} devices {:016x}\n", *step, d.cpu, d.ram, d.devices);
+  say("step {} digest cpu {:016x} ram {:016x} devices {:016x}\n", *step, d.cpu, d.ram, d.devices);
   return kExitOk;
 }
 
@@ -93,21 +93,20 @@ void add_replay(CLI::App& app, Action* action) {
       SerialOutput& output = o->quiet ? static_cast<SerialOutput&>(nowhere) : console;
       auto report = run_replay(request, output, clock);
       if (!report) return fail(report.error());
-      if (console.mid_line()) std::fputs("\n", stdout);
+      if (console.mid_line()) say("\n");
       std::fflush(stdout);
-      if (!report->note.empty()) note(report->note);
+      if (!report->note.empty()) note("{}", report->note);
       note_damage(report->damage);
       if (o->engine.stats)
-        std::fputs(engine_text({report->counters, report->instructions, report->host_ns}).c_str(), stderr);
+        tell("{}", Lines{engine_text({report->counters, report->instructions, report->host_ns})});
       if (report->divergence) {
-        std::fputs(report->divergence_report.c_str(), stderr);
-        fmt::print("replayed {} instructions in {}, DIVERGED at step {}\n",
-                   format_count(report->instructions), seconds(report->host_ns),
-                   format_count(report->divergence->step));
+        tell("{}", Lines{report->divergence_report});
+        say("replayed {} instructions in {}, DIVERGED at step {}\n", format_count(report->instructions),
+            seconds(report->host_ns), format_count(report->divergence->step));
         return kExitError;
       }
-      fmt::print("replayed {} instructions in {}, {} digests, identical\n",
-                 format_count(report->instructions), seconds(report->host_ns), report->digests);
+      say("replayed {} instructions in {}, {} digests, identical\n", format_count(report->instructions),
+          seconds(report->host_ns), report->digests);
       return kExitOk;
     };
   });

@@ -28,8 +28,7 @@ int screenshot(const Options& o) {
   if (!picture) return fail(make_error("{}: step {}: {}", dir->string(), *step, picture.error().message));
   if (Status status = (*nav)->sound(); !status) return fail(status.error());
   if (Status status = write_png(*picture, o.file); !status) return fail(status.error());
-  fmt::print("{}: the screen at step {}, {}x{}\n", o.file, format_count(*step), picture->width,
-             picture->height);
+  say("{}: the screen at step {}, {}x{}\n", o.file, format_count(*step), picture->width, picture->height);
   return kExitOk;
 }
 

@@ -31,15 +31,15 @@ int stats(const StatsOptions& o) {
   }
   auto report = run_replay({*dir, *engine, to, false, {}}, nowhere, clock);
   if (!report) return fail(report.error());
-  if (!report->note.empty()) note(report->note);
+  if (!report->note.empty()) note("{}", report->note);
   note_damage(report->damage);
   const EngineRun run{report->counters, report->instructions, report->host_ns};
   if (o.json)
-    fmt::print("{}\n", engine_json(run));
+    say("{}\n", Lines{engine_json(run)});
   else
-    fmt::print("{}", engine_text(run));
+    say("{}", Lines{engine_text(run)});
   if (!report->divergence) return kExitOk;
-  std::fputs(report->divergence_report.c_str(), stderr);
+  tell("{}", Lines{report->divergence_report});
   return kExitError;
 }
 

@@ -47,9 +47,8 @@ int trim(const Options& o) {
   auto report = trim_recording(**nav, request, clock);
   bar.clear();
   if (!report) return fail(report.error());
-  fmt::print("{}: steps {} to {}, {} events, {} checkpoints of {}\n", report->dir.string(),
-             format_count(*from), format_count(*to), format_count(report->events), report->checkpoints,
-             bytes(report->checkpoint_bytes));
+  say("{}: steps {} to {}, {} events, {} checkpoints of {}\n", report->dir.string(), format_count(*from),
+      format_count(*to), format_count(report->events), report->checkpoints, bytes(report->checkpoint_bytes));
   return kExitOk;
 }
 

@@ -18,16 +18,15 @@ int verify(const std::filesystem::path& dir, const EngineOptions& engine, bool s
   request.compare = [&](const Divergence& d, Machine& m) { return differences_from_recorded(dir, d, m); };
   auto report = run_replay(request, nowhere, clock);
   if (!report) return fail(report.error());
-  if (!report->note.empty()) note(report->note);
-  if (stats)
-    std::fputs(engine_text({report->counters, report->instructions, report->host_ns}).c_str(), stderr);
+  if (!report->note.empty()) note("{}", report->note);
+  if (stats) tell("{}", Lines{engine_text({report->counters, report->instructions, report->host_ns})});
   // Scripts read this line; docs and tests hold its form.
   if (report->divergence) {
-    std::fputs(report->divergence_report.c_str(), stderr);
-    fmt::print("DIVERGED at step {}: {}\n", report->divergence->step, report->divergence->reason);
+    tell("{}", Lines{report->divergence_report});
+    say("DIVERGED at step {}: {}\n", report->divergence->step, report->divergence->reason);
     return kExitError;
   }
-  fmt::print("identical: {} instructions, {} digests\n", report->instructions, report->digests);
+  say("identical: {} instructions, {} digests\n", report->instructions, report->digests);
   return kExitOk;
 }
 
@@ -62,7 +61,7 @@ void add_verify(CLI::App& app, Action* action) {
       }
       int status = kExitOk;
       for (std::size_t i = 0; i < dirs.size(); ++i) {
-        if (dirs.size() > 1) fmt::print("{}:\n", o->recordings[i]);
+        if (dirs.size() > 1) say("{}:\n", o->recordings[i]);
         if ((dirs[i] ? verify(*dirs[i], *engine, o->engine.stats) : fail(dirs[i].error())) != kExitOk)
           status = kExitError;
         std::fflush(stdout);

@@ -1,3 +1,4 @@
+#include "cli/messages.h"
 #include "cli/verbs.h"
 #include "eventlog/manifest.h"
 #include "machine/machine.h"
@@ -6,8 +7,8 @@
 namespace deja {
 
 std::string version_text() {
-  return fmt::format("deja {}, recording format {}, machine behaviour {}", build_version(),
-                     kRecordingFormatVersion, kMachineBehaviour);
+  return show("deja {}, recording format {}, machine behaviour {}", build_version(), kRecordingFormatVersion,
+              kMachineBehaviour);
 }
 
 void add_version(CLI::App& app, Action* action) {
@@ -15,7 +16,7 @@ void add_version(CLI::App& app, Action* action) {
       app.add_subcommand("version", "Print the version, and those of recordings that it can replay");
   verb->final_callback([action] {
     *action = [] {
-      fmt::print("{}\n", version_text());
+      say("{}\n", version_text());
       return kExitOk;
     };
   });

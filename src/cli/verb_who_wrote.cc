@@ -1,7 +1,6 @@
-#include <nlohmann/json.hpp>
-
 #include <charconv>
 
+#include "cli/json_text.h"
 #include "cli/messages.h"
 #include "cli/moment.h"
 #include "cli/verbs.h"
@@ -53,7 +52,7 @@ Result<std::vector<MemoryPiece>> locate(Navigator& nav, const std::string& as, c
 
 std::string hex(const std::vector<u8>& bytes) {
   std::string s;
-  for (const u8 b : bytes) s += fmt::format("{:02x}", b);
+  for (const u8 b : bytes) s += show("{:02x}", b);
   return s;
 }
 
@@ -112,14 +111,13 @@ int who_wrote_verb(const Options& o) {
   if (o.json) {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (const Write& w : *writes) list.push_back(to_json(w));
-    fmt::print("{}\n", list.dump(2));
+    say("{}\n", json_text(list));
     return kExitOk;
   }
-  for (const Write& w : *writes) fmt::print("{}\n", describe(w));
+  for (const Write& w : *writes) say("{}\n", describe(w));
   if (writes->empty())
-    fmt::print("nobody between {} and step {}\n",
-               (*nav)->first() ? fmt::format("step {}", format_count((*nav)->first())) : "power-on",
-               format_count(*at));
+    say("nobody between {} and step {}\n",
+        (*nav)->first() ? show("step {}", format_count((*nav)->first())) : "power-on", format_count(*at));
   return kExitOk;
 }
 

@@ -1,6 +1,8 @@
 // Finds blocks, has them translated, links them, and drops those whose code was written to.
 #include <algorithm>
 #include <cstring>
+#include <sstream>
+#include <string>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -81,10 +83,11 @@ BlockId Engine::translate_at(u64 pc, Gpa at, BlockMode mode, const u8* bytes, un
       case TranslateStatus::ok: {
         cache_.take(cache_.block(id));
         cache_.add(id);
-        if (options_.list_block == pc)
-          log_info("translate", "{}",
-                   list_block(cache_.store(), cache_.block(id), *translator_, cache_.write_base(),
-                              cache_.exec_base(), pc));
+        if (options_.list_block == pc) {
+          std::istringstream listing(list_block(cache_.store(), cache_.block(id), *translator_,
+                                                cache_.write_base(), cache_.exec_base(), pc));
+          for (std::string line; std::getline(listing, line);) log_info("translate", "{}", line);
+        }
         ++counters_.blocks;
         counters_.translated_insns += cache_.block(id).count;
         for (const Gpa p : {at.page(), second_page}) {

@@ -14,6 +14,7 @@
 #include <fstream>
 
 #include "base/host_limits.h"
+#include "base/printable.h"
 #include "gdb/fd_connection.h"
 #include "sandbox/outside_file.h"
 #include "sandbox/sandbox.h"
@@ -98,8 +99,7 @@ Result<std::unique_ptr<GdbProcess>> GdbProcess::prepare(const std::string& progr
     signal(SIGXFSZ, SIG_DFL);  // use_host_limits() is for this program
     execvp(argv[0], argv.data());
     std::fputs(
-        fmt::format("deja: cannot start {}: {} (Debian's package gdb has it)\n", program, host_error(errno))
-            .c_str(),
+        show("deja: cannot start {}: {} (Debian's package gdb has it)\n", program, host_error(errno)).c_str(),
         stderr);
     _exit(127);
   }
@@ -151,7 +151,7 @@ Result<int> GdbProcess::run(DebugTarget& target, const GdbLaunch& launch) {
       if (fd >= 0) {
         FdConnection connection(fd);
         GdbServer(target, connection, [](std::string_view text) {
-          std::fputs(fmt::format("deja: {}\n", text).c_str(), stderr);
+          std::fputs(show("deja: {}\n", text).c_str(), stderr);
         }).serve();
       }
     }

@@ -1,6 +1,7 @@
 // What gdb's `monitor` passes on: the commands that know of time.
 #include <charconv>
 
+#include "base/printable.h"
 #include "gdb/symbol_setup.h"
 #include "gdb/time_target.h"
 #include "linux/kernel_log.h"
@@ -47,6 +48,12 @@ std::vector<std::string> split(const std::string& text) {
   return words;
 }
 
+std::string joined(const std::vector<std::string>& names) {
+  std::string list;
+  for (const std::string& name : names) list += (list.empty() ? "" : ",") + printable(name);
+  return list;
+}
+
 bool parse_decimal(std::string_view text, u32* value) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *value);
   return error == std::errc() && end == text.data() + text.size();
@@ -64,16 +71,15 @@ Result<const TaskList*> TimeTarget::task_list() {
 Result<std::string> TimeTarget::limit_to_process(u32 pid) {
   DEJA_ASSIGN(const TaskList* tasks, task_list());
   DEJA_ASSIGN(process_, tasks->address_space_of(machine(), pid));
-  return fmt::format("breakpoints in programs stop in process {} (CR3 {:#x}) only\n", pid, *process_);
+  return show("breakpoints in programs stop in process {} (CR3 {:#x}) only\n", pid, *process_);
 }
 
 Result<std::string> TimeTarget::list_processes() {
   DEJA_ASSIGN(const TaskList* tasks, task_list());
   DEJA_ASSIGN(const std::vector<GuestTask> all, tasks->read(machine()));
-  std::string text = fmt::format("{:>8} {:>8} {:<16} {}\n", "PID", "PROCESS", "NAME", "CR3");
+  std::string text = show("{:>8} {:>8} {:<16} {}\n", "PID", "PROCESS", "NAME", "CR3");
   for (const GuestTask& t : all)
-    text += fmt::format("{:>8} {:>8} {:<16} {}\n", t.pid, t.process, t.name,
-                        t.cr3 ? fmt::format("{:#x}", *t.cr3) : "-");
+    text += show("{:>8} {:>8} {:<16} {}\n", t.pid, t.process, t.name, t.cr3 ? show("{:#x}", *t.cr3) : "-");
   return text;
 }
 
@@ -83,17 +89,15 @@ Result<std::string> TimeTarget::list_modules(bool sections) {
   if (sections) {
     std::string text;
     for (const GuestModule& m : all) {
-      text += fmt::format("{} {}", m.name, m.build_id.empty() ? "-" : m.build_id);
-      for (const auto& [name, address] : m.sections) text += fmt::format(" {}={:#x}", name, address);
+      text += show("{} {}", m.name, m.build_id.empty() ? "-" : m.build_id);
+      for (const auto& [name, address] : m.sections) text += show(" {}={:#x}", name, address);
       text += '\n';
     }
     return text;
   }
-  std::string text =
-      fmt::format("{:<18} {:<24} {:>8} {:>5} {}\n", "ADDRESS", "NAME", "SIZE", "USERS", "USED BY");
+  std::string text = show("{:<18} {:<24} {:>8} {:>5} {}\n", "ADDRESS", "NAME", "SIZE", "USERS", "USED BY");
   for (const GuestModule& m : all)
-    text += fmt::format("{:#018x} {:<24} {:>8} {:>5} {}\n", m.base, m.name, m.size, m.users,
-                        fmt::join(m.used_by, ","));
+    text += show("{:#018x} {:<24} {:>8} {:>5} {}\n", m.base, m.name, m.size, m.users, joined(m.used_by));
   return text;
 }
 
@@ -116,8 +120,7 @@ Result<GdbOsTable> TimeTarget::os_table(std::string_view kind) {
     table.columns = {"name", "size", "num uses", "dependencies", "status", "address"};
     for (const GuestModule& m : all)
       table.rows.push_back({m.name, std::to_string(m.size), std::to_string(m.users),
-                            m.used_by.empty() ? "-" : fmt::format("{}", fmt::join(m.used_by, ",")), m.state,
-                            fmt::format("{:#x}", m.base)});
+                            m.used_by.empty() ? "-" : joined(m.used_by), m.state, show("{:#x}", m.base)});
     return table;
   }
   const bool threads = kind == "threads";
@@ -131,8 +134,8 @@ Result<GdbOsTable> TimeTarget::os_table(std::string_view kind) {
     if (threads)
       table.rows.push_back({std::to_string(t.process), t.name, std::to_string(t.pid), cpu});
     else if (t.pid == t.process)
-      table.rows.push_back({std::to_string(t.pid), std::to_string(t.user), t.name, cpu,
-                            t.cr3 ? fmt::format("{:#x}", *t.cr3) : "-"});
+      table.rows.push_back(
+          {std::to_string(t.pid), std::to_string(t.user), t.name, cpu, t.cr3 ? show("{:#x}", *t.cr3) : "-"});
   }
   return table;
 }
@@ -144,11 +147,11 @@ std::string TimeTarget::when() {
   auto last = nav_.steps().whole_end();
   const std::string percent =
       !last   ? "of a damaged recording"
-      : *last ? fmt::format("{:.2f}%", 100.0 * static_cast<double>(at) / static_cast<double>(*last))
+      : *last ? show("{:.2f}%", 100.0 * static_cast<double>(at) / static_cast<double>(*last))
               : "100.00%";
-  return fmt::format("step {} ({}), {}.{:09} s of guest time, vCPU {} {} at {:#x}\n", format_count(at),
-                     percent, ns / 1'000'000'000, ns % 1'000'000'000, current_,
-                     s.cpl() == 3 ? "user" : "kernel", linear_pc(s));
+  return show("step {} ({}), {}.{:09} s of guest time, vCPU {} {} at {:#x}\n", format_count(at), percent,
+              ns / 1'000'000'000, ns % 1'000'000'000, current_, s.cpl() == 3 ? "user" : "kernel",
+              linear_pc(s));
 }
 
 Result<std::string> TimeTarget::instructions(unsigned vcpu, std::string_view count) {
@@ -162,8 +165,8 @@ Result<std::string> TimeTarget::instructions(unsigned vcpu, std::string_view cou
   u64 pc = linear_pc(machine().cpu(vcpu));
   for (unsigned i = 0; i < n; ++i) {
     const GuestInsn insn = instruction_at(machine(), vcpu, pc);
-    if (!insn.ok) return text + fmt::format("{:#x}: no instruction\n", pc);
-    text += fmt::format("{:#x}: {}\n", pc, insn.text);
+    if (!insn.ok) return text + show("{:#x}: no instruction\n", pc);
+    text += show("{:#x}: {}\n", pc, insn.text);
     pc += insn.insn.length;
   }
   return text;
@@ -223,12 +226,12 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
   }
   if (verb == "checkpoint") {
     bookmarks_.push_back(nav_.position());
-    return fmt::format("checkpoint {}: {}", bookmarks_.size(), when());
+    return show("checkpoint {}: {}", bookmarks_.size(), Lines{when()});
   }
   if (verb == "checkpoints") {
     std::string list;
     for (std::size_t i = 0; i < bookmarks_.size(); ++i)
-      list += fmt::format("{}: step {}\n", i + 1, format_count(bookmarks_[i]));
+      list += show("{}: step {}\n", i + 1, format_count(bookmarks_[i]));
     return list.empty() ? "no checkpoints; `checkpoint` makes one\n" : list;
   }
   if (verb == "restart") {
@@ -243,8 +246,8 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
   if (verb == "images") {
     std::string list;
     for (const GuestImage& image : guest_images(machine(), vcpu))
-      list += fmt::format("{:#x} {:#x} {}\n", image.base, image.lowest,
-                          image.build_id.empty() ? "-" : image.build_id);
+      list +=
+          show("{:#x} {:#x} {}\n", image.base, image.lowest, image.build_id.empty() ? "-" : image.build_id);
     return list;
   }
   if (verb == "insn") return instructions(vcpu, argument);
@@ -256,9 +259,9 @@ Result<std::string> TimeTarget::command(const std::string& text, unsigned vcpu,
   if (verb == "process" && (argument == "here" || argument == "any")) {
     process_.reset();
     if (argument == "here") process_ = machine().cpu(vcpu).cr3;
-    return process_ ? fmt::format("breakpoints in programs stop in the address space with CR3 {:#x} only\n",
-                                  *process_)
-                    : std::string("breakpoints in programs stop in every process\n");
+    return process_
+               ? show("breakpoints in programs stop in the address space with CR3 {:#x} only\n", *process_)
+               : std::string("breakpoints in programs stop in every process\n");
   }
   if (verb == "interrupts" && (argument == "hide" || argument == "show")) {
     hide_interrupts_ = argument == "hide";

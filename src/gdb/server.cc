@@ -1,5 +1,7 @@
 #include "gdb/server.h"
 
+#include "base/printable.h"
+
 #include <algorithm>
 
 namespace deja {
@@ -105,7 +107,9 @@ void GdbServer::reply(std::string_view payload) {
   if (!connection_.send(last_)) open_ = false;
 }
 
-void GdbServer::console(std::string_view text) {
+void GdbServer::console(std::string_view shown) {
+  const std::string lines = printable_lines(shown);
+  std::string_view text = lines;
   for (; !text.empty(); text.remove_prefix(std::min(text.size(), kConsolePiece)))
     reply("O" + to_hex(text.substr(0, kConsolePiece)));
 }
@@ -361,9 +365,9 @@ void GdbServer::resume(GdbResume r) {
   GdbStop stop;
   if (result) {
     stop = result.value();
-    if (!stop.note.empty()) console("deja: " + stop.note + "\n");
+    if (!stop.note.empty()) console(show("deja: {}\n", stop.note));
   } else {
-    console("deja: " + result.error().message + "\n");
+    console(show("deja: {}\n", result.error().message));
     stop.why = GdbStop::Why::interrupted;
     stop.vcpu = target_.current_vcpu();
   }
@@ -402,7 +406,7 @@ void GdbServer::monitor(GdbFields f) {
   std::string text;
   if (!from_hex(f.rest(), &text)) return reply(kError);
   const auto result = target_.command(text, general_, [this] { return interrupted(); });
-  console(result ? result.value() : result.error().message + "\n");
+  console(result ? result.value() : show("{}\n", result.error().message));
   general_ = std::min(general_, target_.vcpu_count() - 1);
   reply("OK");
 }
@@ -424,7 +428,7 @@ std::optional<std::string> GdbServer::os_xml(std::string_view kind) {
   } else if (auto known = target_.os_table(kind)) {
     table = std::move(known).value();
   } else {
-    explain_(known.error().message);
+    explain_(printable(known.error().message));
     return std::nullopt;
   }
   std::string xml = "<?xml version=\"1.0\"?>\n<!DOCTYPE target SYSTEM \"osdata.dtd\">\n<osdata type=\"" +
@@ -432,7 +436,7 @@ std::optional<std::string> GdbServer::os_xml(std::string_view kind) {
   for (const std::vector<std::string>& row : table.rows) {
     xml += "<item>";
     for (std::size_t i = 0; i < table.columns.size(); ++i)
-      xml += "<column name=\"" + table.columns[i] + "\">" + escaped(row[i]) + "</column>";
+      xml += "<column name=\"" + table.columns[i] + "\">" + escaped(printable(row[i])) + "</column>";
     xml += "</item>\n";
   }
   return xml + "</osdata>\n";

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/printable.h"
 #include "replay/position.h"
 
 namespace deja {
@@ -36,8 +37,7 @@ std::string TimeTarget::describe_vcpu(unsigned vcpu) {
   if (s.activity == Activity::wait_for_sipi) return "not started";
   if (s.activity == Activity::shutdown) return "shut down";
   const unsigned bits = s.mode64() ? 64 : s.seg[CS].big() ? 32 : 16;
-  return fmt::format("CPL {}, {}-bit code{}", s.cpl(), bits,
-                     machine().next_vcpu() == vcpu ? ", its turn" : "");
+  return show("CPL {}, {}-bit code{}", s.cpl(), bits, machine().next_vcpu() == vcpu ? ", its turn" : "");
 }
 
 void TimeTarget::arrive() { current_ = machine().next_vcpu().value_or(current_); }
@@ -56,7 +56,7 @@ GdbStop TimeTarget::stop(GdbStop::Why why, unsigned vcpu) {
   s.vcpu = vcpu;
   if (why == GdbStop::Why::history_ends)
     s.note = nav_.steps().damage
-                 ? fmt::format("the recording is damaged from here on: {}", nav_.steps().damage->message)
+                 ? show("the recording is damaged from here on: {}", nav_.steps().damage->message)
                  : nav_.incomplete();
   return s;
 }

@@ -1,5 +1,7 @@
 #include "inputs/console.h"
 
+#include "base/printable.h"
+
 #include <unistd.h>
 
 #include <cerrno>
@@ -130,7 +132,7 @@ void Console::take_input(u8 port, std::size_t room, const MonitorActions& action
 
 bool Console::notify(std::string_view line) {
   if (!terminal_.is_terminal()) return false;
-  out_.write(fmt::format("\ndeja: {}\n", line));
+  out_.write(show("\ndeja: {}\n", line));
   out_.push();
   return true;
 }

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "base/printable.h"
 #include "inputs/console.h"
 #include "inputs/serial_backend.h"
 #include "inputs/signals.h"
@@ -19,7 +20,7 @@ constexpr u64 kDrainAtEndNs = 200'000'000;
 
 std::string signal_name(int signal) {
   const char* abbreviation = ::sigabbrev_np(signal);
-  return abbreviation ? fmt::format("SIG{}", abbreviation) : fmt::format("signal {}", signal);
+  return abbreviation ? show("SIG{}", abbreviation) : show("signal {}", signal);
 }
 
 }  // namespace
@@ -158,7 +159,7 @@ void HostInputs::set_monitor_actions(MonitorActions actions) { actions_ = std::m
 void HostInputs::notify(std::string_view line) {
   for (const auto& backend : serial_)
     if (backend->notify(line)) return;
-  std::fputs(fmt::format("deja: {}\n", line).c_str(), stderr);
+  std::fputs(show("deja: {}\n", line).c_str(), stderr);
 }
 
 }  // namespace deja

@@ -7,12 +7,14 @@
 #include <cerrno>
 #include <optional>
 
+#include "base/printable.h"
 #include "inputs/keys.h"
 
 namespace deja {
 namespace {
 
 constexpr std::size_t kMaxLine = 1024;
+constexpr std::size_t kShownOfName = 40;  // of a command that there is not
 constexpr std::size_t kMaxClients = 8;
 constexpr std::size_t kMaxUnread = 256 * 1024;  // bytes of answers that a client may leave unread
 
@@ -67,25 +69,18 @@ std::string_view trim(std::string_view s) {
   return s;
 }
 
-// Hostile bytes are not sent back to a terminal as they are.
-std::string printable(std::string_view s) {
-  std::string out;
-  for (const char c : s.substr(0, 40)) out += c >= 0x20 && c < 0x7f ? c : '?';
-  return out;
-}
-
 std::string help_text() {
   std::string text;
   for (const Command& c : kCommands) {
-    text += fmt::format("{:<16} {}", fmt::format("{} {}", c.name, c.argument), c.help);
-    if (!c.qemu_name.empty()) text += fmt::format(" (also: {})", c.qemu_name);
+    text += show("{:<16} {}", show("{} {}", c.name, c.argument), c.help);
+    if (!c.qemu_name.empty()) text += show(" (also: {})", c.qemu_name);
     text += '\n';
   }
   return text;
 }
 
 MonitorAnswer answer(const Result<std::string>& outcome) {
-  return {outcome ? outcome.value() + "\n" : fmt::format("error: {}\n", outcome.error().message), {}};
+  return {outcome ? printable(outcome.value()) + "\n" : show("error: {}\n", outcome.error().message), {}};
 }
 
 MonitorAnswer record(std::string_view argument, const MonitorActions& actions) {
@@ -112,11 +107,12 @@ MonitorAnswer run_monitor_command(std::string_view line, const MonitorActions& a
   const std::string_view name = line.substr(0, space);
   const std::string_view argument = space == std::string_view::npos ? "" : trim(line.substr(space));
   const Command* command = find_command(name);
-  if (!command) return {fmt::format("error: unknown command '{}'; `help` lists them\n", printable(name)), {}};
+  if (!command)
+    return {show("error: unknown command '{}'; `help` lists them\n", name.substr(0, kShownOfName)), {}};
   if (command->argument.empty() && !argument.empty())
-    return {fmt::format("error: {} takes no argument\n", command->name), {}};
+    return {show("error: {} takes no argument\n", command->name), {}};
   if (!command->argument.empty() && command->argument[0] != '[' && argument.empty())
-    return {fmt::format("error: usage: {} {}\n", command->name, command->argument), {}};
+    return {show("error: usage: {} {}\n", command->name, command->argument), {}};
 
   const auto ok = [](auto... inputs) { return MonitorAnswer{"ok\n", {HostInput(std::move(inputs))...}}; };
   switch (command->verb) {
@@ -149,7 +145,7 @@ MonitorAnswer run_monitor_command(std::string_view line, const MonitorActions& a
       return ok(input::ResetButton{});
     case Verb::sendkey: {
       auto codes = scan_codes(argument);
-      if (!codes) return {fmt::format("error: {}\n", codes.error().message), {}};
+      if (!codes) return {show("error: {}\n", codes.error().message), {}};
       return ok(input::Keys{std::move(*codes)});
     }
     case Verb::mark:
@@ -174,7 +170,7 @@ void MonitorSession::take_byte(char c) {
   if (c == '\n' || (interactive_ && c == '\r')) {
     if (interactive_) out_.write("\n");
     if (too_long_) {
-      out_.write(fmt::format("error: a line may have {} bytes\n", kMaxLine));
+      out_.write(show("error: a line may have {} bytes\n", kMaxLine));
       prompt();
     } else {
       lines_.push_back(std::move(line_));
@@ -218,7 +214,7 @@ void MonitorSession::run(const MonitorActions& actions, std::vector<HostInput>& 
     const std::string line = std::move(lines_.front());
     lines_.erase(lines_.begin());
     MonitorAnswer answer = run_monitor_command(line, actions);
-    out_.write(answer.text);
+    out_.write(printable_lines(answer.text));
     prompt();
     if (answer.inputs.empty()) continue;
     out.insert(out.end(), std::make_move_iterator(answer.inputs.begin()),

@@ -1,5 +1,7 @@
 #include "linux/elf_symbols.h"
 
+#include "base/printable.h"
+
 #include <elf.h>
 
 #include <algorithm>
@@ -70,7 +72,7 @@ std::string build_id_in_notes(std::span<const u8> notes) {
     const std::span<const u8> owner = part(notes, name, n->n_namesz);
     if (n->n_type == NT_GNU_BUILD_ID && owner.size() == 4 && std::memcmp(owner.data(), "GNU", 4) == 0) {
       std::string hex;
-      for (const u8 b : id) hex += fmt::format("{:02x}", b);
+      for (const u8 b : id) hex += show("{:02x}", b);
       return hex;
     }
     offset = descriptor + ((u64{n->n_descsz} + 3) & ~u64{3});
@@ -161,7 +163,7 @@ std::string ElfSymbols::name_of(u64 address) const {
     if (!best) break;
   }
   if (!best) return {};
-  return address == best->address ? best->name : fmt::format("{}+{:#x}", best->name, address - best->address);
+  return address == best->address ? best->name : show("{}+{:#x}", best->name, address - best->address);
 }
 
 std::optional<u64> ElfSymbols::address_of(std::string_view name) const {
@@ -190,6 +192,9 @@ Result<std::vector<SymbolFile>> find_symbol_files(const std::vector<std::string>
     return std::memcmp(magic, ELFMAG, SELFMAG) == 0;
   };
   for (const std::string& place : where) {
+    // Paths go into commands for gdb, of which a line is one.
+    if (printable(place) != place)
+      return make_error("--symbols {}: a name with such characters is not taken", place);
     std::error_code error;
     if (!std::filesystem::is_directory(place, error)) {
       DEJA_ASSIGN(const std::vector<u8> bytes, read_whole_file(place));
@@ -210,7 +215,8 @@ Result<std::vector<SymbolFile>> find_symbol_files(const std::vector<std::string>
       // A file of several names, as links give them, is one.
       std::error_code unknown;
       const std::filesystem::path real = std::filesystem::canonical(it->path(), unknown);
-      out.push_back({unknown ? it->path() : real, *info});
+      const std::filesystem::path& path = unknown ? it->path() : real;
+      if (printable(path.string()) == path.string()) out.push_back({path, *info});
       if (out.size() > kMostFiles)
         return make_error("--symbols {}: more than {} files with symbols; name a smaller directory", place,
                           kMostFiles);

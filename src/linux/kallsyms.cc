@@ -20,6 +20,7 @@
 #include <string_view>
 
 #include "base/elf.h"
+#include "base/printable.h"
 
 namespace deja {
 namespace {
@@ -50,7 +51,7 @@ class Tables {
       // Negative: relative to the base; else absolute (CONFIG_KALLSYMS_ABSOLUTE_PERCPU).
       const i32 offset = static_cast<i32>(get<u32>(offsets + i * 4));
       const u64 address = offset < 0 ? base - 1 - static_cast<u64>(i64{offset}) : static_cast<u64>(offset);
-      out.push_back({address, text[0], text.substr(1)});
+      out.push_back({address, text[0], printable(text.substr(1))});
     }
     return out;
   }

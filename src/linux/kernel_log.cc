@@ -1,5 +1,7 @@
 #include "linux/kernel_log.h"
 
+#include "base/printable.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -107,10 +109,9 @@ std::string as_dmesg(const std::vector<KernelMessage>& messages) {
     for (std::size_t at = 0; at <= m.text.size();) {
       const std::size_t end = std::min(m.text.find('\n', at), m.text.size());
       out += stamp;
-      // What a guest prints is not to steer the reader's terminal.
-      for (const char c : m.text.substr(at, end - at))
-        out += c == '\t' || (c >= ' ' && c <= '~') ? std::string(1, c)
-                                                   : fmt::format("\\x{:02x}", static_cast<u8>(c));
+      std::string line = m.text.substr(at, end - at);
+      std::replace(line.begin(), line.end(), '\t', ' ');
+      out += printable(line);
       out += '\n';
       at = end + 1;
     }

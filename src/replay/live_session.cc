@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/printable.h"
 #include "checkpoint/checkpoint_format.h"
 #include "replay/apply.h"
 
@@ -270,7 +271,7 @@ void LiveSession::obey(const GuestCommand& command) {
       log(input::Mark{command.text});
       for (const EndCondition& c : options_.until)
         if (c.kind == EndCondition::Kind::mark && c.text == command.text)
-          finish(event::EndReason::quit, 0, fmt::format("--until {}", c.spelling));
+          finish(event::EndReason::quit, 0, show("--until {}", c.spelling));
       break;
     case GuestCommand::Kind::record_start:
       obey_record_start(command.text);
@@ -304,7 +305,7 @@ void LiveSession::obey_record_start(const std::string& name) {
   if (told)
     notify_("the guest has begun a recording: " + *told);
   else if (!std::exchange(told_not_to_record_, true))
-    notify_(fmt::format("the guest asks for a recording, and there is none: {}", told.error().message));
+    notify_(show("the guest asks for a recording, and there is none: {}", told.error().message));
 }
 
 Result<std::string> LiveSession::start_recording(const std::string& name) {
@@ -356,7 +357,7 @@ void LiveSession::watch_for_silence(bool idle_for_good) {
   if (said_.empty()) return;
   const VtimeNs now = machine_.now();
   if (idle_for_good || now - spoke_at_ >= kSilenceNs || now - said_at_ >= kLastWordsNs)
-    finish(event::EndReason::quit, 0, fmt::format("--until {}", said_));
+    finish(event::EndReason::quit, 0, show("--until {}", said_));
 }
 
 void LiveSession::housekeeping() {
@@ -461,11 +462,10 @@ std::string LiveSession::status() {
                       : in_trouble_ ? "paused: the host refuses to read or write"
                       : idle_       ? "idle"
                                     : "running";
-  std::string text =
-      fmt::format("{} at step {}, virtual time {:.3f} s, host time {:.3f} s\n", state, clock.steps,
-                  static_cast<double>(clock.now()) / 1e9, static_cast<double>(host_ns()) / 1e9);
-  if (sink_) text += fmt::format("recording: {}, {} digests\n", sink_->describe(), digests_);
-  if (machine_.resets()) text += fmt::format("the guest has been reset {} times\n", machine_.resets());
+  std::string text = show("{} at step {}, virtual time {:.3f} s, host time {:.3f} s\n", state, clock.steps,
+                          static_cast<double>(clock.now()) / 1e9, static_cast<double>(host_ns()) / 1e9);
+  if (sink_) text += show("recording: {}, {} digests\n", sink_->describe(), digests_);
+  if (machine_.resets()) text += show("the guest has been reset {} times\n", machine_.resets());
   return text;
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/printable.h"
 #include "decode/insn.h"
 #include "execute/page_walk.h"
 
@@ -18,35 +19,32 @@ constexpr const char* kSegNames[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
 using Rows = std::vector<std::pair<std::string, std::string>>;
 
 void add_segment(Rows& rows, const std::string& name, const SegmentRegister& s) {
-  rows.emplace_back(
-      name, fmt::format("{:04x} base={:x} limit={:x} attr={:x}", s.selector, s.base, s.limit, s.attr));
+  rows.emplace_back(name, show("{:04x} base={:x} limit={:x} attr={:x}", s.selector, s.base, s.limit, s.attr));
 }
 
 std::string hex_bytes(const u8* p, std::size_t n) {
   std::string s;
-  for (std::size_t i = n; i-- > 0;) s += fmt::format("{:02x}", p[i]);
+  for (std::size_t i = n; i-- > 0;) s += show("{:02x}", p[i]);
   return s;
 }
 
 // Every register by name, so that two vCPUs are compared in the words they are printed in.
 Rows registers(const CpuState& s) {
   Rows rows;
-  const auto hex = [&](const std::string& name, u64 v) {
-    rows.emplace_back(name, fmt::format("{:016x}", v));
-  };
+  const auto hex = [&](const std::string& name, u64 v) { rows.emplace_back(name, show("{:016x}", v)); };
   for (unsigned i = 0; i < 16; ++i) hex(kGprNames[i], s.gpr[i]);
   hex("rip", s.rip);
   hex("rflags", s.rflags);
   hex("cr0", s.cr0), hex("cr2", s.cr2), hex("cr3", s.cr3), hex("cr4", s.cr4);
   hex("efer", s.efer), hex("xcr0", s.xcr0);
-  for (unsigned i = 0; i < 4; ++i) hex(fmt::format("dr{}", i), s.dr[i]);
+  for (unsigned i = 0; i < 4; ++i) hex(show("dr{}", i), s.dr[i]);
   hex("dr6", s.dr6), hex("dr7", s.dr7);
-  for (unsigned i = 0; i < 4; ++i) hex(fmt::format("pdpte{}", i), s.pdpte[i]);
+  for (unsigned i = 0; i < 4; ++i) hex(show("pdpte{}", i), s.pdpte[i]);
   for (unsigned i = 0; i < 6; ++i) add_segment(rows, kSegNames[i], s.seg[i]);
   add_segment(rows, "ldtr", s.ldtr);
   add_segment(rows, "tr", s.tr);
-  rows.emplace_back("gdtr", fmt::format("{:x} limit={:x}", s.gdtr.base, s.gdtr.limit));
-  rows.emplace_back("idtr", fmt::format("{:x} limit={:x}", s.idtr.base, s.idtr.limit));
+  rows.emplace_back("gdtr", show("{:x} limit={:x}", s.gdtr.base, s.gdtr.limit));
+  rows.emplace_back("idtr", show("{:x} limit={:x}", s.idtr.base, s.idtr.limit));
   const Msrs& m = s.msr;
   hex("apic_base", m.apic_base), hex("pat", m.pat), hex("star", m.star), hex("lstar", m.lstar),
       hex("cstar", m.cstar);
@@ -55,8 +53,8 @@ Rows registers(const CpuState& s) {
   hex("tsc_adjust", m.tsc_adjust), hex("misc_enable", m.misc_enable), hex("spec_ctrl", m.spec_ctrl);
   hex("debugctl", m.debugctl);
   hex("fcw", s.fpu.fcw), hex("fsw", s.fpu.fsw), hex("ftw", s.fpu.ftw), hex("mxcsr", s.fpu.mxcsr);
-  for (unsigned i = 0; i < 8; ++i) rows.emplace_back(fmt::format("st{}", i), hex_bytes(s.fpu.st[i], 10));
-  for (unsigned i = 0; i < 16; ++i) rows.emplace_back(fmt::format("ymm{}", i), hex_bytes(s.fpu.ymm[i], 32));
+  for (unsigned i = 0; i < 8; ++i) rows.emplace_back(show("st{}", i), hex_bytes(s.fpu.st[i], 10));
+  for (unsigned i = 0; i < 16; ++i) rows.emplace_back(show("ymm{}", i), hex_bytes(s.fpu.ymm[i], 32));
   hex("activity", static_cast<u64>(s.activity));
   hex("sti_shadow", s.sti_shadow), hex("mov_ss_shadow", s.mov_ss_shadow), hex("nmi_blocked", s.nmi_blocked);
   hex("nmi_pending", s.nmi_pending), hex("pending_dbg", s.pending_dbg), hex("pause_run", s.pause_run);
@@ -95,8 +93,7 @@ std::string differing_registers(Machine& a, Machine& b) {
     const Rows ra = registers(a.cpu(i)), rb = registers(b.cpu(i));
     for (std::size_t k = 0; k < ra.size(); ++k) {
       if (ra[k].second == rb[k].second) continue;
-      text +=
-          fmt::format("  vCPU {} {:<8} {}\n  {:>15} {}\n", i, ra[k].first, ra[k].second, "", rb[k].second);
+      text += show("  vCPU {} {:<8} {}\n  {:>15} {}\n", i, ra[k].first, ra[k].second, "", rb[k].second);
     }
   }
   const std::vector<u8> sa = a.save_cpus(), sb = b.save_cpus();
@@ -115,12 +112,12 @@ std::string differing_ram(Machine& a, Machine& b, unsigned limit) {
     if (++pages > limit) continue;
     for (u64 i = 0; i < kPageSize; i += 8) {
       if (std::memcmp(pa + i, pb + i, 8) == 0) continue;
-      text += fmt::format("  RAM at {:#x}    {}\n  {:>15} {}\n", page.value + i, hex_bytes(pa + i, 8), "",
-                          hex_bytes(pb + i, 8));
+      text += show("  RAM at {:#x}    {}\n  {:>15} {}\n", page.value + i, hex_bytes(pa + i, 8), "",
+                   hex_bytes(pb + i, 8));
       break;
     }
   }
-  if (pages > limit) text += fmt::format("  … {} pages of RAM differ in all\n", pages);
+  if (pages > limit) text += show("  … {} pages of RAM differ in all\n", pages);
   return text;
 }
 
@@ -135,8 +132,8 @@ std::string differing_devices(Machine& a, Machine& b) {
                       db[i].bytes.begin())
             .first -
         da[i].bytes.begin());
-    text += fmt::format("  device {}: saved state differs from byte {} of {} on\n", da[i].name, at,
-                        da[i].bytes.size());
+    text +=
+        show("  device {}: saved state differs from byte {} of {} on\n", da[i].name, at, da[i].bytes.size());
   }
   return text;
 }
@@ -164,21 +161,20 @@ std::string next_instruction(Machine& machine, unsigned i) {
   if (decode(bytes, have, size, s.seg[SS].big(), &insn) != DecodeStatus::ok)
     return "(undefined) " + hex_bytes(bytes, 1);
   std::string code;
-  for (unsigned k = 0; k < insn.length; ++k) code += fmt::format("{:02x}", bytes[k]);
-  return fmt::format("{}  [{}]", disassemble(bytes, insn.length, size, linear), code);
+  for (unsigned k = 0; k < insn.length; ++k) code += show("{:02x}", bytes[k]);
+  return show("{}  [{}]", disassemble(bytes, insn.length, size, linear), code);
 }
 
 std::string describe_cpus(Machine& machine) {
   std::string text;
   for (unsigned i = 0; i < machine.vcpu_count(); ++i) {
     const CpuState& s = machine.cpu(i);
-    text += fmt::format("vCPU {}, before {:04x}:{:x}  {}\n", i, s.seg[CS].selector, s.rip,
-                        next_instruction(machine, i));
+    text +=
+        show("vCPU {}, before {:04x}:{:x}  {}\n", i, s.seg[CS].selector, s.rip, next_instruction(machine, i));
     const Rows rows = registers(s);
     constexpr std::size_t kShort = 22;  // general registers, RIP, RFLAGS, CR0..CR4: what fits on a screen
     for (std::size_t k = 0; k < kShort; ++k)
-      text += fmt::format("  {:<6} {}{}", rows[k].first, rows[k].second,
-                          k % 3 == 2 || k + 1 == kShort ? "\n" : "");
+      text += show("  {:<6} {}{}", rows[k].first, rows[k].second, k % 3 == 2 || k + 1 == kShort ? "\n" : "");
   }
   return text;
 }

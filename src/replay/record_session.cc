@@ -6,6 +6,7 @@
 #include <system_error>
 
 #include "base/log.h"
+#include "base/printable.h"
 #include "inputs/host_inputs.h"
 #include "sandbox/sandbox.h"
 
@@ -34,8 +35,7 @@ Result<std::string> screendump(Machine& machine, std::optional<PictureWriter>& w
                                const std::string& file) {
   DEJA_ASSIGN(const Picture picture, take_picture(machine));
   DEJA_TRY(writer->write(picture, file));
-  return fmt::format("{}: the screen at step {}, {}x{}", file, machine.clock().steps, picture.width,
-                     picture.height);
+  return show("{}: the screen at step {}, {}x{}", file, machine.clock().steps, picture.width, picture.height);
 }
 
 }  // namespace
@@ -154,7 +154,7 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   options.recording_stopped = [&](const event::End& end) {
     const RecordingReport& ended = recorder.end(end);
     if (ended.error) return ended.error->message;
-    return fmt::format("{}, log of {} bytes, {} digests", ended.dir.string(), ended.log_bytes, ended.digests);
+    return show("{}, log of {} bytes, {} digests", ended.dir.string(), ended.log_bytes, ended.digests);
   };
   options.guest_may_record = request.guest_may_record;
   LiveSession session(*machine, *inputs, *inputs, clock, recorder.recording() ? &recorder : nullptr, notify,

@@ -1,5 +1,6 @@
 #include "replay/replay_session.h"
 
+#include "base/printable.h"
 #include "replay/machine_report.h"
 #include "replay/position.h"
 #include "replay/survey.h"
@@ -12,28 +13,27 @@ constexpr u64 kDrainNs = 100'000'000;
 std::string report_of(Replayer& replayer, const ReplayRequest& request) {
   const Divergence& d = *replayer.divergence();
   std::string text =
-      fmt::format("At step {} the replay is not what was recorded: {}.\n", format_count(d.step), d.reason);
-  text += d.last_good ? fmt::format("The digest at step {} was identical.\n", format_count(d.last_good))
+      show("At step {} the replay is not what was recorded: {}.\n", format_count(d.step), d.reason);
+  text += d.last_good ? show("The digest at step {} was identical.\n", format_count(d.last_good))
                       : "No digest before it was checked.\n";
   if (d.digests) {
     const auto row = [&](const char* name, u64 recorded, u64 replayed) {
-      text += fmt::format("  {:<8} {:016x}  {:016x}{}\n", name, recorded, replayed,
-                          recorded == replayed ? "" : "  differs");
+      text += show("  {:<8} {:016x}  {:016x}{}\n", name, recorded, replayed,
+                   recorded == replayed ? "" : "  differs");
     };
-    text += fmt::format("  {:<8} {:<16}  {}\n", "digest", "recorded", "replayed");
+    text += show("  {:<8} {:<16}  {}\n", "digest", "recorded", "replayed");
     row("cpu", d.digests->recorded.cpu, d.digests->replayed.cpu);
     row("ram", d.digests->recorded.ram, d.digests->replayed.ram);
     row("devices", d.digests->recorded.devices, d.digests->replayed.devices);
     // Before anything else looks at the machine, which may set accessed bits.
-    if (request.compare) text += "\n" + request.compare(d, replayer.machine());
+    if (request.compare) text += "\n" + printable_lines(request.compare(d, replayer.machine()));
   }
   text += "\nThe replayed machine:\n" + describe_cpus(replayer.machine());
   text += "\nLast events applied:\n";
-  for (const LogEvent& e : replayer.recent_events())
-    text += fmt::format("  {:>14} {}\n", e.step, describe(e.body));
+  for (const LogEvent& e : replayer.recent_events()) text += show("  {:>14} {}\n", e.step, describe(e.body));
   const std::string engine = engine_arguments(request.engine);
-  text += fmt::format("\nTo find the instruction where they part:\n  deja bisect {}{}\n",
-                      engine.empty() ? "" : engine + " ", request.dir.string());
+  text += show("\nTo find the instruction where they part:\n  deja bisect {}{}\n",
+               engine.empty() ? "" : engine + " ", request.dir.string());
   return text;
 }
 
@@ -44,10 +44,10 @@ std::string engine_arguments(const EngineOptions& options) {
   std::string list;
   const auto add = [&](const std::string& item) { list += (list.empty() ? "" : ",") + item; };
   for (const EngineSwitch& s : kEngineSwitches)
-    if (!(options.translate.*s.on)) add(fmt::format("no-{}", s.name));
+    if (!(options.translate.*s.on)) add(show("no-{}", s.name));
   if (options.translate.max_insns != standard.max_insns)
-    add(fmt::format("max-insns={}", options.translate.max_insns));
-  std::string text = options.chaos.enabled ? fmt::format("--chaos-engine {}", options.chaos.seed) : "";
+    add(show("max-insns={}", options.translate.max_insns));
+  std::string text = options.chaos.enabled ? show("--chaos-engine {}", options.chaos.seed) : "";
   if (!list.empty()) text += (text.empty() ? "--engine " : " --engine ") + list;
   return text;
 }

@@ -4,6 +4,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/printable.h"
 #include "checkpoint/restore.h"
 #include "replay/build_info.h"
 #include "replay/checkpointing.h"
@@ -172,7 +173,7 @@ Status SessionRecorder::flush() {
 }
 
 std::string SessionRecorder::describe() const {
-  return fmt::format("{}, log of {} bytes", writer_->dir().string(), writer_->log_bytes());
+  return show("{}, log of {} bytes", writer_->dir().string(), writer_->log_bytes());
 }
 
 // --- The content of disk images --------------------------------------------------------------------------

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 
+#include "base/printable.h"
 #include "replay/position.h"
 #include "translate/mode.h"
 
@@ -309,22 +310,22 @@ std::string describe(const Write& w) {
   const auto value = [](const std::vector<u8>& bytes) {
     std::string s;
     if (bytes.size() <= 8) {
-      for (std::size_t i = bytes.size(); i-- > 0;) s += fmt::format("{:02x}", bytes[i]);
+      for (std::size_t i = bytes.size(); i-- > 0;) s += show("{:02x}", bytes[i]);
       return "0x" + s;
     }
     constexpr std::size_t kShown = 32;
     for (std::size_t i = 0; i < std::min(bytes.size(), kShown); ++i)
-      s += fmt::format("{}{:02x}", i ? " " : "", bytes[i]);
+      s += show("{}{:02x}", i ? " " : "", bytes[i]);
     return s + (bytes.size() > kShown ? "…" : "");
   };
-  std::string text = fmt::format("step {}: ", format_count(w.before));
-  text += w.vcpu ? fmt::format("vCPU {} {} ", *w.vcpu, w.cpl == 3 ? "user" : "kernel")
-                 : fmt::format("{} ", cause_text(w.cause));
-  if (w.vcpu) text += fmt::format("{:#x}{}{}  ", w.rip, w.symbol.empty() ? "" : " ", w.symbol);
+  std::string text = show("step {}: ", format_count(w.before));
+  text += w.vcpu ? show("vCPU {} {} ", *w.vcpu, w.cpl == 3 ? "user" : "kernel")
+                 : show("{} ", cause_text(w.cause));
+  if (w.vcpu) text += show("{:#x}{}{}  ", w.rip, w.symbol.empty() ? "" : " ", w.symbol);
   if (w.vcpu) text += w.instruction.empty() ? "?" : w.instruction;
-  if (w.vcpu && w.cause != AccessCause::instruction) text += fmt::format(" ({})", cause_text(w.cause));
-  return text + fmt::format("  {:#x}/{}: {} -> {}", w.at.value, w.new_bytes.size(), value(w.old_bytes),
-                            value(w.new_bytes));
+  if (w.vcpu && w.cause != AccessCause::instruction) text += show(" ({})", cause_text(w.cause));
+  return text +
+         show("  {:#x}/{}: {} -> {}", w.at.value, w.new_bytes.size(), value(w.old_bytes), value(w.new_bytes));
 }
 
 std::string_view cause_text(AccessCause cause) {

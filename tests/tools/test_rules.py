@@ -59,6 +59,17 @@ class BannedTest(unittest.TestCase):
                 ("cli", "parse_serial(m.machine.serial[0]);", 1), ("cli", "o.serial[0]", 0)):
             self.assertEqual(len(check_banned.check_text(f"{layer}/x.cc", text)), count, text)
 
+    def test_text_for_people_is_shown_and_not_obeyed(self):
+        for path, text, count in (
+                ("cli/verb_x.cc", 'fmt::print("{}", name);', 1), ("gdb/x.cc", "std::cout << name;", 1),
+                ("linux/x.cc", "std::fputs(name.c_str(), stdout);", 1), ("replay/x.cc", "std::fwrite(p, 1, n, stderr);", 1),
+                ("timeline/x.cc", "::write(STDERR_FILENO, p, n);", 1), ("disk/x.cc", "std::fwrite(p, 1, n, file);", 0),
+                ("cli/verb_x.cc", 'note("{}", fmt::format("{}", name));', 1), ("disk/x.cc", 'fmt::format("{}", name);', 0),
+                ("gdb/monitor_commands.cc", 'fmt::join(names, ",");', 1), ("cli/verb_x.cc", 'say("{}", show("{}", name));', 0),
+                ("cli/verb_x.cc", "json.dump(2);", 1), ("cli/messages.cc", "std::fputs(text, stderr);", 0),
+                ("cli/verb_x.cc", "Navigator::open(dir, engine);", 1), ("gdb/x.cc", "Navigator::open(dir, engine);", 0)):
+            self.assertEqual(len(check_banned.check_text(path, text)), count, text)
+
     def test_message_names_place_reason_and_replacement(self):
         (problem,) = check_banned.check_text("devices/x.cc", "\nsleep(1);")
         self.assertRegex(problem, r"^src/devices/x\.cc:2: .*host time.*; use inputs/")
