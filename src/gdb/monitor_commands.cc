@@ -109,7 +109,7 @@ Result<std::string> TimeTarget::kernel_log() {
 
 std::string TimeTarget::kernel_place() {
   const auto place = kernel_ ? find_kernel(machine(), *kernel_) : std::nullopt;
-  return place ? fmt::format("{:#x}\n", place->slide) : "not set up at this moment\n";
+  return place ? show("{:#x}\n", place->slide) : "not set up at this moment\n";
 }
 
 Result<GdbOsTable> TimeTarget::os_table(std::string_view kind) {

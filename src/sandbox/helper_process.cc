@@ -8,11 +8,11 @@
 
 #include <cerrno>
 #include <csignal>
-#include <cstdio>
 #include <cstring>
 #include <ctime>
 
 #include "base/host_limits.h"
+#include "base/log.h"
 #include "base/types.h"
 #include "sandbox/sandbox.h"
 
@@ -127,7 +127,7 @@ Result<std::unique_ptr<HelperProcess>> HelperProcess::start(const std::string& n
 void HelperProcess::confine(Confined what, const FileAccess& files) {
   const Status status = sandbox::enter_helper(what, files);
   if (status) return;
-  std::fprintf(stderr, "deja: %s\n", status.error().message.c_str());
+  log_error("sandbox", "{}", status.error().message);
   ::_exit(1);
 }
 

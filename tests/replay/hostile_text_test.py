@@ -30,7 +30,8 @@ class HostileText(ReplayTest):
         self.assertNotRegex(text, r"(?m)^FORGED", what)
 
     def run_deja(self, *arguments, status=(0, 1, 3)):
-        done = subprocess.run([DEJA, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT)
+        done = subprocess.run([DEJA, *arguments], stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT,
+                              cwd=self.folder)
         self.assertIn(done.returncode, status, (arguments, done.stdout, done.stderr))
         for output in (done.stdout, done.stderr):
             self.assert_shown(output, arguments)
