@@ -6,6 +6,7 @@
 namespace deja {
 namespace {
 
+constexpr i64 kLongestBlock = 64;  // instructions
 constexpr u64 kDr6Bs = 1 << 14;
 constexpr u64 kDebugCtlBtf = 1 << 1;
 
@@ -130,6 +131,9 @@ u64 Engine::dispatch(DispatchCause cause) {
                        n << BlockMode::kLimitShift};
     };
     mode = limited(limit);
+    // The block that there is here has just been found too long.
+    if (cause == DispatchCause::expired && limit == 0 && ctx_->remaining() < kLongestBlock)
+      mode = limited(static_cast<unsigned>(ctx_->remaining()));
     if (limit == 0 &&
         (cause == DispatchCause::start || cause == DispatchCause::link || cause == DispatchCause::helper ||
          cause == DispatchCause::memory || cause == DispatchCause::far_link) &&
