@@ -34,6 +34,7 @@ WAY(by_cr8, "mov %rdi, %cr8");
 WAY(by_mmio, "movl $0, (%rsi)");
 WAY(by_msr, "mov $0x808, %ecx; xor %eax, %eax; xor %edx, %edx; wrmsr");
 WAY(in_shadow, "cli; mov %rdi, %cr8; sti; in $0x61, %al");
+WAY(nop_in_shadow, "cli; mov %rdi, %cr8; sti; nop");
 WAY(msr_in_shadow, "cli; mov %rdi, %cr8; mov $0x808, %ecx; sti; rdmsr");
 // Nothing of this lets it through; the last instruction does.
 WAY(polls, "1: in $0x61, %al; mov %cr8, %rbx; out %al, $0x80; pause; dec %edx; jnz 1b; mov %rdi, %cr8");
@@ -121,6 +122,12 @@ static void deadlines(void) {
     EXPECT_EQ(seen, 1);
     EXPECT_EQ(seen_ip, (word)after_adjust);
   }
+  for (u64 i = 1; i < ROUNDS; ++i) {
+    const u64 before = rdtsc();
+    wrmsr(kTscAdjust, 10000000 * i);
+    const u64 after = rdtsc();
+    EXPECT(after - before > (i == 1 ? 7000000 : 9000000) && after - before < 11000000);
+  }
   wrmsr(kTscAdjust, 0);
 }
 
@@ -133,6 +140,7 @@ int main(void) {
   lowers(by_cr8, after_by_cr8);
   lowers(by_mmio, after_by_mmio);
   lowers(in_shadow, after_in_shadow);
+  lowers(nop_in_shadow, after_nop_in_shadow);
   lowers(polls, after_polls);
   single_steps_and_nmis();
   LAPIC(LAPIC_LVT_TIMER) = 2 << 17 | TIMER;
