@@ -51,10 +51,10 @@ int run(int argc, char** argv) {
   try {
     if (const std::exception_ptr now = std::current_exception()) std::rethrow_exception(now);
   } catch (const std::bad_alloc&) {
-    note(out_of_memory("memory is used up; the recording up to the last flush is intact"));
+    note("{}", out_of_memory("memory is used up; the recording up to the last flush is intact"));
     std::_Exit(kExitError);
   } catch (const std::exception& error) {
-    note(error.what());
+    note("{}", error.what());
   } catch (...) {
   }
   std::abort();

@@ -35,7 +35,7 @@ int live(const Options& o) {
   SessionRequest request;
   auto serial = branch_serial(parent->manifest.machine, o.serial);
   if (!serial) return fail(serial.error());
-  for (const std::string& line : serial->notes) note(line);
+  for (const std::string& line : serial->notes) note("{}", line);
   request.serial = std::move(serial->lines);
   request.recording.name = o.name;
   request.record_at_once = true;
