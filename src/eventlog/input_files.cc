@@ -12,10 +12,10 @@
 #include <vector>
 
 #include "base/host_limits.h"
+#include "base/sha256.h"
 #include "disk/image_hash.h"
 #include "eventlog/recording_dir.h"
 #include "eventlog/recording_file.h"
-#include "eventlog/sha256.h"
 
 namespace deja {
 

@@ -20,10 +20,10 @@
 #include <vector>
 
 #include "base/host_limits.h"
+#include "base/sha256.h"
 #include "disk/host_file.h"
 #include "eventlog/recording.h"
 #include "eventlog/recording_file.h"
-#include "eventlog/sha256.h"
 
 namespace deja {
 

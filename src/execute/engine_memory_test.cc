@@ -32,7 +32,7 @@ enum class Tlb { empty, warm };
 class EngineMemory : public ::testing::TestWithParam<Tlb> {
  protected:
   EngineMemory() : ram_(std::move(*GuestRam::create(2_MiB))) {
-    auto engine = Engine::create(*ram_, platform_, clock_, *parse_cpu_model("x86-64-v3"), 1, {});
+    auto engine = Engine::create(*ram_, platform_, clock_, model_, 1, {});
     EXPECT_TRUE(engine.ok());
     engine_ = std::move(*engine);
     const u64 table = kPresent | kWritable | kUser;
@@ -107,6 +107,7 @@ class EngineMemory : public ::testing::TestWithParam<Tlb> {
   std::unique_ptr<GuestRam> ram_;
   FakePlatform platform_;
   Clock clock_;
+  const CpuModel model_ = *parse_cpu_model("x86-64-v3");
   std::unique_ptr<Engine> engine_;
   CpuState s_;
 };

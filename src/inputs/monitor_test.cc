@@ -55,7 +55,7 @@ TEST(MonitorCommand, TextAndErrors) {
   EXPECT_EQ(run("record stop").text, "done\n");
   EXPECT_EQ(run("screendump /tmp/a b.png").text, "into /tmp/a b.png\n");
   EXPECT_THAT(run("fly").text, HasSubstr("unknown command 'fly'"));
-  EXPECT_THAT(run("fly\x1b[2J").text, HasSubstr("'fly?[2J'"));
+  EXPECT_THAT(run("fly\x1b[2J").text, HasSubstr(R"('fly\x1b[2J')"));
   for (const char* bad : {"pause now", "mark", "break x", "break 10", "sysrq", "sysrq hh", "record",
                           "record now", "record stop x", "screendump"}) {
     EXPECT_THAT(run(bad).text, HasSubstr("error: ")) << bad;

@@ -1,7 +1,6 @@
 #include "machine/input_files.h"
 
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +8,7 @@
 #include <cerrno>
 
 #include "base/host_limits.h"
+#include "base/sha256.h"
 
 namespace deja {
 namespace {
@@ -53,15 +53,6 @@ Result<LoadedFile> read_input_file(std::string_view what, const std::string& pat
   file.bytes.resize(have);
   file.sha256 = sha256_hex(file.bytes);
   return file;
-}
-
-std::string sha256_hex(std::span<const u8> bytes) {
-  unsigned char hash[EVP_MAX_MD_SIZE];
-  unsigned size = 0;
-  DEJA_CHECK(EVP_Digest(bytes.data(), bytes.size(), hash, &size, EVP_sha256(), nullptr) == 1 && size == 32);
-  std::string hex;
-  for (unsigned i = 0; i < size; ++i) hex += fmt::format("{:02x}", hash[i]);
-  return hex;
 }
 
 }  // namespace deja

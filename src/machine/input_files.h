@@ -1,7 +1,6 @@
 // Files given on the command line, read whole and named by their content.
 #pragma once
 
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,7 +19,5 @@ struct LoadedFile {
 // Reads `path`, which may be a pipe. `what` names the file's role in messages ("kernel", "initrd"); a file of
 // more than `limit` bytes is refused.
 Result<LoadedFile> read_input_file(std::string_view what, const std::string& path, u64 limit);
-
-std::string sha256_hex(std::span<const u8> bytes);
 
 }  // namespace deja

@@ -3,6 +3,8 @@
 #include <bit>
 #include <charconv>
 
+#include "base/sha256.h"
+
 namespace deja {
 namespace {
 

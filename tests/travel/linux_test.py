@@ -61,10 +61,10 @@ class Linux(TravelTest):
         """Three kernels one after the other: the recorded one, one that it starts, and one that the second leaves for
         its panic, which happens on the second vCPU. At prompt N `echo point-N` is typed."""
         kernel, base = Path(KERNEL).read_bytes(), Path(INITRD).read_bytes()
-        base += bytes(-len(base) % 4)
         initrd = base
         for _ in range(2):
-            initrd = base + cpio({"kexec_into": (GUESTS / "kexec_into").read_bytes(), "kernel": kernel, "initrd": initrd})
+            initrd = with_files(base, {"kexec_into": (GUESTS / "kexec_into").read_bytes(), "kernel": kernel,
+                                       "initrd": initrd})
         (self.folder / "initrd").write_bytes(initrd)
         stages = ["/kexec_into exec 'console=ttyS0 stage=2 crashkernel=192M'",
                   "/kexec_into crash 'console=ttyS0 stage=3 nr_cpus=1 reset_devices'; "
