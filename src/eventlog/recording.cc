@@ -97,6 +97,7 @@ Result<Recording> open_patiently(const fs::path& dir, int attempts) {
   // In this order: a recording that ends between the two looks is seen as one that is being written.
   const bool writing = being_written(dir);
   auto text = read_small_file(path);
+  if (!text && recording_file_exists(dir, kManifestFile)) return text.error();
   if (!text) {
     return make_error("{}; {}", text.error().message,
                       writing ? "the recording is just being started, try again"

@@ -32,11 +32,11 @@ Error cannot_open(const fs::path& path, int error) {
 // `directory` itself is named by the user, and links may lead to it; below it none do.
 Status open_directory(const fs::path& recording, std::string_view below, Fd& out) {
   const std::string top = recording.empty() ? "." : recording.string();
-  out.fd = ::open(top.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  out.fd = ::open(top.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);  // in the sandbox there is no O_PATH
   if (out.fd < 0) return cannot_open(recording, errno);
   if (below.empty()) return {};
   const int inner =
-      ::openat(out.fd, std::string(below).c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+      ::openat(out.fd, std::string(below).c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   // A link is no directory, which is what openat() complains of first.
   if (inner < 0)
     return make_error("{}: is not a directory: {}", (recording / below).string(), host_error(errno));

@@ -18,7 +18,8 @@ def follow_kernel(_event=None):
     if not answer.startswith("0x") or int(answer, 16) == here["deja_kernel_slide"]:
         return
     here["deja_kernel_slide"] = int(answer, 16)
-    gdb.execute("symbol-file %s -o %s" % (here["deja_kernel_file"], answer), to_string=True)
+    path = here["deja_kernel_file"].replace("\\", "\\\\").replace('"', '\\"')
+    gdb.execute('symbol-file "%s" -o %s' % (path, answer), to_string=True)
     gdb.write("The kernel runs elsewhere here: its symbols are %s from where they were linked.\n" % answer)
 
 

@@ -16,6 +16,7 @@
 #include "base/host_limits.h"
 #include "base/printable.h"
 #include "gdb/fd_connection.h"
+#include "gdb/symbol_setup.h"
 #include "sandbox/outside_file.h"
 #include "sandbox/sandbox.h"
 
@@ -123,12 +124,10 @@ Result<int> GdbProcess::run(DebugTarget& target, const GdbLaunch& launch) {
   // A reverse-continue may take long, but while it runs gdb waits without a limit; the limit is for the rest.
   std::string setup = "set remotetimeout 60\nset breakpoint always-inserted on\nset confirm off\n";
   if (!launch.kernel_elf.empty()) {
-    const std::string kernel = (directory_ / "kernel").string();
+    const std::filesystem::path kernel = directory_ / "kernel";
     DEJA_TRY(write_file(kernel,
                         {reinterpret_cast<const char*>(launch.kernel_elf.data()), launch.kernel_elf.size()}));
-    setup +=
-        fmt::format("symbol-file {0} -o {1:#x}\npython deja_kernel_file, deja_kernel_slide = '{0}', {1:#x}\n",
-                    kernel, launch.kernel_slide);
+    for (const std::string& line : kernel_symbol_commands(kernel, launch.kernel_slide)) setup += line + "\n";
   }
   for (const std::string& line : launch.setup) setup += line + "\n";
   setup += "source " + (directory_ / "deja.py").string() + "\ntarget extended-remote " +

@@ -142,13 +142,14 @@ Result<GdbOsTable> TimeTarget::os_table(std::string_view kind) {
 
 std::string TimeTarget::when() {
   const CpuState& s = machine().cpu(current_);
-  const Step at = nav_.position();
+  const Step at = nav_.position(), first = nav_.first();
   const u64 ns = machine().now();
   auto last = nav_.steps().whole_end();
   const std::string percent =
-      !last   ? "of a damaged recording"
-      : *last ? show("{:.2f}%", 100.0 * static_cast<double>(at) / static_cast<double>(*last))
-              : "100.00%";
+      !last ? "of a damaged recording"
+      : *last > first
+          ? show("{:.2f}%", 100.0 * static_cast<double>(at - first) / static_cast<double>(*last - first))
+          : "100.00%";
   return show("step {} ({}), {}.{:09} s of guest time, vCPU {} {} at {:#x}\n", format_count(at), percent,
               ns / 1'000'000'000, ns % 1'000'000'000, current_, s.cpl() == 3 ? "user" : "kernel",
               linear_pc(s));

@@ -119,6 +119,16 @@ std::string quoted(const std::filesystem::path& path) {
 
 }  // namespace
 
+std::vector<std::string> kernel_symbol_commands(const std::filesystem::path& file, u64 slide) {
+  // In hexadecimal, so that no character of it is one of Python's.
+  std::string hex;
+  for (const char c : file.string()) hex += fmt::format("{:02x}", static_cast<u8>(c));
+  return {fmt::format("symbol-file {} -o {:#x}", quoted(file), slide),
+          fmt::format("python deja_kernel_file, deja_kernel_slide = bytes.fromhex('{}').decode(errors="
+                      "'surrogateescape'), {:#x}",
+                      hex, slide)};
+}
+
 std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu) {
   const PagingKey key = paging_key(machine.cpu(vcpu));
   std::vector<GuestImage> images;
@@ -168,9 +178,8 @@ Status SymbolSetup::add_kernel(Navigator& nav, const std::vector<SymbolFile>& gi
   DEJA_ASSIGN(kernel_slide_, find_kernel_slide(nav, banner_));
   // The kernel's own gdb scripts lie beside it, when it was built here.
   commands_.push_back("add-auto-load-safe-path " + found->path.parent_path().string());
-  commands_.push_back(fmt::format("symbol-file {} -o {:#x}", quoted(found->path), kernel_slide_));
-  commands_.push_back(fmt::format("python deja_kernel_file, deja_kernel_slide = '{}', {:#x}",
-                                  quoted(found->path), kernel_slide_));
+  for (std::string& command : kernel_symbol_commands(found->path, kernel_slide_))
+    commands_.push_back(std::move(command));
   return {};
 }
 

@@ -2,6 +2,7 @@
 // addresses.
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <string>
 #include <vector>
@@ -29,6 +30,10 @@ void allow_symbols(const std::vector<std::string>& where);
 // What the Linux that was recorded says of itself. An error says what its kernel lacks.
 Result<GuestKernel> find_guest_kernel(Navigator& nav);
 Result<TaskList> make_task_list(Navigator& nav);
+
+// For gdb: loads the symbols of the kernel that runs so far from where it was linked, and tells deja.py,
+// which loads them again where the kernel runs elsewhere.
+std::vector<std::string> kernel_symbol_commands(const std::filesystem::path& file, u64 slide);
 
 class SymbolSetup {
  public:
