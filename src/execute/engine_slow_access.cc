@@ -234,7 +234,6 @@ u64 Engine::mem_commit(MemSite& site) {
   // The rest of a group cannot do without its first lookup.
   const bool stop = stop_requested_ || dropped_ || ctx_->state.pending_dbg || site.span;
   if (stop && site.after != AfterSite::resume_only) {
-    ctx_->set_remaining(ctx_->remaining() - 1);
     u64 next = 0;
     switch (site.after) {
       case AfterSite::next_insn:
@@ -249,6 +248,15 @@ u64 Engine::mem_commit(MemSite& site) {
       case AfterSite::resume_only:
         break;
     }
+    const bool called = site.after != AfterSite::next_insn;
+    if (called && b.mode.has(BlockMode::kCode64) && sign_extend(next, 48) != next) {
+      // It is the CALL that faults, as in jump(); the return address stays in memory.
+      set_rip(b, insn);
+      ctx_->state.gpr[RSP] += 8;
+      raise(fault_gp());
+      return dispatch(DispatchCause::memory);
+    }
+    ctx_->set_remaining(ctx_->remaining() - 1);
     ctx_->state.rip = site.after == AfterSite::branch_target ? next : rip_of(next);
     return dispatch(DispatchCause::memory);
   }

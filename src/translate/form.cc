@@ -23,6 +23,11 @@ bool in_model(const TranslateOptions& options, const Insn& i) {
   return i.isa_ext != ZYDIS_ISA_EXT_SHA || options.sha_model;
 }
 
+bool leaves_page(const BlockInsn& b) {
+  const i64 target = i64{b.end} + b.insn.imm;
+  return target < 0 || target >= static_cast<i64>(kPageSize);
+}
+
 // The vector that `b` raises instead of being executed, or 0xff; and else its way.
 u8 choose_way(const TranslateOptions& options, BlockMode mode, BlockInsn& b) {
   Insn& i = b.insn;
@@ -62,9 +67,12 @@ u8 choose_way(const TranslateOptions& options, BlockMode mode, BlockInsn& b) {
     case Way::ret:
       if (!flat_stack || !flat_code || word_branch) return 0xff;
       break;
+    case Way::loop:
+      // Where the target may lie outside the canonical addresses, RCX must not have changed when it does.
+      if (leaves_page(b)) return 0xff;
+      [[fallthrough]];
     case Way::jump:
     case Way::jcc:
-    case Way::loop:
       if (!flat_code || word_branch) return 0xff;
       break;
     default:
@@ -104,6 +112,8 @@ DecodeStatus form_insn(const TranslateInput& input, const TranslateOptions& opti
   const DecodeStatus status =
       how(input.bytes, size, input.mode.code_size(), input.mode.has(BlockMode::kStackBig), &b.insn);
   if (status == DecodeStatus::truncated) return status;
+  b.start = static_cast<u16>(start);
+  b.end = static_cast<u16>(start + b.insn.length);
   b.quick = QuickOp::none;
   b.soft = b.fix_flags = false;
   b.access[0] = b.access[1] = {};
@@ -116,9 +126,8 @@ DecodeStatus form_insn(const TranslateInput& input, const TranslateOptions& opti
     b.insn.length = 1;
     b.way = Way::helper;
     b.raise = status == DecodeStatus::too_long ? kGP : kUD;
+    b.end = static_cast<u16>(start + 1);
   }
-  b.start = static_cast<u16>(start);
-  b.end = static_cast<u16>(start + b.insn.length);
   return status;
 }
 
