@@ -143,7 +143,8 @@ TEST_F(CodeCacheTest, LocatesMainCodeAndCopiesMadeLater) {
 }
 
 TEST_F(CodeCacheTest, MakesCopiesElsewhereWhenARegionHasNoRoom) {
-  for (; evictions_ < 1; next_ = next_ + 64) make(next_, {0xff, 0x33});  // push [rbx]: two accesses
+  // jz to the next instruction, three times: much cold code; push [rbx]: two accesses
+  for (; evictions_ < 1; next_ = next_ + 64) make(next_, {0x74, 0, 0x74, 0, 0x74, 0, 0xff, 0x33});
   // For all of the first region, until its cold part is full.
   const u32 sites = static_cast<u32>(cache_.store().mem_sites.in(0).size());
   const u32 cold = cache_.store().blocks.in(0).front().cold_begin;

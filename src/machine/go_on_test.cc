@@ -173,6 +173,7 @@ TEST(GoOn, IsTheSameAsARunForEachStep) {
     SCOPED_TRACE(fmt::format("{} vCPUs, quantum {}, chaos {}", c.vcpus, c.quantum, c.chaos_seed.value_or(0)));
     const auto step_by_step = machine(c);
     std::vector<std::unique_ptr<Machine>> others;
+    others.reserve(modes.size());
     for (const EngineOptions& options : modes) others.push_back(machine(c, options));
     for (const Step target : {kSteps / 3, kSteps / 2 + 1, kSteps}) {
       run_to(*step_by_step, target, 1);
