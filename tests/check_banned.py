@@ -58,8 +58,8 @@ RULES = [
     Rule(r"\bfmt::(?:format|vformat|format_to\w*|join|to_string)\b", "text of others is put in as it is",
          "show() of base/printable.h", layers=ALL, only_in=TEXT_MADE_IN,
          # There: options and their help, gdb's protocol, commands for gdb.
-         except_in=("cli/arguments.cc", "cli/drive_option.cc", "cli/engine_options.cc", "cli/machine_options.cc", "gdb/registers.cc", "gdb/server.cc",
-                    "gdb/symbol_setup.cc", "gdb/launch.cc")),
+         except_in=("cli/arguments.cc", "cli/drive_option.cc", "cli/engine_options.cc", "cli/machine_options.cc",
+                    "gdb/registers.cc", "gdb/server.cc", "gdb/symbol_setup.cc", "gdb/launch.cc")),
     Rule(r"\.dump\s*\(", "it lets C1 and bidirectional controls through", "json_text() of cli/json_text.h", layers=("cli",),
          except_in=("cli/json_text.h", "cli/engine_report.cc")),  # there: numbers
     Rule(r"\bNavigator::open\b", "nobody would be told that the recording is damaged", "open_recording() of cli/moment.h",

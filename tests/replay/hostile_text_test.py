@@ -11,6 +11,7 @@ from guest_session import DEJA, GUESTS, PROMPT, TIMEOUT, Recorder, ReplayTest
 # Escape sequences, a line of its own, C1 in UTF-8 and alone, an override of the writing direction, no UTF-8.
 EVIL = b"A\x1b[31m\x1b]0;t\x07\nFORGED\r\xc2\x9b2J\x9b2J\xc2\x85FORGED\x7f\xe2\x80\xae\xe2\x81\xa6\xff\xc3B\xc3\xa9"
 IN_A_LINE = EVIL.replace(b"\n", b"")
+STEERING = "[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 # cc: XXH3-64 of standard input, which a manifest ends with.
 XXH3 = r"""
 #define XXH_INLINE_ALL
@@ -25,7 +26,7 @@ class HostileText(ReplayTest):
     def assert_shown(self, output, what):
         """Nothing in it steers a terminal, and no line is anybody else's."""
         text = output.decode()  # an error: not UTF-8
-        steering = re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", text.replace("\r\n", "\n"))
+        steering = re.search(STEERING, text.replace("\r\n", "\n"))
         self.assertIsNone(steering, f"{what}\n{text!r}")
         self.assertNotRegex(text, r"(?m)^FORGED", what)
 
@@ -139,8 +140,8 @@ class HostileText(ReplayTest):
             for at in (0, len(whole) // 2, len(whole) - 30):
                 with open(path, "wb") as file:
                     file.write(whole[:at] + bytes([whole[at] ^ 0x15]) + whole[at + 1:])
-                for verb in (("info",), ("dump",), ("verify",), ("ls", os.fsencode(self.folder)), ("replay", "--digest", "--to", "50%"),
-                             ("index",), ("trim",), ("pack",)):
+                for verb in (("info",), ("dump",), ("verify",), ("ls", os.fsencode(self.folder)),
+                             ("replay", "--digest", "--to", "50%"), ("index",), ("trim",), ("pack",)):
                     self.run_deja(*verb, *([rec] if verb[0] != "ls" else []))
             with open(path, "wb") as file:
                 file.write(whole)
@@ -158,8 +159,8 @@ class HostileText(ReplayTest):
         at = recorder.expect(b"all done", at)
         recorder.expect(PROMPT, at)
         self.power_off(recorder)
-        done = self.run_deja("debug", "--at", "mark:here", self.recording, "--", "-batch", "-ex", "info processes", "-ex", "info os processes",
-                             "-ex", "dmesg", status=[0])
+        done = self.run_deja("debug", "--at", "mark:here", self.recording, "--", "-batch", "-ex", "info processes",
+                             "-ex", "info os processes", "-ex", "dmesg", status=[0])
         self.assertGreaterEqual(done.stdout.count(b"busybox?[2JX"), 2, done.stdout)
         self.assertIn(b"hello \\x1b]0;t\\x07", done.stdout)
 
