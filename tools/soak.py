@@ -15,6 +15,7 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,10 @@ class Failure(Exception):
         self.what, self.command = what, command
 
 
+class Stopped(Exception):
+    """Somebody wants an end; what fails from now on fails for that."""
+
+
 class Totals:
     """Steps by what was done with them; for all threads."""
 
@@ -57,7 +62,7 @@ class Totals:
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self.steps, self.runs, self.seconds = defaultdict(int), defaultdict(int), defaultdict(float)
-        self.cases, self.failures = 0, []
+        self.cases, self.failures, self.stopping = 0, [], False
 
     def add(self, mode: str, steps: int, seconds: float):
         with self._lock:
@@ -186,6 +191,8 @@ class CaseRun:
         finally:
             guest.process.kill()
             guest.process.wait()
+        if self.totals.stopping:
+            raise Stopped
         (self.folder / "console.txt").write_bytes(guest.output)
         trouble = self.trouble_of(guest, status)
         if trouble or not recording.exists():
@@ -233,6 +240,8 @@ class CaseRun:
         began = time.monotonic()
         done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, errors="replace", **options)
+        if self.totals.stopping:
+            raise Stopped
         self.totals.add(mode, steps, time.monotonic() - began)
         self.modes.append(mode)
         if done.returncode:
@@ -256,7 +265,7 @@ class CaseRun:
         if last - first <= length:
             return self.recording
         begin = self.rng.randrange(first, last - length)
-        window = self.folder / f"window{length}.deja"
+        window = self.folder / f"window{len(self.windows)}.deja"
         self.call("trim", length, [self.tools.deja, "trim", self.recording, "--from", begin, "--to", begin + length,
                                    "-o", window.with_suffix("")])
         self.check(window, "verify of a window")
@@ -346,7 +355,7 @@ class Soak:
         o = self.options
         with self._lock:
             enough = (o.cases and self._next >= o.cases) or (o.steps and self.totals.all_steps() >= o.steps) or \
-                self.totals.elapsed() >= o.hours * 3600
+                self.totals.elapsed() >= o.hours * 3600 or self.totals.stopping
             if enough:
                 return None
             self._next += 1
@@ -364,8 +373,11 @@ class Soak:
         failure = None
         try:
             run.run()
+        except Stopped:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
         except Failure as found:
-            failure = found
+            failure = None if self.totals.stopping else found
         except Exception as error:  # a mistake of this program's is told like any other failure
             failure = Failure(f"{type(error).__name__}: {error}", f"./dev soak --seed {seed} --cases 1")
         steps = getattr(run, "steps", 0)
@@ -390,8 +402,13 @@ class Soak:
 
     def run(self) -> int:
         with ThreadPoolExecutor(self.options.jobs) as pool:
-            for done in [pool.submit(self.work) for _ in range(self.options.jobs)]:
-                done.result()
+            workers = [pool.submit(self.work) for _ in range(self.options.jobs)]
+            try:
+                for done in workers:
+                    done.result()
+            except KeyboardInterrupt:
+                self.totals.stopping = True
+                say("soak: stopping")
         totals = self.totals
         print(f"\n{totals.cases} cases from seed {self.options.seed}, {totals.elapsed() / 3600:.2f} h, "
               f"{len(totals.failures)} failures{': ' if totals.failures else ''}{', '.join(map(str, totals.failures))}")
@@ -415,6 +432,7 @@ def main() -> int:
                         help="folder for what fails (default: %(default)s)")
     parser.add_argument("--scratch", type=Path, help="folder for recordings at work (default: the system's for such)")
     options = parser.parse_args(sys.argv[2:])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, with the table
     if options.seed is None:
         options.seed = time.time_ns() % 10**9
     say(f"soak: seed {options.seed}, {options.jobs} at a time")
