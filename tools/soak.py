@@ -325,7 +325,8 @@ class CaseRun:
         began = time.monotonic()
         guest = Guest(command, self.record_seconds)
         try:
-            guest.pass_time(self.rng.uniform(0.5, 6))
+            guest.wait_for(b"going on from step")
+            guest.pass_time(self.rng.uniform(0.1, 2))
             guest.type("\necho branched\n")
             guest.pass_time(self.rng.uniform(0.5, 3))
             guest.process.terminate()
