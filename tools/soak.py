@@ -222,6 +222,9 @@ class CaseRun:
             return text[-2000:]
         if status < 0 and -status not in (9, 15):
             return f"signal {-status}\n{text[-2000:]}"
+        # A bare-metal guest chooses its status; for Linux 1 means that deja has given up.
+        if status == 1 and self.case.script:
+            return text[-2000:]
         return None
 
     def range_of(self, recording: Path) -> tuple[int, int]:
@@ -337,8 +340,9 @@ class CaseRun:
         trouble = self.trouble_of(guest, status)
         if trouble:
             raise Failure(f"live: status {status}: {trouble}", shown(command))
-        if not branch.exists():  # ended before it went on
-            return
+        if not branch.exists():
+            raise Failure(f"live: status {status}, and there is no branch: {guest.output[-2000:].decode(errors='replace')}",
+                          shown(command))
         begin, end = self.range_of(branch)
         self.totals.add("branch", max(0, end - at), time.monotonic() - began)
         self.call("verify of a branch", end, [self.tools.deja, "verify", branch])
