@@ -3,7 +3,7 @@
 namespace deja {
 namespace {
 
-constexpr std::size_t kMostTasks = 1 << 20;  // more than PID_MAX_LIMIT allows per list is a loop
+constexpr std::size_t kMostTasks = 1 << 20;  // more than PID_MAX_LIMIT allows is a loop, of either list
 constexpr std::size_t kNameBytes = 16;       // TASK_COMM_LEN
 
 }  // namespace
@@ -57,6 +57,7 @@ Result<std::vector<GuestTask>> TaskList::read(Machine& machine) const {
     return tasks.size() < kMostTasks;
   };
   u64 leader = init_task;
+  std::size_t leaders = 0;
   do {
     u64 signal = 0, next = 0;
     if (!word(leader + at_.signal, &signal) || !signal) break;
@@ -65,7 +66,7 @@ Result<std::vector<GuestTask>> TaskList::read(Machine& machine) const {
     for (; sound && next != head; sound = sound && word(next, &next)) sound = take(next - at_.thread_node);
     if (!word(leader + at_.tasks, &next) || tasks.size() >= kMostTasks) break;
     leader = next - at_.tasks;
-  } while (leader != init_task);
+  } while (leader != init_task && ++leaders < kMostTasks);
   return tasks;
 }
 
