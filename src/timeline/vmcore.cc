@@ -22,6 +22,9 @@ namespace {
 constexpr std::string_view kFirstLine = "OSRELEASE=";
 constexpr u64 kKernelMap = 0xffffffff80000000;  // __START_KERNEL_map of Linux on x86-64
 constexpr std::size_t kPieceBytes = 1_MiB;
+// Pages that begin like a kernel's description of itself: one for each kernel since the last power-on, and
+// copies. More is a guest that wants to be searched for ever.
+constexpr std::size_t kMostInfos = 1024;
 
 // struct elf_prstatus of Linux on x86-64.
 struct PrStatus {
@@ -222,17 +225,17 @@ KernelView kernel_view(Machine& machine, std::string_view info) {
 
 std::string find_vmcoreinfo(Machine& machine) {
   GuestRam& ram = machine.ram();
-  std::vector<std::string> found;
+  std::vector<std::string_view> found;  // in the guest's RAM
   for (const Range& r : ranges_of(ram)) {
-    for (u64 at = 0; at < r.size; at += kPageSize) {
+    for (u64 at = 0; at < r.size && found.size() < kMostInfos; at += kPageSize) {
       const char* page = reinterpret_cast<const char*>(ram.host(r.from + at));
       if (std::memcmp(page, kFirstLine.data(), kFirstLine.size()) == 0)
         found.emplace_back(page, ::strnlen(page, kPageSize));
     }
   }
   for (const PagingKey& space : living_spaces(machine))
-    for (const std::string& info : found)
-      if (is_mapped(ram, space, info)) return info;
+    for (const std::string_view info : found)
+      if (is_mapped(ram, space, info)) return std::string(info);
   return {};
 }
 
