@@ -33,13 +33,17 @@ std::optional<KernelBanner> KernelBanner::find(std::span<const u8> vmlinux) {
   Elf64_Ehdr h;
   if (vmlinux.size() < sizeof h) return std::nullopt;
   std::memcpy(&h, vmlinux.data(), sizeof h);
+  u64 searched = 0;
   for (u64 i = 0; i < h.e_phnum; ++i) {
     Elf64_Phdr p;
     const u64 at = h.e_phoff + i * sizeof p;
     if (at > vmlinux.size() || vmlinux.size() - at < sizeof p) break;
     std::memcpy(&p, vmlinux.data() + at, sizeof p);
-    if (p.p_type != PT_LOAD || p.p_offset > vmlinux.size() || p.p_filesz > vmlinux.size() - p.p_offset)
+    if (p.p_type != PT_LOAD || p.p_filesz > p.p_memsz || p.p_offset > vmlinux.size() ||
+        p.p_filesz > vmlinux.size() - p.p_offset)
       continue;
+    // Segments share no bytes of a file; thousands that each have all of it are damage.
+    if ((searched += p.p_filesz) > vmlinux.size()) break;
     const std::string_view segment(reinterpret_cast<const char*>(vmlinux.data() + p.p_offset), p.p_filesz);
     for (auto found = segment.find(kBanner); found != segment.npos;
          found = segment.find(kBanner, found + 1)) {
