@@ -80,8 +80,10 @@ bool Btf::is_structure(u32 type) const {
 }
 
 // nullopt: not in it, or not at a whole byte.
-std::optional<u32> Btf::bit_offset(const Type& structure, std::string_view member, unsigned depth) const {
-  for (u32 i = 0; i < structure.count(); ++i) {
+std::optional<u32> Btf::bit_offset(const Type& structure, std::string_view member, unsigned depth,
+                                   std::size_t* budget) const {
+  for (u32 i = 0; i < structure.count() && *budget; ++i) {
+    --*budget;
     const std::size_t at = structure.details + 12 * std::size_t{i};
     const u32 type = word(at + 4), packed = word(at + 8);
     const u32 offset = structure.bit_sizes() ? packed & 0xffffff : packed;
@@ -91,15 +93,18 @@ std::optional<u32> Btf::bit_offset(const Type& structure, std::string_view membe
       return offset;
     }
     if (!name.empty() || !is_structure(type) || depth == 0) continue;
-    if (const auto inner = bit_offset(list_[type], member, depth - 1)) return offset + *inner;
+    if (const auto inner = bit_offset(list_[type], member, depth - 1, budget)) return offset + *inner;
   }
   return std::nullopt;
 }
 
 Result<u32> Btf::offset_of(std::string_view structure, std::string_view member) const {
+  // Anonymous structures are each the member of one other, so no more members are looked at than there are;
+  // damaged ones may be members of themselves.
+  std::size_t budget = types_.size();
   for (const Type& t : list_)
     if (t.kind() == kKindStruct && name_at(t.name) == structure)
-      if (const auto bits = bit_offset(t, member, kDeepest)) return *bits / 8;
+      if (const auto bits = bit_offset(t, member, kDeepest, &budget)) return *bits / 8;
   return make_error("the kernel's description of its types (BTF) has no {}.{}", structure, member);
 }
 

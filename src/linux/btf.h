@@ -36,7 +36,9 @@ class Btf {
   std::string_view name_at(u32 offset) const;
   u32 word(std::size_t at) const;
   bool is_structure(u32 type) const;
-  std::optional<u32> bit_offset(const Type& structure, std::string_view member, unsigned depth) const;
+  // Takes the members that it looks at from `budget`.
+  std::optional<u32> bit_offset(const Type& structure, std::string_view member, unsigned depth,
+                                std::size_t* budget) const;
 
   std::span<const u8> types_, strings_;
   std::vector<Type> list_;  // number 0 is void

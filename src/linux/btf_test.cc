@@ -4,6 +4,7 @@
 
 #include <random>
 #include <string>
+#include <vector>
 
 namespace deja {
 namespace {
@@ -16,7 +17,7 @@ class Maker {
     strings_ += text + '\0';
     return at;
   }
-  void type(u32 name, u32 kind, u32 count, u32 size_or_type, std::initializer_list<u32> details,
+  void type(u32 name, u32 kind, u32 count, u32 size_or_type, const std::vector<u32>& details,
             bool bits = false) {
     for (const u32 word : {name, u32{bits} << 31 | kind << 24 | count, size_or_type}) put(types_, word);
     for (const u32 word : details) put(types_, word);
@@ -69,6 +70,19 @@ TEST(Btf, WhatIsNotThereIsAnErrorThatNamesIt) {
   }
   EXPECT_FALSE(btf->offset_of("int", "pid"));
   EXPECT_FALSE(Btf::parse({}));
+}
+
+// Looked through level by level it would take 60,000 to the power of 16 members.
+TEST(Btf, AStructureOfManyItselvesHasAnEnd) {
+  constexpr u32 kMembers = 60'000;
+  Maker m;
+  std::vector<u32> members;
+  for (u32 i = 0; i < kMembers; ++i) members.insert(members.end(), {0, 1, 0});
+  m.type(m.name("task"), kStruct, kMembers, 16, members);
+  const std::vector<u8> bytes = m.bytes();
+  auto btf = Btf::parse(bytes);
+  ASSERT_TRUE(btf) << btf.error().message;
+  EXPECT_FALSE(btf->offset_of("task", "pid"));
 }
 
 TEST(Btf, NoDamageIsTooMuch) {
