@@ -26,13 +26,18 @@ namespace deja {
 namespace {
 
 constexpr unsigned kTokens = 256, kPerMarker = 256, kLongestToken = 64;
+constexpr std::size_t kLongestName = 512;  // KSYM_NAME_LEN; up to 6.0 it was 128
 constexpr u64 kMostSymbols = 4'000'000;
+constexpr std::size_t kMostText = 256_MiB;  // of all names together
+// Looks at places and names, in all of a file, until there is no table in it; a kernel takes some 10^6.
+constexpr u64 kMostLooks = u64{1} << 28;
 
 u64 align8(u64 n) { return (n + 7) & ~u64{7}; }
 
 class Tables {
  public:
-  explicit Tables(std::span<const u8> file) : file_(file) {}
+  // Takes what it looks at from `looks`.
+  Tables(std::span<const u8> file, u64* looks) : file_(file), looks_(looks) {}
 
   // Tries the token table that has its digits at `digits`.
   bool find(u64 digits) { return find_tokens(digits) && find_names(); }
@@ -42,12 +47,15 @@ class Tables {
     const u64 base = get<u64>(names_ - 16);
     const u64 offsets = names_ - 16 - align8(count_ * 4);
     u64 at = names_;
-    for (u64 i = 0; i < count_; ++i) {
+    std::size_t total = 0;
+    for (u64 i = 0; i < count_ && total <= kMostText; ++i) {
       const u64 length = name_length(&at);
       std::string text;
-      for (u64 k = 0; k < length; ++k) text += token(file_[at + k]);
+      for (u64 k = 0; k < length && text.size() <= kLongestName; ++k) text += token(file_[at + k]);
       at += length;
-      if (text.size() < 2) continue;
+      // One with its type that is longer than the kernel has room for is damage.
+      if (text.size() < 2 || text.size() > kLongestName) continue;
+      total += text.size();
       // Negative: relative to the base; else absolute (CONFIG_KALLSYMS_ABSOLUTE_PERCPU).
       const i32 offset = static_cast<i32>(get<u32>(offsets + i * 4));
       const u64 address = offset < 0 ? base - 1 - static_cast<u64>(i64{offset}) : static_cast<u64>(offset);
@@ -93,8 +101,9 @@ class Tables {
     u64 at = token_table_ = start;
     for (unsigned i = 0; i < kTokens; ++i) {
       token_at_[i] = static_cast<u16>(at - start);
-      while (at < file_.size() && file_[at] != 0) ++at;
-      if (++at >= file_.size() || at - start > 0xffff) return false;
+      const u64 token = at;
+      while (at < file_.size() && file_[at] != 0 && at - token <= kLongestToken) ++at;
+      if (at - token > kLongestToken || ++at >= file_.size()) return false;
     }
     const u64 index = align8(at);
     if (file_.size() < index + kTokens * 2) return false;
@@ -105,6 +114,7 @@ class Tables {
   bool find_names() {
     constexpr u64 kFewest = 256, kShortest = 4, kLongest = 64;  // bytes a symbol takes, all in all
     for (u64 at = token_table_ & ~u64{7}; at >= 24 && token_table_ - at < kMostSymbols * kLongest; at -= 8) {
+      if (!look()) return false;
       const u64 count = get<u64>(at - 8);  // padded with zeros
       const u64 size = token_table_ - at;
       if (count < kFewest || count > kMostSymbols || size < count * kShortest || size > count * kLongest ||
@@ -118,11 +128,11 @@ class Tables {
   }
   // Whether behind `count` names from `from` on there are markers that point at every 256th of them, and then
   // the token table.
-  bool names_fit(u64 from, u64 count) const {
+  bool names_fit(u64 from, u64 count) {
     std::vector<u32> expected;
     u64 at = from;
     for (u64 i = 0; i < count; ++i) {
-      if (at + 2 >= token_table_) return false;
+      if (at + 2 >= token_table_ || !look()) return false;
       if (i % kPerMarker == 0) expected.push_back(static_cast<u32>(at - from));
       at += name_length(&at);
     }
@@ -132,7 +142,11 @@ class Tables {
     return std::memcmp(&file_[markers], expected.data(), expected.size() * 4) == 0;
   }
 
+  // False: that was enough.
+  bool look() { return *looks_ && (*looks_)--; }
+
   std::span<const u8> file_;
+  u64* looks_;
   u64 token_table_ = 0, names_ = 0, count_ = 0;
   std::array<u16, kTokens> token_at_{};
 };
@@ -149,8 +163,9 @@ bool is_code(char type) { return std::string_view("tTwWi").find(type) != std::st
 std::vector<KernelSymbol> read_kallsyms(std::span<const u8> vmlinux) {
   constexpr std::string_view kDigits("0\0001\0002\0003\0004\0005\0006\0007\0008\0009\0", 20);
   const std::string_view text(reinterpret_cast<const char*>(vmlinux.data()), vmlinux.size());
-  for (u64 at = text.find(kDigits); at != std::string_view::npos; at = text.find(kDigits, at + 1)) {
-    Tables tables(vmlinux);
+  u64 looks = kMostLooks;
+  for (u64 at = text.find(kDigits); at != std::string_view::npos && looks; at = text.find(kDigits, at + 1)) {
+    Tables tables(vmlinux, &looks);
     if (tables.find(at)) return tables.symbols();
   }
   return {};
