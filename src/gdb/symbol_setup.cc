@@ -19,24 +19,30 @@ namespace {
 constexpr std::string_view kDebugFiles = "/usr/lib/debug";  // where Debian has them
 constexpr unsigned kLooksAhead = 16;                        // at a recording, for where its kernel will be
 constexpr u64 kUserEnd = u64{1} << 47;
+// Entries of page tables that are looked at: a process that has 64 GiB has as many. One table that all
+// entries of itself lead to has 2^35.
+constexpr u64 kMostEntries = u64{1} << 24;
+constexpr std::size_t kMostImages = 4096;
 
 // Calls `page` with each mapped 4 KiB page of [0, 2^47), for 4-level paging; of large pages with the first.
-void each_user_page(Machine& machine, unsigned vcpu, const std::function<void(Gva)>& page) {
+// False from it: no more.
+void each_user_page(Machine& machine, unsigned vcpu, const std::function<bool(Gva)>& page) {
   const PagingKey key = paging_key(machine.cpu(vcpu));
   if (!(key.bits & PagingKey::kLong)) return;
   constexpr u64 kPresent = 1, kLarge = 0x80, kAddress = 0x000ffffffffff000;
-  const std::function<void(u64, unsigned, u64)> level = [&](u64 table, unsigned depth, u64 base) {
+  u64 entries = 0;
+  const std::function<bool(u64, unsigned, u64)> level = [&](u64 table, unsigned depth, u64 base) {
     const u64 size = u64{1} << (kPageShift + 9 * (3 - depth));
     for (u64 i = 0; i < 512; ++i) {
       const u64 linear = base + i * size;
       u64 entry = 0;
-      if (linear >= kUserEnd || !machine.ram().read(Gpa(table + i * 8), &entry, 8)) return;
+      if (++entries > kMostEntries) return false;
+      if (linear >= kUserEnd || !machine.ram().read(Gpa(table + i * 8), &entry, 8)) return true;
       if (!(entry & kPresent)) continue;
-      if (depth == 3 || (entry & kLarge))
-        page(Gva(linear));
-      else
-        level(entry & kAddress, depth + 1, linear);
+      const bool is_page = depth == 3 || (entry & kLarge);
+      if (!(is_page ? page(Gva(linear)) : level(entry & kAddress, depth + 1, linear))) return false;
     }
+    return true;
   };
   level(key.cr3, 0, 0);
 }
@@ -136,8 +142,9 @@ std::vector<GuestImage> guest_images(Machine& machine, unsigned vcpu) {
     char magic[SELFMAG];
     const std::optional<Gpa> at = peek_translation(machine.ram(), key, page);
     if (!at || !machine.ram().read(*at, magic, sizeof magic) || std::memcmp(magic, ELFMAG, SELFMAG) != 0)
-      return;
+      return true;
     if (auto image = image_at(machine, key, page.value)) images.push_back(std::move(*image));
+    return images.size() < kMostImages;
   });
   return images;
 }
