@@ -1,7 +1,9 @@
 #include "base/host_limits.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -81,6 +83,16 @@ Status use_host_limits() {
   if (stack >= kLeastStack) return {};
   return make_error("the stack is limited to {}, and {} are needed: raise it with `ulimit -s`", amount(stack),
                     amount(kLeastStack));
+}
+
+Status open_standard_descriptors() {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (::fcntl(fd, F_GETFD) >= 0) continue;
+    // The lowest number that is free is this one. Programs that this one starts have it too.
+    if (::open("/dev/null", O_RDWR) != fd)
+      return make_error("cannot open /dev/null as descriptor {}: {}", fd, host_error(errno));
+  }
+  return {};
 }
 
 std::string host_error(int error) {

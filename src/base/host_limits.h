@@ -12,6 +12,11 @@ namespace deja {
 // An error: the stack is too small for anything.
 Status use_host_limits();
 
+// To be called before anything is opened. Where the process was started without one of its descriptors 0 to
+// 2, as with `2>&-`, makes it /dev/null: the next file would get the number, and messages would be written
+// into it. An error: /dev/null cannot be opened.
+Status open_standard_descriptors();
+
 // strerror() of what a system call failed with, and the limit that may be the reason: its figure, and the
 // option of `ulimit` that raises it.
 std::string host_error(int error);

@@ -1,8 +1,11 @@
 #include "base/host_limits.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,6 +74,36 @@ TEST(HostLimits, TooLittleStackIsAnError) {
     return !status && status.error().message.find("ulimit -s") != std::string::npos;
   }));
   EXPECT_TRUE(in_child([] { return limit(RLIMIT_STACK, 65536, 8 << 20) && use_host_limits().ok(); }));
+}
+
+// Device 1:3.
+bool is_null(int fd) {
+  struct stat st {};
+  return ::fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3) &&
+         ::fcntl(fd, F_GETFD) == 0;
+}
+
+TEST(HostLimits, StandardDescriptorsAreNeverAnotherFile) {
+  for (unsigned closed = 0; closed < 8; ++closed) {
+    EXPECT_TRUE(in_child([closed] {
+      const int file = ::memfd_create("file", 0);
+      for (int fd = 0; fd < 3; ++fd) {
+        ::dup2(file, fd);
+        if (closed >> fd & 1) ::close(fd);
+      }
+      if (!open_standard_descriptors()) return false;
+      for (int fd = 0; fd < 3; ++fd)
+        if (is_null(fd) != (closed >> fd & 1)) return false;
+      return ::open("/dev/null", O_RDWR) > 2;
+    })) << closed;
+  }
+}
+
+TEST(HostLimits, ThatNoStandardDescriptorCanBeOpenedIsAnError) {
+  EXPECT_TRUE(in_child([] {
+    ::close(2);
+    return limit(RLIMIT_NOFILE, 2, 2) && !open_standard_descriptors();
+  }));
 }
 
 }  // namespace

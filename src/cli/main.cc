@@ -64,6 +64,8 @@ int run(int argc, char** argv) {
 }  // namespace deja
 
 int main(int argc, char** argv) {
+  if (const deja::Status status = deja::open_standard_descriptors(); !status)
+    return deja::fail(status.error());
   if (const deja::Status status = deja::use_host_limits(); !status) return deja::fail(status.error());
   std::set_terminate(deja::end_without_memory);
   try {
