@@ -9,6 +9,7 @@
 #include "cli/arguments.h"
 #include "cli/messages.h"
 #include "cli/verbs.h"
+#include "sandbox/sandbox.h"
 
 namespace deja {
 namespace {
@@ -66,6 +67,7 @@ int run(int argc, char** argv) {
 int main(int argc, char** argv) {
   if (const deja::Status status = deja::open_standard_descriptors(); !status)
     return deja::fail(status.error());
+  deja::sandbox::note_inherited_descriptors();
   if (const deja::Status status = deja::use_host_limits(); !status) return deja::fail(status.error());
   std::set_terminate(deja::end_without_memory);
   try {

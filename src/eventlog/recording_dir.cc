@@ -155,6 +155,7 @@ int answer_request(const fs::path& dir, pid_t session, unsigned next, char what,
   if (what == kPointLatest) return make_link(dir / kLatest, name);
   // If it is empty. A link to it is then one to nowhere, as after `deja rm`.
   if (what == kRemove) return remove_unused_dir(dir / name);
+  if (what != kBegin) return EINVAL;
   const fs::path from = hidden_dir(dir, session, next);
   return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, (dir / name).c_str(), RENAME_NOREPLACE) == 0 ? 0
                                                                                                     : errno;

@@ -51,6 +51,28 @@ void close_others(int socket) {
 
 }  // namespace
 
+namespace {
+
+// The first of the descriptors that came with a message; -1: none. The kernel has opened all for which there
+// is room here, which is more than one. The others, which no message of ours has, are closed.
+int take_descriptor(msghdr& m) {
+  int first = -1;
+  for (cmsghdr* c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    for (std::size_t at = CMSG_LEN(0); at + sizeof(int) <= c->cmsg_len; at += sizeof(int)) {
+      int fd = -1;
+      std::memcpy(&fd, reinterpret_cast<const char*>(c) + at, sizeof fd);
+      if (first < 0)
+        first = fd;
+      else
+        ::close(fd);
+    }
+  }
+  return first;
+}
+
+}  // namespace
+
 bool send_message(int socket, std::string_view bytes, int fd, bool wait) {
   iovec part{const_cast<char*>(bytes.data()), bytes.size()};
   msghdr m{};
@@ -87,11 +109,13 @@ std::optional<Message> receive_message(int socket, bool wait, bool* gone) {
   do n = ::recvmsg(socket, &m, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
   while (n < 0 && errno == EINTR);
   if (gone) *gone = n == 0 || (n < 0 && errno != EAGAIN);
-  // Messages are never empty: nothing read is the end.
-  if (n <= 0) return std::nullopt;
-  for (cmsghdr* c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
-    if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
-      std::memcpy(&out.fd, CMSG_DATA(c), sizeof out.fd);
+  if (n < 0) return std::nullopt;
+  out.fd = take_descriptor(m);
+  // Messages of ours are never empty: nothing read is the end.
+  if (n == 0) {
+    if (out.fd >= 0) ::close(out.fd);
+    return std::nullopt;
+  }
   out.bytes.assign(buffer, 0, static_cast<std::size_t>(n));
   return out;
 }

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <string_view>
 
 #include "sandbox/helper_process.h"
 #include "sandbox/sandbox.h"
@@ -26,15 +27,26 @@ int create(const fs::path& path, bool exclusive) {
                 exclusive ? 0600 : 0666);
 }
 
-// The answer is errno, with the descriptor.
+// To a request of whoever may have been taken over: 0 or errno, with the descriptor of a file made.
+int answer(std::string_view request, const fs::path& path, int* fd) {
+  switch (request.size() == 1 ? request[0] : '\0') {
+    case kRemove:
+      return std::remove(path.c_str()) == 0 ? 0 : errno;
+    case kCreate:
+    case kCreateExclusive:
+      *fd = create(path, request[0] == kCreateExclusive);
+      return *fd >= 0 ? 0 : errno;
+    default:
+      return EINVAL;
+  }
+}
+
 int serve(int socket, const fs::path& path) {
   HelperProcess::confine(Confined::keeper, {.write = {path.parent_path()}});
   while (const std::optional<Message> request = receive_message(socket)) {
-    int error = 0, fd = -1;
-    if (request->bytes[0] == kRemove)
-      error = std::remove(path.c_str()) == 0 ? 0 : errno;
-    else if (fd = create(path, request->bytes[0] == kCreateExclusive); fd < 0)
-      error = errno;
+    if (request->fd >= 0) ::close(request->fd);  // no request has one
+    int fd = -1;
+    const int error = answer(request->bytes, path, &fd);
     const bool sent = send_message(socket, {reinterpret_cast<const char*>(&error), sizeof error}, fd);
     if (fd >= 0) ::close(fd);
     if (!sent) break;
@@ -52,9 +64,11 @@ int ask(HelperProcess& keeper, Request request) {
   const char byte = request;
   if (!send_message(keeper.socket(), {&byte, 1})) return errno = EPIPE, -1;
   const std::optional<Message> answer = receive_message(keeper.socket());
-  if (!answer || answer->bytes.size() != sizeof errno) return errno = EPIPE, -1;
-  std::memcpy(&errno, answer->bytes.data(), sizeof errno);
-  return answer->fd;
+  int error = EPIPE;
+  if (answer && answer->bytes.size() == sizeof error) std::memcpy(&error, answer->bytes.data(), sizeof error);
+  const int fd = answer ? answer->fd : -1;
+  if (fd >= 0 && (error != 0 || request == kRemove)) ::close(fd);
+  return errno = error, error == 0 && request != kRemove ? fd : -1;
 }
 
 }  // namespace

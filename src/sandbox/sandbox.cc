@@ -1,8 +1,13 @@
 #include "sandbox/sandbox.h"
 
+#include <dirent.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <memory>
+#include <vector>
 
 #include "base/host_limits.h"
 #include "base/log.h"
@@ -16,6 +21,7 @@ struct {
   SandboxMode mode = SandboxMode::off;
   bool entered = false;
   FileAccess files;
+  std::vector<int> inherited;  // descriptors
 } g_process;
 
 // What the host lacks is an error or only worth a word.
@@ -28,7 +34,8 @@ Status lacks(const std::string& what, bool say) {
 }
 
 Status confine_process(Confined what, const FileAccess& files, bool say) {
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) DEJA_TRY(lacks(host_error(errno), say));
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    DEJA_TRY(lacks("this process may not give up rights (PR_SET_NO_NEW_PRIVS): " + host_error(errno), say));
   if (auto version = landlock_version(); !version)
     DEJA_TRY(lacks(version.error().message, say));
   else
@@ -44,6 +51,15 @@ fs::path resolved(const fs::path& path) {
 }
 
 }  // namespace
+
+void note_inherited_descriptors() {
+  const std::unique_ptr<DIR, int (*)(DIR*)> all(::opendir("/proc/self/fd"), ::closedir);
+  if (!all) return;
+  while (const dirent* const entry = ::readdir(all.get()))
+    // "." and ".." are 0 here.
+    if (const int fd = std::atoi(entry->d_name); fd > STDERR_FILENO && fd != ::dirfd(all.get()))
+      g_process.inherited.push_back(fd);
+}
 
 void set_mode(SandboxMode mode) { g_process.mode = mode; }
 bool enabled() { return g_process.mode != SandboxMode::off; }
@@ -68,6 +84,8 @@ Status check_host() {
 
 Status enter() {
   if (!enabled() || g_process.entered) return {};
+  for (const int fd : g_process.inherited) ::close(fd);
+  g_process.inherited.clear();
   DEJA_TRY(confine_process(g_process.files.write.empty() ? Confined::replayer : Confined::recorder,
                            g_process.files, true));
   g_process.entered = true;

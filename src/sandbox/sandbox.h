@@ -22,6 +22,11 @@ enum class SandboxMode {
 
 namespace sandbox {
 
+// To be called before anything is opened. Descriptors that whoever started the process has left open, but for
+// 0 to 2, are none of a guest's business: enter() closes them. Not before that, since files can be named by
+// them, as `--initrd <(…)` does in a shell.
+void note_inherited_descriptors();
+
 void set_mode(SandboxMode mode);
 bool enabled();
 // Has enter() been here?

@@ -139,6 +139,26 @@ TEST_F(SandboxTest, EngineOpensOnlyWhatItWasGiven) {
     EXPECT_FALSE(engine_can([&] { return opens(path, O_RDONLY); })) << path;
 }
 
+TEST_F(SandboxTest, WhatWasOpenBeforeDoesNotStayOpen) {
+  std::vector<int> inherited;
+  int own = -1;
+  const auto is_open = [](int fd) { return ::fcntl(fd, F_GETFD) >= 0; };
+  EXPECT_EQ(in_child(
+                [&] {
+                  for (const int least : {0, 10, 100})
+                    inherited.push_back(::fcntl(STDERR_FILENO, F_DUPFD, least));
+                  sandbox::note_inherited_descriptors();
+                  own = ::dup(STDERR_FILENO);
+                  sandbox::set_mode(SandboxMode::strict);
+                  return std::all_of(inherited.begin(), inherited.end(), is_open) && sandbox::enter().ok();
+                },
+                [&] {
+                  return std::none_of(inherited.begin(), inherited.end(), is_open) && is_open(own) &&
+                         is_open(0) && is_open(1) && is_open(2);
+                }),
+            0);
+}
+
 TEST_F(SandboxTest, LinksLeadNowhereElse) {
   fs::create_symlink(dir_ / "secret", dir_ / "writable/link");
   EXPECT_FALSE(engine_can([&] { return opens(dir_ / "writable/link", O_RDONLY); }));
@@ -563,6 +583,72 @@ TEST_F(SandboxTest, AFileOutsideIsMadeAndRemovedByItsKeeperOnly) {
   EXPECT_TRUE(fs::exists(file));
   EXPECT_EQ(in_child(prepare, [&] { return create_outside_file(dir_ / "readable/other", true) == -1; }), 0);
   EXPECT_EQ(in_child(prepare, [&] { return remove_outside_file(file), !fs::exists(file); }), 0);
+}
+
+TEST_F(SandboxTest, AKeeperRefusesWhatItDoesNotKnow) {
+  const fs::path file = dir_ / "readable/file";
+  int socket = -1;
+  const auto prepare = [&] {
+    socket = ::dup(STDERR_FILENO);  // the number that is free, which the keeper's socket gets
+    ::close(socket);
+    sandbox::set_mode(SandboxMode::strict);
+    return prepare_outside_file(file).ok();
+  };
+  for (const std::string_view request : {"?", "rc", "cc", "xr"}) {
+    EXPECT_EQ(in_child(prepare,
+                       [&] {
+                         int error = 0;
+                         if (!send_message(socket, request, STDERR_FILENO)) return false;
+                         const auto answer = receive_message(socket);
+                         if (!answer || answer->bytes.size() != sizeof error) return false;
+                         std::memcpy(&error, answer->bytes.data(), sizeof error);
+                         return error == EINVAL && answer->fd == -1;
+                       }),
+              0)
+        << request;
+  }
+  EXPECT_EQ(fs::file_size(file), 4u) << "it was emptied";
+}
+
+// As a sender that is not ours may do.
+void send_descriptors(int socket, std::string_view bytes, unsigned count) {
+  const std::vector<int> fds(count, STDERR_FILENO);
+  alignas(cmsghdr) char control[256] = {};
+  iovec part{const_cast<char*>(bytes.data()), bytes.size()};
+  msghdr m{};
+  m.msg_iov = &part;
+  m.msg_iovlen = 1;
+  m.msg_control = control;
+  m.msg_controllen = CMSG_SPACE(count * sizeof(int));
+  cmsghdr* const c = CMSG_FIRSTHDR(&m);
+  c->cmsg_level = SOL_SOCKET;
+  c->cmsg_type = SCM_RIGHTS;
+  c->cmsg_len = CMSG_LEN(count * sizeof(int));
+  std::memcpy(CMSG_DATA(c), fds.data(), count * sizeof(int));
+  ASSERT_GE(::sendmsg(socket, &m, MSG_NOSIGNAL), 0);
+}
+
+TEST(HelperProcess, ADescriptorTooManyDoesNotStayOpen) {
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+  const auto next_number = [] {
+    const int fd = ::dup(STDERR_FILENO);
+    ::close(fd);
+    return fd;
+  };
+  const int before = next_number();
+  for (const unsigned count : {1, 2, 3, 20}) {
+    send_descriptors(ends[0], "x", count);
+    const auto message = receive_message(ends[1]);
+    ASSERT_TRUE(message);
+    EXPECT_EQ(message->fd, before);
+    EXPECT_EQ(next_number(), before + 1) << count;
+    ::close(message->fd);
+  }
+  send_descriptors(ends[0], "", 2);
+  EXPECT_FALSE(receive_message(ends[1]));
+  EXPECT_EQ(next_number(), before);
+  for (const int end : ends) ::close(end);
 }
 
 TEST(HelperProcess, CarriesMessagesAndDescriptorsAndEndsWithItsSocket) {
