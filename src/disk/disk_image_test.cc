@@ -9,6 +9,7 @@
 #include <map>
 #include <random>
 
+#include "disk/foreign_format.h"
 #include "disk/image_hash.h"
 #include "disk/image_process.h"
 
@@ -103,6 +104,18 @@ TEST_F(DiskImageTest, Qcow2ClustersOfEveryKind) {
     EXPECT_EQ(read(*image.content, 8190, 4), std::string("BB\0\0", 4));
     EXPECT_EQ(read(*image.content, 0xfffe, 4), std::string(4, '\0'));
   }
+}
+
+TEST(ForeignFormat, ItsRemedyCanBeCopiedIntoAShell) {
+  const auto of = [](const std::string& path) { return remedy(*foreign_format_named("vhdx"), path); };
+  const auto command = [](const std::string& word) {
+    return "`qemu-img convert -f vhdx -O qcow2 " + word + " NEW.qcow2` makes one that is";
+  };
+  EXPECT_EQ(of("/a/b.vhdx"), command("/a/b.vhdx"));
+  EXPECT_EQ(of("my disk.vhdx"), command("'my disk.vhdx'"));
+  EXPECT_EQ(of("-x.vhdx"), command("./-x.vhdx"));
+  EXPECT_EQ(of("nbd:x.vhdx"), command("./nbd:x.vhdx"));
+  EXPECT_EQ(of("a/b:c.vhdx"), command("a/b:c.vhdx"));
 }
 
 TEST_F(DiskImageTest, ErrorsNameTheFileAndTheReason) {

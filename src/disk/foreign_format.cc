@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/shell_word.h"
+
 namespace deja {
 namespace {
 
@@ -80,6 +82,13 @@ bool is_bzip2(std::string_view start) {
          (start.substr(4, 6) == "1AY&SY" || start.substr(4, 6) == "\x17rE8P\x90");
 }
 
+// As an operand of qemu-img, which takes what begins with "-" for an option, and what is before a ":" for a
+// protocol unless a "/" is before that.
+std::string operand(const std::string& path) {
+  const bool is_plain = !path.starts_with('-') && path.find(':') >= path.find('/');
+  return shell_word(is_plain ? path : "./" + path);
+}
+
 }  // namespace
 
 std::optional<ForeignFormat> foreign_format(std::span<const u8> start, std::span<const u8> end) {
@@ -99,7 +108,7 @@ std::optional<ForeignFormat> foreign_format_named(std::string_view qemu_name) {
 std::string remedy(const ForeignFormat& format, const std::string& path) {
   if (format.qemu_name.empty()) return std::string(format.remedy);
   return fmt::format("`qemu-img convert -f {} -O qcow2 {} NEW.qcow2` makes one that is", format.qemu_name,
-                     path);
+                     operand(path));
 }
 
 }  // namespace deja
