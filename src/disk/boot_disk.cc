@@ -10,7 +10,6 @@ namespace {
 
 // Partition tables count in logical blocks of the disk, and do not say how large those are.
 constexpr u64 kSector = 512, kLargeSector = 4096;
-constexpr u64 kMaxFile = 256_MiB;
 constexpr unsigned kMaxGptEntries = 128;
 
 struct Partition {
@@ -81,9 +80,9 @@ Result<BootDisk> take_kernel(Ext4Reader& fs) {
   }
   // A kernel without its initrd is taken only when no other has one.
   for (const auto& [kernel, initrd] : candidates) {
-    auto bytes = fs.read_file(kernel, kMaxFile);
+    auto bytes = fs.read_file(kernel, kMaxBootFile);
     if (!bytes) continue;
-    auto ramdisk = fs.read_file(initrd, kMaxFile);
+    auto ramdisk = fs.read_file(initrd, kMaxBootFile);
     if (!ramdisk && !out.kernel_path.empty()) continue;
     out.kernel_path = kernel;
     out.kernel = std::move(*bytes);

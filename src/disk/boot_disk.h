@@ -4,9 +4,13 @@
 #include <string>
 #include <vector>
 
+#include "base/types.h"
 #include "devices/block_image.h"
 
 namespace deja {
+
+// Kernels and initrds that are larger are not taken.
+inline constexpr u64 kMaxBootFile = 256_MiB;
 
 struct BootDisk {
   std::string kernel_path, initrd_path;  // on the disk; no initrd: empty

@@ -95,6 +95,7 @@ class ImageServer {
       images_[next_++] = std::move(image);
       return {};
     }
+    if (fd >= 0) ::close(fd);  // nothing else needs one
     const auto image = images_.find(number);
     if (image == images_.end()) return make_error("image {} is not open", number);
     switch (operation) {
@@ -136,7 +137,11 @@ struct Answered {
   int fd = -1;
 };
 
-Result<Answered> ask(const std::string& path, StateWriter& request, int fd = -1) {
+enum class Brings { bytes, descriptor };
+
+// `fd`: goes along. A descriptor that does not belong into the answer is closed.
+Result<Answered> ask(const std::string& path, StateWriter& request, int fd = -1,
+                     Brings brings = Brings::bytes) {
   const std::lock_guard lock(g_asking);
   std::optional<Message> reply;
   if (g_process && send_message(g_process->socket(), message(request), fd))
@@ -145,8 +150,11 @@ Result<Answered> ask(const std::string& path, StateWriter& request, int fd = -1)
   StateReader r(reply->bytes);
   u8 answer = 0;
   r.field(answer);
+  if (reply->fd >= 0 && (answer != kOk || brings != Brings::descriptor)) {
+    ::close(reply->fd);
+    reply->fd = -1;
+  }
   if (answer == kOk) return Answered{reply->bytes.substr(1), reply->fd};
-  if (reply->fd >= 0) ::close(reply->fd);
   return Error{get_text(r)};
 }
 
@@ -218,7 +226,7 @@ Status RemoteImage::read(u64 offset, std::span<u8> out) {
 
 Result<BootDisk> RemoteImage::find_boot() {
   StateWriter request = request_for(kFindBoot, number_);
-  DEJA_ASSIGN(const Answered answer, ask(path_, request));
+  DEJA_ASSIGN(const Answered answer, ask(path_, request, -1, Brings::descriptor));
   auto content = HostFile::adopt(path_, answer.fd);
   if (!content) return nonsense(path_);
   StateReader r(answer.body);
@@ -229,7 +237,8 @@ Result<BootDisk> RemoteImage::find_boot() {
   boot.kernel_path = get_text(r);
   boot.initrd_path = get_text(r);
   r.field(kernel), r.field(initrd);
-  if (!r.ok() || !r.at_end() || kernel > content->size() || initrd != content->size() - kernel)
+  if (!r.ok() || !r.at_end() || kernel > kMaxBootFile || initrd > kMaxBootFile ||
+      content->size() != kernel + initrd)
     return nonsense(path_);
   boot.partition = partition;
   boot.kernel.resize(kernel);
