@@ -15,7 +15,8 @@ constexpr std::string_view kDefaultNet = "10.0.2.0/24", kDefaultIpv6Net = "fec0:
 // Where QEMU puts the router, the first address of DHCP and the name server, from the network's start.
 constexpr u32 kHost = 0x0202, kDhcpStart = 0x020f, kDns = 0x0203;
 constexpr u8 kIpv6Host = 2, kIpv6Dns = 3;
-constexpr unsigned kLongestPrefix = 126;
+// The only one with which guests give themselves addresses (RFC 4862 section 5.5.3 d, RFC 2464 section 5).
+constexpr unsigned kIpv6PrefixBits = 64;
 
 bool parse_number(std::string_view text, unsigned least, unsigned most, unsigned* number) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *number);
@@ -178,10 +179,12 @@ Status set_ipv6(const Values& values, bool forwards, Ipv6Net* net) {
   const auto given = values.find("ipv6-net");
   const std::string_view text = given == values.end() ? kDefaultIpv6Net : given->second;
   const auto slash = text.find('/');
-  unsigned bits = 64;
+  unsigned bits = kIpv6PrefixBits;
   if (!parse_ipv6(text.substr(0, slash), &net->prefix) ||
-      (slash != std::string_view::npos && !parse_number(text.substr(slash + 1), 1, kLongestPrefix, &bits)))
+      (slash != std::string_view::npos && !parse_number(text.substr(slash + 1), 0, 128, &bits)))
     return make_error("-nic ipv6-net={}: write for example ipv6-net=fd00:1234::/64", text);
+  if (bits != kIpv6PrefixBits)
+    return make_error("-nic ipv6-net={}: guests find an address of their own in a network of /64 only", text);
   for (unsigned i = bits; i < 128; ++i)
     net->prefix.s6_addr[i / 8] = static_cast<u8>(net->prefix.s6_addr[i / 8] & ~(0x80 >> i % 8));
   net->prefix_length = static_cast<u8>(bits);

@@ -47,7 +47,7 @@ struct NicConfig {
 // QEMU's spelling: none, or
 // user[,hostfwd=tcp|udp:[ADDR]:PORT-[ADDR]:PORT]…[,restrict=on|off][,mac=…][,model=…]
 //     [,net=ADDR[/MASK]][,host=ADDR][,dhcpstart=ADDR][,dns=ADDR]
-//     [,ipv6=on|off][,ipv6-net=ADDR[/BITS]][,ipv6-host=ADDR][,ipv6-dns=ADDR].
+//     [,ipv6=on|off][,ipv6-net=ADDR[/64]][,ipv6-host=ADDR][,ipv6-dns=ADDR].
 // An IPv6 address in hostfwd= stands in brackets. Unlike in QEMU, a forwarded port without an address listens
 // on the loopback address only, and there is no IPv6 unless an option asks for it.
 Result<NicConfig> parse_nic(std::string_view text);

@@ -61,6 +61,7 @@ TEST(NicConfig, Ipv6IsThereForWhoAsks) {
             "fec0:: fec0::2 fec0::3");
   const Ipv6Net own = parse_nic("user,ipv6-net=fd00:12::77/64,ipv6-dns=fd00:12::53").value().ipv6;
   EXPECT_TRUE(own.enabled);
+  EXPECT_EQ(text_of(parse_nic("user,ipv6-net=fd00:12::").value().ipv6.prefix), "fd00:12::");
   EXPECT_EQ(text_of(own.prefix) + " " + text_of(own.host) + " " + text_of(own.dns),
             "fd00:12:: fd00:12::2 fd00:12::53");
   const NicConfig forwarding =
@@ -83,7 +84,11 @@ TEST(NicConfig, ErrorsSayWhatIsWrongWithANetwork) {
   EXPECT_THAT(error("dns=10.0.2.255"), HasSubstr("is no address of"));
   EXPECT_THAT(error("dhcpstart=x"), HasSubstr("-nic dhcpstart=x: is not an IPv4 address"));
   EXPECT_THAT(error("net=10.0.2.0/28"), HasSubstr("-nic dhcpstart=10.0.2.15: is no address of"));
-  EXPECT_THAT(error("ipv6-net=fd00::/127"), HasSubstr("-nic ipv6-net=fd00::/127"));
+  EXPECT_THAT(error("ipv6-net=fd00::/129"), HasSubstr("-nic ipv6-net=fd00::/129: write for example"));
+  for (const std::string bits : {"0", "1", "48", "63", "65", "80", "126", "127", "128"})
+    EXPECT_THAT(error("ipv6-net=fd00::/" + bits),
+                HasSubstr("-nic ipv6-net=fd00::/" + bits +
+                          ": guests find an address of their own in a network of /64"));
   EXPECT_THAT(error("ipv6-dns=fd00::1"), HasSubstr("is no address of the network fec0::/64"));
   EXPECT_THAT(error("ipv6-host=10.0.2.2"), HasSubstr("is not an IPv6 address"));
   EXPECT_THAT(error("ipv6=off,hostfwd=tcp:[::1]:1-:2"), HasSubstr("-nic ipv6=off"));
