@@ -78,11 +78,9 @@ void MachineOptions::add_to(CLI::App& app) {
   const std::string group(kMachine);
   app.add_option("-m,--memory", memory, "RAM: 32M to 16G; a plain number counts MiB [512M]")->group(group);
   app.add_option("--smp", smp, "number of vCPUs, 1 to 16 [1]")->group(group);
-  app.add_option(
-         "--cpu", cpu,
-         fmt::format(
-             "CPU model: {}, and what the host has of these added, as in x86-64-v3,+adx: {} [x86-64-v3]",
-             cpu_model_names(), cpu_feature_names()))
+  app.add_option("--cpu", cpu,
+                 fmt::format("MODEL[,+FEATURE]…: models {}; features {}, each if the host has it [x86-64-v3]",
+                             cpu_model_names(), cpu_feature_names()))
       ->group(group);
   app.add_option("IMAGE", image,
                  "disk image to run: the first drive, from which the kernel is taken too; brings --nic user");
@@ -106,10 +104,7 @@ void MachineOptions::add_to(CLI::App& app) {
          "[,logical_block_size=4096]; the image is never written, what the guest writes belongs to the "
          "run")
       ->group(group);
-  app.add_option("--nic", nic,
-                 "virtio network card: none, or "
-                 "user[,hostfwd=tcp::HOSTPORT-:GUESTPORT]…[,restrict=on][,mac=…][,net=ADDR/BITS][,dns=ADDR]"
-                 "[,ipv6=on] [none]")
+  app.add_option("--nic", nic, fmt::format("virtio network card: none, or {} [none]", kNicForm))
       ->group(group);
   app.add_option("--console", console, "a virtio console (hvc0), with a value as for --serial")->group(group);
   app.add_option("--screen", screen,

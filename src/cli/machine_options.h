@@ -4,12 +4,17 @@
 #include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "inputs/host_clock.h"
 #include "replay/record_session.h"
 
 namespace deja {
+
+// What connects a network card, for the help of verbs.
+inline constexpr std::string_view kNicForm =
+    "user[,hostfwd=tcp::HOSTPORT-:GUESTPORT]…[,restrict=on][,mac=…][,net=ADDR/BITS][,dns=ADDR][,ipv6=on]";
 
 struct MachineOptions {
   std::string memory = "512M";

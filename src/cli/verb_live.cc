@@ -1,3 +1,6 @@
+#include <fmt/format.h>
+
+#include "cli/machine_options.h"
 #include "cli/messages.h"
 #include "cli/moment.h"
 #include "cli/session_report.h"
@@ -81,8 +84,9 @@ void add_live(CLI::App& app, Action* action) {
                    "COM1, as for `deja record`; a second one is the virtio console [the terminal or nothing, "
                    "as it was recorded; files and sockets that the recording names are not opened]");
   verb->add_option("--nic", o->nic,
-                   "what the machine's network card is connected to from there on: none, or "
-                   "user[,hostfwd=tcp::HOSTPORT-:GUESTPORT]…[,restrict=on]")
+                   fmt::format("what the machine's network card is connected to from there on: none, or {}; "
+                               "mac= cannot be another than the machine has",
+                               kNicForm))
       ->capture_default_str();
   o->engine.add_to(*verb);
   verb->final_callback([o, action] { *action = [o] { return live(*o); }; });
