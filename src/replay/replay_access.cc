@@ -5,6 +5,7 @@
 
 #include "disk/image_process.h"
 #include "eventlog/recording.h"
+#include "machine/memory_map.h"
 #include "sandbox/sandbox.h"
 
 namespace deja {
@@ -12,8 +13,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// An input as it was found before the sandbox was entered. The content of a drive has been checked then; that
-// of the others is whenever it is loaded.
+// An input as it was found before the sandbox was entered. The content of a drive, and of what is not in the
+// recording, has been checked then; that of all but drives is whenever it is loaded.
 struct Kept {
   fs::path recording;
   RecordedFile input;
@@ -22,9 +23,23 @@ struct Kept {
 };
 std::vector<Kept> g_kept;
 
+bool is_loaded(const RecordedFile& input) {
+  return input.role == "firmware" || input.role == "kernel" || input.role == "initrd";
+}
+
+// Is the machine built from it? Nothing else that a manifest names is opened.
+bool fills_a_role(const RecordedFile& input, const MachineSpec& machine) {
+  const std::size_t drives = std::min<std::size_t>(machine.drives.size(), kMaxDrives);
+  bool found = is_loaded(input);
+  for (std::size_t i = 0; i < drives; ++i) found = found || input.role == fmt::format("drive{}", i);
+  return found;
+}
+
+// What is loaded is hashed then, so a copy in the recording need not be now. A file outside is one of the
+// user's, and a drive's content is never looked at as a whole again.
 Result<HostFile> find(const fs::path& recording, const RecordedFile& input) {
-  const bool is_drive = !input.identity.empty();
-  return is_drive ? find_input(recording, input) : open_input(recording, input);
+  const bool is_hashed_later = is_loaded(input) && !input.stored.empty();
+  return is_hashed_later ? open_input(recording, input) : find_input(recording, input);
 }
 
 void keep(const fs::path& recording, const RecordedFile& input) {
@@ -85,7 +100,7 @@ Status allow_replay(const fs::path& recording) {
                        [&](const Kept& k) { return k.recording == recording && k.input == input; });
   };
   for (const RecordedFile& input : opened.manifest.inputs)
-    if (!known(input)) keep(recording, input);
+    if (fills_a_role(input, opened.manifest.machine) && !known(input)) keep(recording, input);
   return opened.manifest.machine.drives.empty() ? Status() : start_image_process();
 }
 

@@ -2,6 +2,7 @@
 #include "replay/replay_access.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,7 +21,6 @@ class ReplayAccessTest : public SessionTest {
  protected:
   void SetUp() override {
     ::setenv("XDG_CACHE_HOME", (temp_.path / "cache").c_str(), 1);
-    spew(temp_.path / "secret", "secret");
     type(303, "x"), type(500, "q");
   }
   // Makes the manifest of `dir` say something else.
@@ -52,6 +52,22 @@ class ReplayAccessTest : public SessionTest {
     if (fd >= 0) ::close(fd);
     return fd >= 0;
   }
+  // Does this process have it open? The sandbox lets nobody read names in /proc.
+  static bool holds(const struct stat& file) {
+    constexpr int kMostDescriptors = 1024;
+    for (int fd = 0; fd < kMostDescriptors; ++fd) {
+      struct stat st {};
+      if (::fstat(fd, &st) == 0 && st.st_dev == file.st_dev && st.st_ino == file.st_ino) return true;
+    }
+    return false;
+  }
+  // A file of the user's, as large as what was recorded, which nothing of the recording's is.
+  struct stat make_secret(const fs::path& path, u64 size) {
+    spew(path, std::string(size, 's'));
+    struct stat st {};
+    EXPECT_EQ(::stat(path.c_str(), &st), 0);
+    return st;
+  }
 };
 
 constexpr bool kYes = true, kNo = false;
@@ -59,10 +75,11 @@ constexpr bool kYes = true, kNo = false;
 TEST_F(ReplayAccessTest, APathInAManifestOpensNothing) {
   if (!landlock_version().ok()) GTEST_SKIP() << "this kernel has no Landlock";
   const fs::path dir = record(), secret = temp_.path / "secret";
+  const struct stat file = make_secret(secret, Recording::open(dir).value().manifest.inputs[0].size);
   EXPECT_EQ(confined(dir, [&] { return opens(dir / "events.log"); }), (Outcome{kYes, kYes}));
   for (const fs::path& path : {fs::path("/"), temp_.path, secret}) {
     SCOPED_TRACE(path);
-    const auto reads_secret = [&] { return opens(secret) || opens("/etc/passwd"); };
+    const auto reads_secret = [&] { return holds(file) || opens(secret) || opens("/etc/passwd"); };
     // With a copy in the recording the path is only information.
     change(dir, [&](RecordingManifest& m) { m.inputs[0].original_path = path; });
     EXPECT_EQ(confined(dir, reads_secret), (Outcome{kYes, kNo}));
@@ -81,6 +98,21 @@ TEST_F(ReplayAccessTest, APathInAManifestOpensNothing) {
     });
     EXPECT_EQ(confined(dir, reads_secret), (Outcome{kYes, kNo}));
     change(dir, [](RecordingManifest& m) { m.inputs.resize(1); });
+  }
+}
+
+// Whatever its role, what is not in the recording is looked at as a whole before the machine has it.
+TEST_F(ReplayAccessTest, ADriveIsWhatWasRecorded) {
+  const fs::path dir = record(), secret = temp_.path / "secret";
+  const struct stat file = make_secret(secret, 64_KiB);
+  for (const char* identity : {"", "1-2-3-65536"}) {
+    SCOPED_TRACE(identity);
+    change(dir, [&](RecordingManifest& m) {
+      m.machine.drives = {{"raw", true, ""}};
+      m.inputs.resize(1);
+      m.inputs.push_back({"drive0", secret, std::string(64, '0'), 64_KiB, "", identity});
+    });
+    EXPECT_EQ(confined(dir, [&] { return holds(file); }), (Outcome{kNo, kNo}));
   }
 }
 
