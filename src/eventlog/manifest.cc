@@ -11,12 +11,17 @@
 #include <set>
 #include <utility>
 
+#include "machine/memory_map.h"
+
 namespace deja {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
 constexpr std::size_t kMaxSeedBytes = 4096;
+// Firmware, kernel and initrd, and the drives.
+constexpr std::size_t kMaxInputs = 3 + kMaxDrives;
+constexpr std::string_view kDriveRole = "drive";  // and a number
 // Of a drive; only written where they are not the usual ones.
 constexpr const char *kLogicalBlockSize = "logical_block_size", *kPhysicalBlockSize = "physical_block_size";
 constexpr u32 kUsualBlockSize = 512;
@@ -418,8 +423,11 @@ Result<RecordingManifest> parse_manifest(std::string_view text, const std::strin
 
   if (const Json* inputs = top.member("inputs")) {
     if (!inputs->is_array()) top.fail("inputs", "must be an array");
+    if (inputs->size() > kMaxInputs) top.fail("inputs", fmt::format("must be at most {}", kMaxInputs));
     std::size_t i = 0;
+    std::set<std::string, std::less<>> roles;
     for (const auto& item : *inputs) {
+      if (error) break;  // it may be one of very many
       Fields f(item, fmt::format("inputs[{}]", i++), error, where);
       RecordedFile file;
       file.role = f.text("role");
@@ -433,6 +441,9 @@ Result<RecordingManifest> parse_manifest(std::string_view text, const std::strin
         f.fail("sha256", "must be 64 lower-case hexadecimal digits");
       if (!file.stored.empty() && file.stored != "sha256-" + file.sha256)
         f.fail("stored", "must be empty or \"sha256-\" and the digest");
+      if (!roles.insert(file.role).second) f.fail("role", fmt::format("there is another '{}'", file.role));
+      if (file.role.starts_with(kDriveRole) == file.identity.empty())
+        f.fail("identity", "must be there for a drive, and for nothing else");
       f.refuse_others();
       m.inputs.push_back(std::move(file));
     }

@@ -13,6 +13,7 @@
 #include "eventlog/packed_recording.h"
 #include "eventlog/recording.h"
 #include "eventlog/temp_dir_for_test.h"
+#include "machine/memory_map.h"
 
 namespace deja {
 namespace {
@@ -92,6 +93,35 @@ TEST(Manifest, EveryFlippedByteAndEveryTruncationIsDetected) {
     }
     ASSERT_FALSE(parse_manifest(good.substr(0, i), "manifest.json").ok()) << i;
   }
+}
+
+TEST(Manifest, InputsAreThoseOfAMachine) {
+  const auto error = [](const RecordingManifest& m) {
+    const auto parsed = parse_manifest(to_json(m), "/r/manifest.json");
+    return parsed ? "" : parsed.error().message;
+  };
+  RecordingManifest m = sample_manifest();
+  const RecordedFile drive = m.inputs.back();
+  m.inputs.push_back(drive);
+  EXPECT_THAT(error(m), HasSubstr("/r/manifest.json: inputs[3].role: there is another 'drive0'"));
+  m.inputs.back().role = "drive1";
+  EXPECT_EQ(error(m), "");
+  m.inputs.back().identity.clear(), m.inputs.back().sha256 = std::string(64, 'c');
+  EXPECT_THAT(error(m), HasSubstr("inputs[3].identity: must be there for a drive"));
+  m.inputs.pop_back();
+  m.inputs[1].identity = "1-2-3-4";
+  EXPECT_THAT(error(m), HasSubstr("inputs[1].identity: must be there for a drive"));
+  m.inputs[1].identity.clear();
+
+  m.inputs.insert(m.inputs.begin(), {"firmware", "/bios", std::string(64, 'd'), 1, "", ""});
+  for (unsigned i = 1; i < kMaxDrives; ++i) {
+    m.inputs.push_back(drive);
+    m.inputs.back().role = fmt::format("drive{}", i);
+  }
+  EXPECT_EQ(error(m), "");
+  m.inputs.push_back(m.inputs[0]);
+  m.inputs.back().role = "notes";
+  EXPECT_THAT(error(m), HasSubstr("/r/manifest.json: inputs: must be at most 19"));
 }
 
 TEST(Manifest, ErrorsNameTheMember) {
