@@ -84,7 +84,7 @@ void add_live(CLI::App& app, Action* action) {
                    "COM1, as for `deja record`; a second one is the virtio console [the terminal or nothing, "
                    "as it was recorded; files and sockets that the recording names are not opened]");
   verb->add_option("--nic", o->nic,
-                   fmt::format("what the machine's network card is connected to from there on: none, or {}; "
+                   show("what the machine's network card is connected to from there on: none, or {}; "
                                "mac= cannot be another than the machine has",
                                kNicForm))
       ->capture_default_str();
