@@ -98,8 +98,8 @@ Status pick(const PickOptions& o) {
   if (o.turns + o.timers + o.inputs) DEJA_TRY(find_edges(o, steps, &edges));
   std::mt19937_64 random(o.seed);
   std::map<Step, std::string> picked;
-  const auto add = [&](Step step, std::string why) {
-    if (step >= steps.first && step <= steps.last) picked.try_emplace(step, std::move(why));
+  const auto add = [&](Step step, const std::string& why) {
+    if (step >= steps.first && step <= steps.last) picked.try_emplace(step, why);
   };
   for (u64 i = 0; i < o.random; ++i) add(steps.first + random() % (steps.last - steps.first + 1), "random");
   // Mostly one step at an edge, to which the machine comes as if nobody had stopped it before; at some edges
