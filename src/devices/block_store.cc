@@ -37,9 +37,10 @@ BlockStore& BlockStore::of_process() {
 }
 
 Result<std::shared_ptr<const StoredBlock>> BlockStore::make(u64 number, const u8* bytes) {
-  const std::shared_ptr<StoredBlock> block(new StoredBlock(*this, number, hash_of(number, bytes)));
+  // The store's own, which outlives all that is in it: nobody has to count who holds it.
   if (std::memcmp(bytes, kZeros.data(), StoredBlock::kSize) == 0)
-    return std::shared_ptr<const StoredBlock>(block);
+    return std::shared_ptr<const StoredBlock>(std::shared_ptr<const void>(), &zeros_);
+  const std::shared_ptr<StoredBlock> block(new StoredBlock(*this, number, hash_of(number, bytes)));
   const std::unique_lock lock(mutex_);
   if (memory_blocks_ > 0) {
     block->bytes_ = std::make_unique_for_overwrite<StoredBlock::Bytes>();
@@ -55,6 +56,12 @@ Result<std::shared_ptr<const StoredBlock>> BlockStore::make(u64 number, const u8
     free_.pop_back();
   block->slot_ = slot + 1;
   return std::shared_ptr<const StoredBlock>(block);
+}
+
+u64 StoredBlock::hash(u64 number) const {
+  if (is_zero()) return hash_of(number, kZeros.data());
+  DEJA_CHECK(number == number_, "block {} stands as {}", number_, number);
+  return hash_;
 }
 
 Status StoredBlock::read(Bytes* out) const {

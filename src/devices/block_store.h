@@ -1,6 +1,6 @@
 // Where the contents of written disk blocks are kept: the first ones in memory, the others in scratch space
-// on the host's disk, of which the host's kernel keeps in memory what is in use. Blocks of zeros, such as
-// those that a guest has discarded, are kept nowhere.
+// on the host's disk, of which the host's kernel keeps in memory what is in use. All blocks of zeros, such as
+// those that a guest has discarded, are one: however many there are, they take nothing.
 #pragma once
 
 #include <array>
@@ -17,14 +17,15 @@ namespace deja {
 
 class BlockStore;
 
-// The content of a block of a disk. It never changes.
+// The content of a block of a disk. It never changes. Zeros may be the content of any number of blocks;
+// anything else is that of the block with the number that it was made for.
 class StoredBlock {
  public:
   static constexpr u64 kSize = 4096;
   using Bytes = std::array<u8, kSize>;
 
-  // XXH3(content, seed = a number of the block's): never 0.
-  u64 hash() const { return hash_; }
+  // XXH3(content, seed = a number of the block's), for the block with that number: never 0.
+  u64 hash(u64 number) const;
   bool is_zero() const { return !bytes_ && slot_ == 0; }
   // An error: the host cannot read its scratch space.
   Status read(Bytes* out) const;
@@ -61,6 +62,7 @@ class BlockStore {
  private:
   friend class StoredBlock;
 
+  const StoredBlock zeros_{*this, 0, 0};  // its number and hash are used by nobody
   mutable std::mutex mutex_;
   u64 memory_blocks_;  // that there is still room for
   std::optional<ScratchFile> scratch_;

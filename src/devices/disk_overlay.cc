@@ -136,11 +136,11 @@ void DiskOverlay::put(std::span<NumberedBlock> blocks) {
   for (NumberedBlock& w : blocks) {
     SharedBlock& block = writable_group(w.number).blocks[w.number % kGroupBlocks];
     if (block)
-      sum_ -= block->hash();
+      sum_ -= block->hash(w.number);
     else
       ++blocks_written_;
     block = std::move(w.block);
-    sum_ += block->hash();
+    sum_ += block->hash(w.number);
   }
 }
 
@@ -184,7 +184,7 @@ DiskOverlay::Snapshot DiskOverlay::snapshot_of(std::span<const NumberedBlock> bl
   s.blocks_written = blocks.size();
   for (const auto& [number, block] : blocks) {
     DEJA_CHECK(number < block_count(), "block {} of a disk of {}", number, block_count());
-    s.digest += block->hash();
+    s.digest += block->hash(number);
     std::shared_ptr<Group>& group = groups[number / kGroupBlocks];
     if (!group) group = std::make_shared<Group>();
     group->blocks[number % kGroupBlocks] = block;

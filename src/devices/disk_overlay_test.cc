@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <csignal>
 #include <cstring>
 #include <filesystem>
@@ -139,6 +142,33 @@ TEST_P(DiskOverlayTest, ZerosTakeNoRoomAndAreStateLikeAnyWrite) {
   disk.clear();
   written = {};
   EXPECT_EQ(store.scratch_bytes(), 0u);
+}
+
+TEST_P(DiskOverlayTest, BlocksOfZerosAreOne) {
+  ASSERT_TRUE(disk.write(0, std::vector<u8>(512_KiB, 7)).ok());
+  ASSERT_TRUE(disk.write_zeros(0, 512_KiB).ok());
+  ASSERT_TRUE(disk.write(600_KiB, std::vector<u8>(8192)).ok());
+  const DiskOverlay::Snapshot zeroed = disk.snapshot();
+  const auto blocks = DiskOverlay::changes({}, zeroed);
+  ASSERT_EQ(blocks.size(), 130u);
+  u64 digest = 0;
+  const StoredBlock::Bytes zeros{};
+  for (const auto& [number, block] : blocks) {
+    EXPECT_EQ(block, blocks[0].block) << number;
+    // Recordings hold this digest.
+    digest += XXH3_64bits_withSeed(zeros.data(), zeros.size(), number * 0x9e3779b97f4a7c15u + 1) | 1;
+  }
+  EXPECT_EQ(disk.digest(), digest);
+  EXPECT_EQ(disk.snapshot_of(blocks).digest, digest);
+  // And they are taken out of the digest again.
+  fill(disk, 0, 3);
+  disk.restore(zeroed);
+  fill(disk, 0, 3);
+  DiskOverlay other{image, store};
+  fill(other, 0, 3);
+  ASSERT_TRUE(other.write(5000, std::vector<u8>(512_KiB - 5000)).ok());
+  ASSERT_TRUE(other.write(600_KiB, std::vector<u8>(8192)).ok());
+  EXPECT_EQ(disk.digest(), other.digest());
 }
 
 TEST_P(DiskOverlayTest, WhatIsZeroInTheImageNeedsNoBlock) {
