@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/host_limits.h"
@@ -198,21 +199,6 @@ RecordedFile add_drive(std::string role, const DiskImage& image) {
 
 namespace {
 
-// Opens what a manifest names outside of the recording. Only what can be the recorded file by its kind and
-// its size: to open some devices is to use them.
-Result<HostFile> open_outside(const RecordedFile& input) {
-  const bool drive = !input.identity.empty();
-  const std::string& path = input.original_path;
-  const std::string what = drive ? "disk image" : input.role;
-  struct stat st {};
-  if (::stat(path.c_str(), &st) != 0) return make_error("{} '{}': {}", what, path, host_error(errno));
-  if (!S_ISREG(st.st_mode) && !(drive && S_ISBLK(st.st_mode)))
-    return make_error("{} '{}': is not a regular file", what, path);
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (fd < 0) return make_error("{} '{}': {}", what, path, host_error(errno));
-  return HostFile::adopt(path, fd, what);
-}
-
 // One that is in the recording.
 Result<HostFile> open_stored(const fs::path& recording, const RecordedFile& input, const std::string& name) {
   const std::string path = fmt::format("{}/{}", kInputsDir, name);
@@ -235,22 +221,66 @@ Error missing(const RecordedFile& input, const Error& why) {
       input.stored.empty() ? " (recorded with --no-copy-inputs: put the same file there again)" : "");
 }
 
-Error another(const HostFile& file, const RecordedFile& input, const std::string& is,
+Error another(const std::string& path, const RecordedFile& input, const std::string& is,
               const std::string& was) {
   // What stands in the recording under its own digest cannot be another file.
-  if (fs::path(file.path()).filename() == "sha256-" + input.sha256)
+  if (fs::path(path).filename() == "sha256-" + input.sha256)
     return make_error(
         "{}: is damaged, it is not the {} that was recorded: {}, recorded was {}. Restore it from a copy, or "
         "unpack the recording again",
-        file.path(), input.role, is, was);
+        path, input.role, is, was);
   if (!input.identity.empty())
     return make_error(
         "disk image '{}': is not the one that was recorded: {}, recorded was {}. Put the original file there "
         "again",
-        file.path(), is, was);
+        path, is, was);
   return make_error(
-      "{}: is not the {} that was recorded: {}, recorded was {}. Put the original file there again",
-      file.path(), input.role, is, was);
+      "{}: is not the {} that was recorded: {}, recorded was {}. Put the original file there again", path,
+      input.role, is, was);
+}
+
+Error another_size(const std::string& path, const RecordedFile& input, u64 size) {
+  return another(path, input, fmt::format("it has {} bytes", size), fmt::format("{}", input.size));
+}
+
+// Before it is read: a large file of another size need not be hashed. Without a SHA-256 the identity says it.
+bool is_of_another_size(const RecordedFile& input, u64 size) {
+  return size != input.size && !input.sha256.empty();
+}
+
+std::string what_is(const RecordedFile& input) { return input.identity.empty() ? input.role : "disk image"; }
+
+Error cannot_open(const RecordedFile& input, std::string_view why) {
+  return missing(input, make_error("{} '{}': {}", what_is(input), input.original_path, why));
+}
+
+// Opens for reading what `found` is, an O_PATH descriptor: its path may lead to something else by now.
+Result<int> open_found(const Fd& found, const struct stat& was, const RecordedFile& input) {
+  constexpr int kFlags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+  Fd file{::open(fmt::format("/proc/self/fd/{}", found.fd).c_str(), kFlags)};
+  if (file.fd < 0 && errno == ENOENT) file.fd = ::open(input.original_path.c_str(), kFlags);  // no /proc
+  struct stat is {};
+  if (file.fd < 0 || ::fstat(file.fd, &is) != 0) return cannot_open(input, host_error(errno));
+  if (is.st_dev != was.st_dev || is.st_ino != was.st_ino)
+    return cannot_open(input, "was replaced while it was opened");
+  return std::exchange(file.fd, -1);
+}
+
+// Opens what a manifest names outside of the recording. Only what can be the recorded file by its kind and
+// its size is opened for reading: to open some devices is to use them. Before the sandbox is entered, in
+// which there is no O_PATH.
+Result<HostFile> open_outside(const RecordedFile& input) {
+  const std::string& path = input.original_path;
+  const Fd found{::open(path.c_str(), O_PATH | O_CLOEXEC)};
+  struct stat st {};
+  if (found.fd < 0 || ::fstat(found.fd, &st) != 0) return cannot_open(input, host_error(errno));
+  const bool regular = S_ISREG(st.st_mode);
+  if (!regular && (input.identity.empty() || !S_ISBLK(st.st_mode)))
+    return cannot_open(input, "is not a regular file");
+  if (const u64 size = static_cast<u64>(st.st_size); regular && is_of_another_size(input, size))
+    return another_size(path, input, size);
+  DEJA_ASSIGN(const int fd, open_found(found, st, input));
+  return HostFile::adopt(path, fd, what_is(input));
 }
 
 // An image whose SHA-256 the recorder was not given the time to find. The file system says that it has not
@@ -275,16 +305,13 @@ Status check_unhashed_drive(const HostFile& file, const RecordedFile& drive) {
 }  // namespace
 
 Result<HostFile> open_input(const fs::path& recording, const RecordedFile& input) {
-  const bool drive = !input.identity.empty();
-  Result<HostFile> file = drive && is_packed(recording, input)
-                              ? open_stored(recording, input, "sha256-" + input.sha256)
-                          : input.stored.empty() ? open_outside(input)
-                                                 : open_stored(recording, input, input.stored);
-  if (!file) return missing(input, file.error());
-  // Before it is read: a large file of another size need not be hashed. Without a SHA-256 the identity says
-  // it.
-  if (file->size() != input.size && !input.sha256.empty())
-    return another(*file, input, fmt::format("it has {} bytes", file->size()), fmt::format("{}", input.size));
+  const bool packed = !input.identity.empty() && is_packed(recording, input);
+  const bool outside = !packed && input.stored.empty();
+  Result<HostFile> file = outside  ? open_outside(input)
+                          : packed ? open_stored(recording, input, "sha256-" + input.sha256)
+                                   : open_stored(recording, input, input.stored);
+  if (!file) return outside ? file.error() : missing(input, file.error());
+  if (is_of_another_size(input, file->size())) return another_size(file->path(), input, file->size());
   return file;
 }
 
@@ -297,7 +324,7 @@ Status check_input(const HostFile& file, const RecordedFile& input) {
     DEJA_ASSIGN(const Hashed h, hash_from_start(file));
     sha256 = h.sha256;
   }
-  if (sha256 != input.sha256) return another(file, input, "its SHA-256 is " + sha256, input.sha256);
+  if (sha256 != input.sha256) return another(file.path(), input, "its SHA-256 is " + sha256, input.sha256);
   return {};
 }
 
@@ -316,7 +343,8 @@ Result<LoadedFile> load_input(const HostFile& file, const RecordedFile& input, u
   out.bytes.resize(file.size());
   DEJA_TRY(file.read(0, out.bytes));
   out.sha256 = sha256_hex(out.bytes);
-  if (out.sha256 != input.sha256) return another(file, input, "its SHA-256 is " + out.sha256, input.sha256);
+  if (out.sha256 != input.sha256)
+    return another(file.path(), input, "its SHA-256 is " + out.sha256, input.sha256);
   return out;
 }
 

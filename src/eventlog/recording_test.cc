@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -456,6 +457,25 @@ TEST_F(NamedElsewhere, OnlyRegularFilesOfTheRightSizeAreOpened) {
     EXPECT_THAT(error(input), HasSubstr("its SHA-256 is"));
     input.size += 1;
     EXPECT_THAT(error(input), HasSubstr("it has 16 bytes, recorded was 17"));
+  }
+}
+
+// Not even for a moment: what is at a path may be something that is used by being opened.
+TEST_F(NamedElsewhere, WhatCannotBeTheFileIsNotOpened) {
+  for (RecordedFile input : {kernel(), drive()}) {
+    input.sha256 = std::string(64, 'a');
+    const int watch = ::inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    ASSERT_GE(::inotify_add_watch(watch, input.original_path.c_str(), IN_OPEN), 0);
+    const auto was_opened = [&] {
+      char events[4096];
+      return ::read(watch, events, sizeof events) > 0;
+    };
+    EXPECT_THAT(error(input), HasSubstr("its SHA-256 is"));
+    EXPECT_TRUE(was_opened());
+    input.size += 1;
+    EXPECT_THAT(error(input), HasSubstr("it has 16 bytes, recorded was 17"));
+    EXPECT_FALSE(was_opened());
+    ::close(watch);
   }
 }
 
