@@ -224,6 +224,22 @@ TEST_F(SessionTest, AKilledRecordingReplaysUpToItsEnd) {
   EXPECT_EQ(replayed_console(), "hello");
 }
 
+TEST_F(SessionTest, RecordingsOfAnotherBehaviourAreRefusedWithTheReason) {
+  quit(500);
+  const auto dir = record();
+  RecordingManifest manifest = std::move(Recording::open(dir)).value().manifest;
+  for (const auto& [version, reason] :
+       {std::pair(9u, "a REP string instruction"), std::pair(8u, "has changed since"),
+        std::pair(kMachineBehaviour + 1, "newer deja")}) {
+    manifest.machine_version = version;
+    spew(dir / kManifestFile, to_json(manifest));
+    const auto refused = replay(dir);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_NE(refused.error().message.find(fmt::format("version {}", version)), std::string::npos);
+    EXPECT_NE(refused.error().message.find(reason), std::string::npos) << refused.error().message;
+  }
+}
+
 TEST_F(SessionTest, ADamagedLogIsRefusedUnlessTheDamageIsNotReached) {
   type(10, "b");
   type(900, "x");
