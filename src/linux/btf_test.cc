@@ -6,40 +6,16 @@
 #include <string>
 #include <vector>
 
+#include "linux/btf_for_test.h"
+
 namespace deja {
 namespace {
-
-// Puts together what `pahole -J` would make of a few structures.
-class Maker {
- public:
-  u32 name(const std::string& text) {
-    const u32 at = static_cast<u32>(strings_.size());
-    strings_ += text + '\0';
-    return at;
-  }
-  void type(u32 name, u32 kind, u32 count, u32 size_or_type, const std::vector<u32>& details,
-            bool bits = false) {
-    for (const u32 word : {name, u32{bits} << 31 | kind << 24 | count, size_or_type}) put(types_, word);
-    for (const u32 word : details) put(types_, word);
-  }
-  std::vector<u8> bytes() const {
-    std::string out;
-    const u32 types = static_cast<u32>(types_.size()), strings = static_cast<u32>(strings_.size());
-    for (const u32 word : {u32{0x1eb9f}, u32{24}, u32{0}, types, types, strings}) put(out, word);
-    out += types_ + strings_;
-    return {out.begin(), out.end()};
-  }
-
- private:
-  static void put(std::string& out, u32 word) { out.append(reinterpret_cast<const char*>(&word), 4); }
-  std::string types_, strings_ = std::string(1, '\0');
-};
 
 constexpr u32 kInt = 1, kStruct = 4, kUnion = 5;
 
 // struct task { int pid; union { int a; struct { int pad, b; }; }; int flag : 1; };
 std::vector<u8> sample() {
-  Maker m;
+  test::BtfMaker m;
   m.type(m.name("int"), kInt, 0, 4, {32});                              // 1
   m.type(0, kStruct, 2, 8, {m.name("pad"), 1, 0, m.name("b"), 1, 32});  // 2
   m.type(0, kUnion, 2, 8, {m.name("a"), 1, 0, 0, 2, 0});                // 3
@@ -75,7 +51,7 @@ TEST(Btf, WhatIsNotThereIsAnErrorThatNamesIt) {
 // Looked through level by level it would take 60,000 to the power of 16 members.
 TEST(Btf, AStructureOfManyItselvesHasAnEnd) {
   constexpr u32 kMembers = 60'000;
-  Maker m;
+  test::BtfMaker m;
   std::vector<u32> members;
   for (u32 i = 0; i < kMembers; ++i) members.insert(members.end(), {0, 1, 0});
   m.type(m.name("task"), kStruct, kMembers, 16, members);
