@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -25,7 +26,8 @@ u8* map(u64 bytes, int protection, int flags) {
 struct CodeMemory::Pool {
   std::mutex mutex;
   std::vector<Piece> free;
-  unsigned made = 0;  // in use or free
+  unsigned made = 0;            // in use or free
+  std::optional<Error> lacked;  // why there are fewer than were to be reserved
 };
 
 CodeMemory::Pool& CodeMemory::pool() {
@@ -70,9 +72,11 @@ Result<CodeMemory> CodeMemory::take(u64 bytes) {
     p.free.erase(fits);
     return CodeMemory(piece);
   }
-  DEJA_ASSIGN(const Piece piece, make(bytes));
+  auto piece = make(bytes);
+  // After the sandbox was entered it is what keeps this from being made, and no reason that helps anybody.
+  if (!piece) return p.lacked ? *p.lacked : piece.error();
   ++p.made;
-  return CodeMemory(piece);
+  return CodeMemory(*piece);
 }
 
 void CodeMemory::reserve(unsigned count) {
@@ -80,7 +84,10 @@ void CodeMemory::reserve(unsigned count) {
   const std::lock_guard lock(p.mutex);
   while (p.made < count) {
     auto piece = make(kReservedBytes);
-    if (!piece) return;
+    if (!piece) {
+      p.lacked = piece.error();
+      return;
+    }
     p.free.push_back(*piece);
     ++p.made;
   }
