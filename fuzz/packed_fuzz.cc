@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "base/check.h"
+#include "eventlog/manifest.h"
 #include "eventlog/packed_recording.h"
 #include "eventlog/temp_dir_for_test.h"
 #include "fuzz/target.h"
@@ -32,6 +33,14 @@ std::string member(Random& random, const std::string& name, const std::string& c
   return h + content + std::string((kBlock - content.size() % kBlock) % kBlock, '\0');
 }
 
+// It names one input.
+std::string some_manifest(Random& random) {
+  RecordingManifest m;
+  m.machine.ram_bytes = 1_MiB;
+  m.inputs = {{"kernel", "/kernel", std::string(64, 'a'), random.below(1500), "", ""}};
+  return to_json(m);
+}
+
 }  // namespace
 
 void run_case(Random& random) {
@@ -39,6 +48,7 @@ void run_case(Random& random) {
   const std::filesystem::path file = dir.path / "case.dejavm", recording = dir.path / "inner" / "case.deja";
   std::filesystem::create_directories(recording.parent_path());
   std::string tar;
+  if (!random.one_in(4)) tar = member(random, "manifest.json", some_manifest(random));
   for (u64 n = 1 + random.below(4); n > 0; --n) {
     const std::string name = random.pick<std::string>(
         {"manifest.json", "events.log", "checkpoints.dat", "inputs/sha256-" + std::string(64, 'a'),

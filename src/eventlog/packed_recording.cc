@@ -24,6 +24,7 @@
 #include "disk/host_file.h"
 #include "eventlog/recording.h"
 #include "eventlog/recording_file.h"
+#include "eventlog/small_file.h"
 
 namespace deja {
 
@@ -35,6 +36,9 @@ constexpr int kLevel = 3;
 constexpr std::size_t kBlock = 512;  // of tar
 constexpr std::size_t kPiece = 1 << 20;
 constexpr u64 kMostBytes = u64{1} << 40;  // of one file
+// Log and checkpoints are compressed in themselves, so an archive of them is hardly smaller: what they unpack
+// to is at most this, and as many times the bytes read of the archive.
+constexpr u64 kMostOutOfNothing = 64_MiB, kMostTimes = 100;
 constexpr std::string_view kUnpackedDir = "unpacked";
 constexpr std::string_view kStoredPrefix = "inputs/sha256-";
 
@@ -122,9 +126,12 @@ class PackedInput {
     }
     return {};
   }
+  // Bytes of the file so far.
+  u64 taken() const { return taken_; }
 
  private:
   File& file_;
+  u64 taken_ = 0;
   std::unique_ptr<ZSTD_DCtx, decltype(&ZSTD_freeDCtx)> stream_;
   std::vector<char> in_;
   Status step(ZSTD_outBuffer* out) {
@@ -132,6 +139,7 @@ class PackedInput {
       DEJA_ASSIGN(const std::size_t n, file_.read(in_.data(), in_.size()));
       if (n == 0) return make_error("{}: is cut off; copy it again", file_.path);
       feed_ = {in_.data(), n, 0};
+      taken_ += n;
     }
     left_ = ZSTD_decompressStream(stream_.get(), out, &feed_);
     if (ZSTD_isError(left_))
@@ -220,42 +228,120 @@ bool move_to_new(const fs::path& from, const fs::path& to) {
   return errno == EINVAL && ::rename(from.c_str(), to.c_str()) == 0;
 }
 
+// A file in an archive.
+struct Member {
+  std::string name;
+  u64 size = 0;
+};
+
+// One archive on its way into a directory. It begins with the manifest, which says what else is in it.
+class Unpacking {
+ public:
+  Unpacking(File& in, fs::path dir) : path_(in.path), dir_(std::move(dir)), packed_(in), piece_(kPiece) {}
+
+  Status run() {
+    DEJA_ASSIGN(const std::optional<Member> first, next());
+    if (!first || first->name != kManifestFile)
+      return make_error("{}: does not begin with {}, so it is no packed recording", path_, kManifestFile);
+    DEJA_ASSIGN(const RecordingManifest manifest, take_manifest(first->size));
+    while (true) {
+      DEJA_ASSIGN(const std::optional<Member> member, next());
+      if (!member) return packed_.finish();
+      DEJA_TRY(check(*member, manifest));
+      DEJA_TRY(take(*member));
+    }
+  }
+
+ private:
+  // Nothing: the block of zeros at the end.
+  Result<std::optional<Member>> next() {
+    TarHeader h;
+    DEJA_TRY(packed_.read(reinterpret_cast<char*>(&h), sizeof h));
+    if (h.name[0] == 0) return std::optional<Member>();
+    const std::string name(h.name, ::strnlen(h.name, sizeof h.name));
+    auto size = tar_size(h);
+    if (!size) return make_error("{}: {}", path_, size.error().message);
+    if (std::memcmp(h.magic, "ustar", 5) != 0 || h.type != '0' || !is_ours(name))
+      return make_error("{}: holds '{}', which is no part of a recording", path_,
+                        fmt::format("{:.100}", name));
+    return std::optional(Member{name, *size});
+  }
+
+  Result<RecordingManifest> take_manifest(u64 size) {
+    if (size > kMaxSmallFile)
+      return make_error("{}: {} in it is larger than {} MiB", path_, kManifestFile, kMaxSmallFile >> 20);
+    std::string text(size, '\0');
+    DEJA_TRY(packed_.read(text.data(), size));
+    DEJA_TRY(packed_.read(piece_.data(), padding(size)));
+    DEJA_ASSIGN(RecordingManifest manifest,
+                parse_manifest(text, fmt::format("{}: {}", path_, kManifestFile)));
+    File out(dir_ / kManifestFile, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
+    if (out.fd < 0) return out.failed("create");
+    DEJA_TRY(out.write(text.data(), size));
+    return manifest;
+  }
+
+  Status check(const Member& member, const RecordingManifest& manifest) const {
+    if (member.name == events_file(manifest) || member.name == checkpoints_file(manifest)) return {};
+    for (const RecordedFile& input : manifest.inputs) {
+      if (member.name != fmt::format("{}{}", kStoredPrefix, input.sha256)) continue;
+      if (member.size == input.size) return {};
+      return make_error("{}: holds {} bytes as {}, and its manifest says {}; get the file again", path_,
+                        member.size, member.name, input.size);
+    }
+    return make_error("{}: holds '{}', which its manifest does not name; get the file again", path_,
+                      member.name);
+  }
+
+  Status take(const Member& member) {
+    const bool input = member.name.starts_with(kStoredPrefix);
+    File out(dir_ / member.name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
+    if (out.fd < 0) return out.failed("create");
+    Sha256 sha;
+    for (u64 left = member.size; left;) {
+      const std::size_t n = std::min<u64>(left, piece_.size());
+      DEJA_TRY(packed_.read(piece_.data(), n));
+      if (!input) DEJA_TRY(count(member, n));
+      sha.update(piece_.data(), n);
+      DEJA_TRY(write(out, n));
+      left -= n;
+    }
+    if (::ftruncate(out.fd, static_cast<off_t>(member.size)) != 0) return out.failed("write");
+    if (input && !member.name.ends_with(sha.hex()))
+      return make_error("{}: the content of {} is not what its name says; get the file again", path_,
+                        member.name);
+    return packed_.read(piece_.data(), padding(member.size));
+  }
+
+  // Of what the manifest does not give the size of.
+  Status count(const Member& member, std::size_t size) {
+    unpacked_ += size;
+    if (unpacked_ <= kMostOutOfNothing + kMostTimes * packed_.taken()) return {};
+    return make_error(
+        "{}: {} unpacks to more than {} times what the archive holds, which no recording does; get the file "
+        "again",
+        path_, member.name, kMostTimes);
+  }
+
+  // The beginning of piece_. Disk images are mostly holes.
+  Status write(File& out, std::size_t n) {
+    const auto end = piece_.begin() + static_cast<std::ptrdiff_t>(n);
+    if (!std::all_of(piece_.begin(), end, [](char c) { return c == 0; })) return out.write(piece_.data(), n);
+    if (::lseek(out.fd, static_cast<off_t>(n), SEEK_CUR) < 0) return out.failed("write");
+    return {};
+  }
+
+  const std::string& path_;
+  fs::path dir_;
+  PackedInput packed_;
+  std::vector<char> piece_;
+  u64 unpacked_ = 0;
+};
+
 Status unpack_into(const fs::path& file, const fs::path& dir) {
   File in(file, O_RDONLY);
   if (in.fd < 0) return in.failed("open");
-  PackedInput packed(in);
-  std::vector<char> piece(kPiece);
-  while (true) {
-    TarHeader h;
-    DEJA_TRY(packed.read(reinterpret_cast<char*>(&h), sizeof h));
-    if (h.name[0] == 0) return packed.finish();  // the block of zeros at the end
-    const std::string name(h.name, ::strnlen(h.name, sizeof h.name));
-    auto size = tar_size(h);
-    if (!size) return make_error("{}: {}", in.path, size.error().message);
-    if (std::memcmp(h.magic, "ustar", 5) != 0 || h.type != '0' || !is_ours(name))
-      return make_error("{}: holds '{}', which is no part of a recording", in.path,
-                        fmt::format("{:.100}", name));
-    File out(dir / name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
-    if (out.fd < 0) return out.failed("create");
-    Sha256 sha;
-    for (u64 left = *size; left;) {
-      const std::size_t n = std::min<u64>(left, piece.size());
-      DEJA_TRY(packed.read(piece.data(), n));
-      sha.update(piece.data(), n);
-      // Disk images are mostly holes.
-      if (std::all_of(piece.begin(), piece.begin() + static_cast<std::ptrdiff_t>(n),
-                      [](char c) { return c == 0; })) {
-        if (::lseek(out.fd, static_cast<off_t>(n), SEEK_CUR) < 0) return out.failed("write");
-      } else {
-        DEJA_TRY(out.write(piece.data(), n));
-      }
-      left -= n;
-    }
-    if (::ftruncate(out.fd, static_cast<off_t>(*size)) != 0) return out.failed("write");
-    if (name.starts_with(kStoredPrefix) && !name.ends_with(sha.hex()))
-      return make_error("{}: the content of {} is not what its name says; get the file again", in.path, name);
-    DEJA_TRY(packed.read(piece.data(), padding(*size)));
-  }
+  return Unpacking(in, dir).run();
 }
 
 }  // namespace

@@ -518,19 +518,75 @@ TEST_F(RecordingDir, WhatIsUnpackedReplacesNothing) {
   EXPECT_TRUE(check_recording(tmp_.path / "other.deja").ok());
 }
 
-TEST_F(RecordingDir, AnInputIsWhatItsNameInAnArchiveSays) {
-  const fs::path dir = record("good"), packed = tmp_.path / "good.dejavm";
-  ASSERT_TRUE(pack_recording(dir, packed, PackImages::with).ok());
-  const std::string bytes = slurp(packed);
-  std::string tar(1_MiB, '\0');
-  tar.resize(ZSTD_decompress(tar.data(), tar.size(), bytes.data(), bytes.size()));
-  tar = replaced(tar, "a kernel's bytes", "another's bytes!");
-  std::string other(ZSTD_compressBound(tar.size()), '\0');
-  other.resize(ZSTD_compress(other.data(), other.size(), tar.data(), tar.size(), 1));
-  spew(packed, other);
-  EXPECT_THAT(unpack_recording(packed, tmp_.path / "other.deja").error().message,
+// Archives that no `deja pack` has made.
+class Archives : public RecordingDir {
+ protected:
+  void SetUp() override {
+    RecordingDir::SetUp();
+    dir_ = record("good");
+    const fs::path packed = tmp_.path / "good.dejavm";
+    ASSERT_TRUE(pack_recording(dir_, packed, PackImages::with).ok());
+    const std::string bytes = slurp(packed);
+    tar_.resize(1_MiB);
+    tar_.resize(ZSTD_decompress(tar_.data(), tar_.size(), bytes.data(), bytes.size()));
+  }
+  // Of unpacking one; empty: it was unpacked.
+  std::string error(const std::string& tar) {
+    std::string bytes(ZSTD_compressBound(tar.size()), '\0');
+    bytes.resize(ZSTD_compress(bytes.data(), bytes.size(), tar.data(), tar.size(), 1));
+    const fs::path file = tmp_.path / "other.dejavm", to = tmp_.path / "other.deja";
+    spew(file, bytes);
+    const Status unpacked = unpack_recording(file, to);
+    EXPECT_EQ(fs::exists(to), unpacked.ok());
+    fs::remove_all(to);
+    return unpacked ? "" : unpacked.error().message;
+  }
+  static std::string padded(std::string text) {
+    text.resize((text.size() + 511) / 512 * 512);
+    return text;
+  }
+  static std::string member(const std::string& name, const std::string& content) {
+    std::string h(512, '\0');
+    h.replace(0, name.size(), name);
+    h.replace(124, 11, fmt::format("{:011o}", content.size()));
+    h[156] = '0';
+    h.replace(257, 5, "ustar");
+    return h + padded(content);
+  }
+  std::string file(const std::string& name) const { return member(name, slurp(dir_ / name)); }
+  static std::string end() { return std::string(1024, '\0'); }
+
+  fs::path dir_;
+  std::string tar_;
+};
+
+TEST_F(Archives, AnInputIsWhatItsNameSays) {
+  EXPECT_EQ(error(tar_), "");
+  EXPECT_THAT(error(replaced(tar_, "a kernel's bytes", "another's bytes!")),
               HasSubstr("is not what its name says"));
-  EXPECT_FALSE(fs::exists(tmp_.path / "other.deja"));
+}
+
+TEST_F(Archives, HoldWhatTheirManifestsName) {
+  const std::string manifest = file("manifest.json"), log = file("events.log");
+  const std::string kernel = "inputs/" + Recording::open(dir_).value().manifest.inputs[0].stored;
+  EXPECT_EQ(error(manifest + log + file(kernel) + end()), "");
+  EXPECT_THAT(error(log + manifest + file(kernel) + end()), HasSubstr("does not begin with manifest.json"));
+  EXPECT_THAT(error(end()), HasSubstr("does not begin with manifest.json"));
+  EXPECT_THAT(error(manifest + log + member(kernel, std::string(17, 'x')) + end()),
+              HasSubstr("holds 17 bytes as " + kernel + ", and its manifest says 16"));
+  for (const std::string& name : {"inputs/sha256-" + std::string(64, 'a'), std::string("events-1.log"),
+                                  std::string("checkpoints-1.dat")})
+    EXPECT_THAT(error(manifest + log + member(name, "more") + end()),
+                HasSubstr("holds '" + name + "', which its manifest does not name"));
+  EXPECT_THAT(error(member("manifest.json", std::string(17_MiB, ' ')) + log + end()),
+              HasSubstr("manifest.json in it is larger than 16 MiB"));
+  EXPECT_THAT(error(member("manifest.json", "{}") + log + end()), HasSubstr("manifest.json: format_version"));
+}
+
+TEST_F(Archives, UnpackToWhatIsInThem) {
+  const std::string zeros = member("checkpoints.dat", std::string(80_MiB, '\0'));
+  EXPECT_THAT(error(file("manifest.json") + file("events.log") + zeros + end()),
+              HasSubstr("checkpoints.dat unpacks to more than 100 times what the archive holds"));
 }
 
 TEST_F(RecordingDir, Sha256OfAKnownText) {

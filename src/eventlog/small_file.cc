@@ -14,8 +14,6 @@
 namespace deja {
 namespace {
 
-constexpr std::size_t kMaxSize = 16_MiB;
-
 Error failed(const std::filesystem::path& path, const char* what) {
   return make_error("{}: cannot {}: {}", path.string(), what, host_error(errno));
 }
@@ -40,7 +38,8 @@ Result<std::string> read_small_file(const std::filesystem::path& path) {
     if (n < 0) return failed(path, "read");
     if (n == 0) return text;
     text.append(buffer, static_cast<std::size_t>(n));
-    if (text.size() > kMaxSize) return make_error("{}: larger than {} MiB", path.string(), kMaxSize >> 20);
+    if (text.size() > kMaxSmallFile)
+      return make_error("{}: larger than {} MiB", path.string(), kMaxSmallFile >> 20);
   }
 }
 

@@ -6,10 +6,13 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "base/types.h"
 
 namespace deja {
 
-// At most 16 MiB of a file that is in the recording's directory (eventlog/recording_file.h).
+inline constexpr u64 kMaxSmallFile = 16_MiB;
+
+// At most kMaxSmallFile of a file that is in the recording's directory (eventlog/recording_file.h).
 Result<std::string> read_small_file(const std::filesystem::path& path);
 
 // Writes beside `path`, syncs, and renames over it: at any moment the old or the new content is there.
