@@ -11,7 +11,7 @@ from devices_test import devices_guest
 from guest_session import DEJA, PROMPT, TIMEOUT, ReplayTest, deja
 
 MEMORY_MIB = 256  # src/devices/block_store.cc
-FILL = f"drivers; dd if=/dev/zero of=/dev/vda bs=1M count={MEMORY_MIB + 64} conv=fsync; echo fi''lled\n"
+FILL = f"drivers; busybox yes | dd of=/dev/vda bs=1M count={MEMORY_MIB + 64} iflag=fullblock conv=fsync; echo fi''lled\n"
 
 
 class Scratch(ReplayTest):
