@@ -85,8 +85,8 @@ void add_live(CLI::App& app, Action* action) {
                    "as it was recorded; files and sockets that the recording names are not opened]");
   verb->add_option("--nic", o->nic,
                    show("what the machine's network card is connected to from there on: none, or {}; "
-                               "mac= cannot be another than the machine has",
-                               kNicForm))
+                        "mac= cannot be another than the machine has",
+                        kNicForm))
       ->capture_default_str();
   o->engine.add_to(*verb);
   verb->final_callback([o, action] { *action = [o] { return live(*o); }; });
