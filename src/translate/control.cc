@@ -122,8 +122,8 @@ void Translator::jcc_to(unsigned condition, i32 target) {
   u8* const patch = e_.p;
   e_.d(0);
   if (rest() == 0 && links_to(target)) return link_at(patch, target);
-  // The way out of an unrolled turn is to fall through: behind the canonical addresses that is no fault of the
-  // jump's.
+  // The way out of an unrolled turn is to fall through: behind the canonical addresses that is no fault of
+  // the jump's.
   const bool falls_through = insns_[current_insn_].goes_round;
   const bool in_page = target >= 0 && target < static_cast<i32>(kPageSize);
   const u32 branch = in_page || falls_through ? kNone : branch_site();
