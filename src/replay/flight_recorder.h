@@ -42,6 +42,7 @@ class FlightRecorder {
   void finish();
   u64 began_ns() const { return began_ns_; }  // host time at which the recording begins
   bool moved() const { return moved_; }       // is that later than it was at first?
+  bool moving() const { return target_.has_value(); }
 
  private:
   void begin();
