@@ -78,13 +78,13 @@ void escape(std::string& out, Character c, std::string_view text) {
   }
 }
 
-std::string shown(std::string_view text, bool keep_newlines) {
+std::string shown(std::string_view text, bool keep_lines) {
   std::string out;
   out.reserve(text.size());
   while (!text.empty()) {
     const Character c = first_character(text);
     const std::size_t size = c.size ? c.size : 1;
-    if (c.size && (is_shown(c.code) || (keep_newlines && c.code == '\n')))
+    if (c.size && (is_shown(c.code) || (keep_lines && (c.code == '\n' || c.code == '\t'))))
       out += text.substr(0, size);
     else
       escape(out, c, text);

@@ -23,7 +23,7 @@ namespace deja {
 // characters that nobody sees become \n, \r, \t, \x1b or \u202e. Doing it twice does no more than once.
 std::string printable(std::string_view text);
 
-// The same, but newlines stay: only for text whose lines are ours.
+// The same, but newlines and tabs stay: only for text whose lines are ours.
 std::string printable_lines(std::string_view text);
 
 // Text of several lines that was made by show(), so that each of its newlines is ours.

@@ -65,7 +65,7 @@ TEST(Show, PutsEachTextThroughPrintable) {
 
 TEST(Show, LeavesTheLinesOfWhatItHasMade) {
   EXPECT_EQ(show("{}end", Lines{show("{}\n{}\n", "a\nb", 1)}), "a\\nb\n1\nend");
-  EXPECT_EQ(show("{}", Lines{"no\x1b[m\n"}), "no\\x1b[m\n") << "but nothing else";
+  EXPECT_EQ(show("{}", Lines{"no\x1b[m\t\n"}), "no\\x1b[m\t\n") << "but nothing else";
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 #include "linux/kernel_log.h"
 
-#include "base/printable.h"
-
 #include <fmt/format.h>
 
 #include <algorithm>
+
+#include "base/printable.h"
 
 namespace deja {
 namespace {
@@ -109,9 +109,12 @@ std::string as_dmesg(const std::vector<KernelMessage>& messages) {
     for (std::size_t at = 0; at <= m.text.size();) {
       const std::size_t end = std::min(m.text.find('\n', at), m.text.size());
       out += stamp;
-      std::string line = m.text.substr(at, end - at);
-      std::replace(line.begin(), line.end(), '\t', ' ');
-      out += printable(line);
+      for (std::size_t from = at; from <= end; ++from) {  // tabs stay
+        const std::size_t tab = std::min(m.text.find('\t', from), end);
+        out += printable(std::string_view(m.text).substr(from, tab - from));
+        if (tab < end) out += '\t';
+        from = tab;
+      }
       out += '\n';
       at = end + 1;
     }
