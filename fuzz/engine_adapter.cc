@@ -4,7 +4,7 @@
 
 #include "base/check.h"
 #include "execute/engine.h"
-#include "execute/host_cpu.h"
+#include "execute/host/host_cpu.h"
 #include "translate/flag_fixes.h"
 
 namespace deja::fuzz {

@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "base/check.h"
-#include "execute/host_cpu.h"
+#include "execute/host/host_cpu.h"
 
 namespace deja::fuzz {
 namespace {

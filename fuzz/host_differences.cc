@@ -3,13 +3,15 @@
 #include <algorithm>
 #include <cstring>
 
+#include "decode/flag_groups.h"
 #include "decode/insn.h"
-#include "execute/flag_ops.h"
-#include "execute/fpu_state.h"
-#include "execute/segments.h"
-#include "execute/system.h"
-#include "execute/vcpu.h"
+#include "execute/host/host_flags.h"
 #include "fuzz/compare.h"
+#include "semantics/flag_ops.h"
+#include "semantics/fpu/fpu_state.h"
+#include "semantics/segments.h"
+#include "semantics/system.h"
+#include "semantics/vcpu.h"
 #include "translate/classify.h"
 
 namespace deja::fuzz {
@@ -115,7 +117,7 @@ bool refused_misaligned_mask(const TestCase& test, const RunResult& engine) {
 bool offset_is_not_canonical(const TestCase& test, const RunResult& engine) {
   const Insn i = last_insn(test, engine);
   const UserState& s = engine.state;
-  const unsigned segment = i.has_mem ? i.mem.segment : segment_override(i, DS);
+  const unsigned segment = i.has_mem ? i.mem.segment : static_cast<unsigned>(segment_override(i, DS));
   if (segment != FS && segment != GS) return false;
   const u64 offset = i.has_mem                           ? effective_offset(s.gpr, s.rip, i)
                      : i.mnemonic == ZYDIS_MNEMONIC_XLAT ? s.gpr[RBX] + (s.gpr[RAX] & 0xff)

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "devices/virtio_pci.h"
+#include "devices/virtio/virtio_pci.h"
 #include "fuzz/target.h"
 
 namespace deja::fuzz {

@@ -9,9 +9,9 @@
 #include "guest/cpu_state.h"
 #include "machine/bzimage.h"
 #include "machine/decompress.h"
-#include "machine/elf.h"
+#include "machine/elf_kernel.h"
+#include "machine/images_for_test.h"
 #include "machine/multiboot.h"
-#include "machine/test_images.h"
 
 namespace deja::fuzz {
 namespace {

@@ -2,8 +2,8 @@
 #include "base/check.h"
 #include "devices/bochs_display.h"
 #include "devices/io_bus.h"
-#include "devices/virtio_net.h"
-#include "devices/virtio_rng.h"
+#include "devices/virtio/virtio_net.h"
+#include "devices/virtio/virtio_rng.h"
 #include "fuzz/hostile_driver.h"
 
 namespace deja::fuzz {

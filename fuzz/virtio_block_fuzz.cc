@@ -1,5 +1,5 @@
 // The virtio block device behind a hostile driver, over an image that fails now and then.
-#include "devices/virtio_blk.h"
+#include "devices/virtio/virtio_blk.h"
 #include "fuzz/hostile_driver.h"
 
 namespace deja::fuzz {

@@ -1,5 +1,5 @@
 // The virtio console behind a hostile driver, with bytes coming in.
-#include "devices/virtio_console.h"
+#include "devices/virtio/virtio_console.h"
 #include "fuzz/hostile_driver.h"
 
 namespace deja::fuzz {

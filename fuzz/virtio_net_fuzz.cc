@@ -1,5 +1,5 @@
 // The virtio network card behind a hostile driver, with frames of all sizes coming in.
-#include "devices/virtio_net.h"
+#include "devices/virtio/virtio_net.h"
 #include "fuzz/hostile_driver.h"
 
 namespace deja::fuzz {

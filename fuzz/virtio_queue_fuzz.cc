@@ -1,7 +1,7 @@
 // A virtqueue by itself, over memory that is nothing but noise and edges: whatever chain comes out is inside
 // memory and within the bounds that devices rely on.
 #include "base/check.h"
-#include "devices/virtio_queue.h"
+#include "devices/virtio/virtio_queue.h"
 #include "fuzz/target.h"
 
 namespace deja::fuzz {

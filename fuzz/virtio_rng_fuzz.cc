@@ -1,5 +1,5 @@
 // The virtio entropy device behind a hostile driver.
-#include "devices/virtio_rng.h"
+#include "devices/virtio/virtio_rng.h"
 #include "fuzz/hostile_driver.h"
 
 namespace deja::fuzz {

@@ -74,6 +74,14 @@ def _download(packages: list[Package]) -> bool:
     return True
 
 
+def download_exactly(package: Package) -> bool:
+    """Downloads this version of a package, be it the newest or not; False: Debian's mirrors have it no more."""
+    if _download([package]):
+        return True
+    _apt_update()
+    return _download([package])
+
+
 def fetch(names: list[str]) -> list[Package]:
     """Downloads what is not in the cache yet."""
     packages = resolve(names)

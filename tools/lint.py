@@ -1,4 +1,4 @@
-"""Formatting, clang-tidy, layers and banned calls; every finding is printed, any finding fails."""
+"""Formatting, clang-tidy, layers, banned calls and names in the docs; every finding is printed, any finding fails."""
 
 import argparse
 import os
@@ -47,7 +47,7 @@ def main() -> int:
         print(formatted.stderr.strip())
         failures += 1
 
-    for rule in ("layers", "banned"):
+    for rule in ("layers", "banned", "docs"):
         failures += subprocess.run([sys.executable, ROOT / "tests" / f"check_{rule}.py"]).returncode != 0
 
     # Clang refuses the declarations of the standard library without floating point, which GCC lets pass.

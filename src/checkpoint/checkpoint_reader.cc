@@ -47,6 +47,7 @@ CheckpointReader::PageBatch::PageBatch(u32 first_number, u64 at, std::vector<Sto
 }
 
 u64 CheckpointReader::PageBatch::offset_of(u32 number) const {
+  DEJA_CHECK(has(number), "page {} in a batch of {} from {} on", number, pages.size(), first);
   const std::size_t index = number - first;
   u64 at = marks[index / kMarkEvery];
   for (std::size_t i = index / kMarkEvery * kMarkEvery; i < index; ++i) at += pages[i].size;
@@ -139,7 +140,10 @@ Status CheckpointReader::load(u64 recording) {
     } else {
       batches_.emplace_back(record->first_new, pages_at, std::exchange(record->new_pages, {}));
       if (record->whole) whole_needed = false;
-      if (!whole_needed) checkpoints_.push_back({std::move(*record), std::exchange(gap, false), end});
+      if (whole_needed)
+        gap = true;  // it leans on what is not there
+      else
+        checkpoints_.push_back({std::move(*record), std::exchange(gap, false), end});
     }
     at = end;
   }
@@ -154,6 +158,7 @@ std::size_t CheckpointReader::count_up_to(Step step) const {
 }
 
 RamImage CheckpointReader::image(std::size_t i) const {
+  DEJA_CHECK(i < checkpoints_.size(), "checkpoint {} of {} in {}", i, checkpoints_.size(), path_);
   RamImage out(shape_.frames, kPowerOnPage);
   const std::size_t from = whole_before(i);
   for (std::size_t k = from; k <= i; ++k) {
@@ -165,6 +170,9 @@ RamImage CheckpointReader::image(std::size_t i) const {
 }
 
 std::vector<FramePage> CheckpointReader::disk(std::size_t i, unsigned drive) const {
+  DEJA_CHECK(i < checkpoints_.size() && drive < shape_.disk_blocks.size(),
+             "checkpoint {} of {}, disk {} of {} in {}", i, checkpoints_.size(), drive,
+             shape_.disk_blocks.size(), path_);
   std::map<u32, u32> pages;
   const std::size_t from = whole_before(i);
   for (std::size_t k = from; k <= i; ++k) {
@@ -182,10 +190,12 @@ std::vector<FramePage> CheckpointReader::disk(std::size_t i, unsigned drive) con
 
 std::size_t CheckpointReader::whole_before(std::size_t i) const {
   while (i > 0 && !checkpoints_[i].record.whole) --i;
+  DEJA_CHECK(checkpoints_[i].record.whole, "{}: the first checkpoint leans on another", path_);
   return i;
 }
 
 bool CheckpointReader::is_unbroken(std::size_t i) const {
+  DEJA_CHECK(i < checkpoints_.size(), "checkpoint {} of {} in {}", i, checkpoints_.size(), path_);
   for (std::size_t k = 0; k <= i; ++k)
     if (checkpoints_[k].after_gap) return false;
   return true;
@@ -292,6 +302,7 @@ Status CheckpointReader::read_stored(std::span<const u32> numbers,
                                      const std::function<Status(const WantedPage&, const char*)>& use) const {
   std::vector<WantedPage> wanted;
   wanted.reserve(numbers.size());
+  DEJA_CHECK(std::is_sorted(numbers.begin(), numbers.end()), "{}: pages are asked for out of order", path_);
   for (const u32 number : numbers) {
     DEJA_ASSIGN(const WantedPage page, find(number));
     wanted.push_back(page);

@@ -80,7 +80,10 @@ class CheckpointReader {
     bool has(u32 number) const { return number >= first && number - first < pages.size(); }
     u64 offset_of(u32 number) const;
   };
-  std::span<const PageBatch> batches(std::size_t i) const { return {batches_.data(), i + 1}; }
+  std::span<const PageBatch> batches(std::size_t i) const {
+    DEJA_CHECK(i < batches_.size() && is_unbroken(i), "checkpoint {} is behind damage", i);
+    return {batches_.data(), i + 1};
+  }
   // Whether records 0 to `i` are there without a gap.
   bool is_unbroken(std::size_t i) const;
   // Their bytes, from behind the file header, piece by piece.
@@ -92,8 +95,8 @@ class CheckpointReader {
  private:
   struct Checkpoint {
     CheckpointRecord record;
-    bool after_gap =
-        false;    // the one before is damaged: `written` is not all that changed since the last sound
+    // The one before is damaged: `written` is not all that changed since the last sound one.
+    bool after_gap = false;
     u64 end = 0;  // of its record in the file
   };
   Status load(u64 recording);

@@ -9,7 +9,7 @@
 
 #include "checkpoint/checkpoint_reader.h"
 #include "checkpoint/checkpoint_writer.h"
-#include "eventlog/fake_append_file.h"
+#include "eventlog/append_file_for_test.h"
 #include "eventlog/temp_dir_for_test.h"
 
 namespace deja {
@@ -201,6 +201,24 @@ TEST_F(CheckpointTest, AFullDiskEndsTheCheckpointsAndKeepsThoseBefore) {
   EXPECT_EQ(read(reader, reader.size() - 1), content_[reader.size() * 1000]);
 }
 
+// No writer makes such a file.
+TEST_F(CheckpointTest, OneThatLeansOnNothingIsNotThereAndLeavesAGap) {
+  std::string bytes = make_checkpoint_file_header(kRecording);
+  for (const bool whole : {false, true, false}) {
+    CheckpointRecord r;
+    r.point.step = bytes.size();
+    r.whole = whole;
+    r.first_new = kFirstStoredPage;
+    bytes += encode_checkpoint(r);
+  }
+  spew(path(), bytes);
+  const CheckpointReader reader = open();
+  EXPECT_EQ(reader.size(), 2u);
+  EXPECT_FALSE(reader.is_unbroken(0));
+  EXPECT_FALSE(reader.is_unbroken(1));
+  EXPECT_TRUE(reader.may_have_written(0, 5));
+}
+
 TEST_F(CheckpointTest, CheckpointsOfAnotherRecordingAreRefused) {
   write_checkpoints(std::move(create_append_file(path().string())).value());
   const CheckpointReader reader = CheckpointReader::open(path(), kRecording + 1, {kFrames, {}});
@@ -265,7 +283,9 @@ class CheckpointedDiskTest : public CheckpointTest {
       const Step step = reader.point(i).step;
       EXPECT_EQ(read(reader, i), content_[step]) << "RAM at step " << step;
       EXPECT_EQ(disk_digest(reader, i), disk_digest_[step]) << "disk at step " << step;
-      if (step != reader_base_) EXPECT_EQ(reader.point(i).serial, "text before " + std::to_string(step));
+      if (step != reader_base_) {
+        EXPECT_EQ(reader.point(i).serial, "text before " + std::to_string(step));
+      }
     }
   }
   Status move(CheckpointWriter& writer, const std::string& from, std::unique_ptr<AppendFile> to, Step base) {

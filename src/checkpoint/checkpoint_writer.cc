@@ -74,7 +74,7 @@ Status CheckpointWriter::copy_from(const Continuation& from) {
   disks_ = from.disks;
   blocks_.resize(disks_.size());
   if (!from.reader) return {};
-  DEJA_CHECK(from.reader->is_unbroken(from.checkpoint));
+  DEJA_CHECK(from.reader->is_unbroken(from.checkpoint), "checkpoint {} lies behind damage", from.checkpoint);
   DEJA_TRY(from.reader->copy_records(from.checkpoint, [&](std::string_view bytes) {
     bytes_ += bytes.size();
     return file_->append(bytes);
@@ -169,7 +169,7 @@ std::vector<std::vector<DiskOverlay::NumberedBlock>> CheckpointWriter::take_disk
 }
 
 Status CheckpointWriter::take_base(CheckpointPoint point) {
-  DEJA_CHECK(taken_ == 0);
+  DEJA_CHECK(taken_ == 0, "the base comes first, and {} checkpoints are taken", taken_);
   Job job;
   job.point = std::move(point);
   ram_.collect_writes();
@@ -241,7 +241,9 @@ Status CheckpointWriter::follow(Move& move) {
   records_ = copy.records;
   next_number_ = copy.next_number;
   const auto renumber = [&](u32& number) {
-    if (number >= kFirstStoredPage) number = copy.new_numbers[number];
+    if (number < kFirstStoredPage) return;
+    DEJA_CHECK(number < copy.new_numbers.size(), "page {} of {}", number, copy.new_numbers.size());
+    number = copy.new_numbers[number];
   };
   for (u32& number : image_) renumber(number);
   for (PageImage& blocks : blocks_)
@@ -277,11 +279,15 @@ void CheckpointWriter::work() {
     const auto page = [&, next = std::size_t{0}](std::size_t i) mutable {
       const std::size_t frames = job->frames.size();
       const bool zero = i >= frames && job->zero_blocks[i - frames];
+      DEJA_CHECK(zero || (next + 1) * kPageSize <= job->pages.size(), "page {} of {} bytes", next,
+                 job->pages.size());
       return Result<const u8*>(zero ? kZeros.data() : &job->pages[next++ * kPageSize]);
     };
     Status status = sound ? write(*job, page) : Status();
     lock.lock();
     if (!status) status_ = std::move(status);
+    DEJA_CHECK(waiting_bytes_ >= job->pages.size(), "{} bytes of {} that wait are written", job->pages.size(),
+               waiting_bytes_);
     waiting_bytes_ -= job->pages.size();
     written_out_.notify_all();
     if (spare_.size() < kSpares) spare_.push_back(std::move(job));

@@ -44,7 +44,7 @@ void for_each_list(Record& record, Use use) {
 Result<RebaseReport> rebase_checkpoints(const CheckpointReader& from, const RebaseRequest& request,
                                         const Sink& to) {
   const std::size_t count = from.size();
-  DEJA_CHECK(request.base < count && from.is_unbroken(count - 1));
+  DEJA_CHECK(request.base < count && from.is_unbroken(count - 1), "checkpoint {} of {}", request.base, count);
   const auto batches = from.batches(count - 1);
   const u32 end = batches.back().first + static_cast<u32>(batches.back().pages.size());
   // Contents from here on stand in records that are copied, the others move into the base.

@@ -20,9 +20,11 @@ Status read_each(const CheckpointReader& checkpoints, std::vector<FramePage> wan
   for (const FramePage& p : wanted)
     if (numbers.empty() || numbers.back() != p.page) numbers.push_back(p.page);
   auto next = wanted.begin();
-  return checkpoints.read_pages(numbers, [&](u32 number, const u8* page) {
+  DEJA_TRY(checkpoints.read_pages(numbers, [&](u32 number, const u8* page) {
     for (; next != wanted.end() && next->page == number; ++next) use(next->frame, page);
-  });
+  }));
+  DEJA_CHECK(next == wanted.end(), "frame {:#x} did not get page {}", next->frame, next->page);
+  return {};
 }
 
 }  // namespace

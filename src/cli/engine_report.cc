@@ -14,18 +14,18 @@ namespace {
 
 constexpr std::size_t kMostHelpers = 24;  // in text; JSON has all
 
-struct Helper {
+struct HelperCalls {
   const char* mnemonic;
   u64 calls;
 };
 
 // Most frequent first.
-std::vector<Helper> helpers_of(const EngineCounters& c) {
-  std::vector<Helper> list;
+std::vector<HelperCalls> helpers_of(const EngineCounters& c) {
+  std::vector<HelperCalls> list;
   for (std::size_t m = 0; m < c.helpers.size(); ++m)
     if (c.helpers[m]) list.push_back({ZydisMnemonicGetString(static_cast<ZydisMnemonic>(m)), c.helpers[m]});
   std::stable_sort(list.begin(), list.end(),
-                   [](const Helper& a, const Helper& b) { return a.calls > b.calls; });
+                   [](const HelperCalls& a, const HelperCalls& b) { return a.calls > b.calls; });
   return list;
 }
 
@@ -97,7 +97,7 @@ std::string engine_json(const EngineRun& run) {
   j["interrupts"] = c.interrupts;
   j["quick"] = {{"done", c.quick_done}, {"declined", c.quick_declined}};
   j["helpers"] = nlohmann::ordered_json::object();
-  for (const Helper& h : helpers_of(c)) j["helpers"][h.mnemonic] = h.calls;
+  for (const HelperCalls& h : helpers_of(c)) j["helpers"][h.mnemonic] = h.calls;
   return j.dump(2);
 }
 

@@ -7,7 +7,7 @@
 
 namespace deja {
 
-// What a run of some length cost the engine.
+// The engine's counters after a run, and the length of that run.
 struct EngineRun {
   const EngineCounters& counters;
   u64 instructions = 0;

@@ -1,22 +1,25 @@
 // The command line: `deja VERB …`.
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <new>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "base/host_limits.h"
-#include "cli/arguments.h"
 #include "cli/messages.h"
-#include "cli/verbs.h"
+#include "cli/options/arguments.h"
+#include "cli/options/command.h"
+#include "cli/verbs/verbs.h"
 #include "sandbox/sandbox.h"
 
 namespace deja {
 namespace {
 
 int run(int argc, char** argv) {
-  CLI::App app("DejaVM: records everything that a virtual machine does, and reproduces it exactly.", "deja");
-  app.require_subcommand(1);
+  Command app("DejaVM: records everything that a virtual machine does, and reproduces it exactly.", "deja");
+  app.require_subcommand();
   app.set_version_flag("--version", version_text());
   Action action;
   for (const auto add :
@@ -27,23 +30,10 @@ int run(int argc, char** argv) {
 
   std::vector<std::string> notes;
   std::vector<std::string> arguments = from_qemu_spelling({argv + 1, argv + argc}, &notes);
-  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
-  try {
-    app.parse(arguments);
-  } catch (const CLI::Success& help) {
-    return app.exit(help);
-  } catch (const CLI::ParseError& error) {
-    // A word that is not understood says more than what is missing in its place.
-    const std::vector<std::string> unknown = app.remaining(true);
-    if (unknown.empty())
-      note("{}", error.what());
-    else
-      note("'{}' is not understood here", unknown.front());
-    note("`deja help` lists the verbs, `deja VERB --help` explains a verb's options");
-    return kExitUsage;
-  }
+  if (const std::optional<int> status = app.parse(std::move(arguments))) return *status;
   for (const std::string& text : notes) note("{}", text);
-  return exit_status(action());
+  const Result<int> status = action();
+  return status ? exit_status(status.value()) : fail(status.error());
 }
 
 // Where an exception cannot be caught, since translated code is what called: memory is used up is no bug.

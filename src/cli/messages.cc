@@ -3,7 +3,7 @@
 #include <array>
 #include <cstdio>
 
-#include "cli/verbs.h"
+#include "cli/verbs/verbs.h"
 
 namespace deja {
 

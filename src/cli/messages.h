@@ -11,7 +11,7 @@
 
 namespace deja {
 
-// The only ways in which verbs print. All are made by show(), so that text from recordings, guests and file
+// Verbs print in these ways only. Each goes through show(), so that text from recordings, guests and file
 // names is shown and never obeyed (base/printable.h); tests/check_banned.py looks for ways round them.
 enum class Channel { output, messages };  // standard output and standard error
 void put(Channel channel, std::string_view shown);
@@ -26,16 +26,16 @@ template <class... Args>
 void tell(fmt::format_string<printable_detail::Shown<Args>...> format, const Args&... args) {
   put(Channel::messages, show<Args...>(format, args...));
 }
-// The same as a line "deja: …".
+// A line "deja: …" to standard error.
 template <class... Args>
 void note(fmt::format_string<printable_detail::Shown<Args>...> format, const Args&... args) {
   tell("deja: {}\n", Lines{show<Args...>(format, args...)});
 }
 
-// A note of it; returns the exit status for an error.
+// Prints the error as a note; returns the exit status for an error.
 int fail(const Error& error);
-// What the verb does concerns the intact part of a damaged recording: if it succeeds, the user is told so at
-// its end, and by the exit status.
+// The verb works on the intact part of a damaged recording: if it succeeds, the user is told so at its end,
+// and by the exit status.
 void note_damage(const std::optional<Error>& damage);
 // The exit status of a verb that ended with `status`.
 int exit_status(int status);

@@ -5,7 +5,7 @@
 
 #include "cli/engine_report.h"
 #include "cli/messages.h"
-#include "cli/verbs.h"
+#include "cli/verbs/verbs.h"
 #include "replay/position.h"
 
 namespace deja {
@@ -85,12 +85,12 @@ int report_session(const SessionReport& report, bool stats) {
   return status;
 }
 
-int run_and_report(const MachineOptions& machine, const EngineArguments& engine, SessionRequest request) {
+Result<int> run_and_report(const MachineOptions& machine, const EngineArguments& engine,
+                           SessionRequest request) {
   RealHostClock clock;
-  auto options = engine.apply();
-  if (!options) return fail(options.error());
-  request.engine = *options;
-  if (Status status = machine.apply(&request, clock); !status) return fail(status.error());
+  DEJA_ASSIGN(auto options, engine.apply());
+  request.engine = options;
+  DEJA_TRY(machine.apply(&request, clock));
   const auto& drives = request.setup.spec.drives;
   const bool may_write =
       std::any_of(drives.begin(), drives.end(), [](const DriveSpec& d) { return !d.read_only; });
@@ -98,13 +98,12 @@ int run_and_report(const MachineOptions& machine, const EngineArguments& engine,
   // Said before somebody has worked for a day.
   if (may_write && !request.record_at_once)
     note("what the guest writes to its disks is gone when this run ends; `deja record` keeps it");
-  auto report = run_session(std::move(request), clock);
-  if (!report) return fail(report.error());
-  const int status = report_session(*report, engine.stats);
-  if (may_write && !report->recordings.empty()) {
-    const RecordingReport& last = report->recordings.back();
-    if (!last.error && !last.image_error && last.final_step == report->steps)
-      tell_where_writes_are(*report, network);
+  DEJA_ASSIGN(auto report, run_session(std::move(request), clock));
+  const int status = report_session(report, engine.stats);
+  if (may_write && !report.recordings.empty()) {
+    const RecordingReport& last = report.recordings.back();
+    if (!last.error && !last.image_error && last.final_step == report.steps)
+      tell_where_writes_are(report, network);
   }
   return status;
 }

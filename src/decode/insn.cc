@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "base/check.h"
 #include "decode/templates.h"
@@ -141,40 +142,8 @@ void set_memory(const ZydisDecodedInstruction& raw, const ZydisDecodedOperand& z
   m.address_size = insn->address_size;
 }
 
-}  // namespace
-
-DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool stack_big, Insn* out) {
-  if (code_size != CodeSize::bits64) return decode_by_zydis(code, size, code_size, stack_big, out);
-  static thread_local DecodeTemplates templates;
-  return templates.decode(code, size, out);
-}
-
-DecodeStatus decode_by_zydis(const u8* code, std::size_t size, CodeSize code_size, bool stack_big, Insn* out,
-                             FixedRegisters* fixed) {
-  ZydisDecodedInstruction z;
-  ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
-  const ZyanStatus status = ZydisDecoderDecodeFull(&decoder_for(code_size, stack_big), code, size, &z, ops);
-  if (!ZYAN_SUCCESS(status)) {
-    if (status == ZYDIS_STATUS_NO_MORE_DATA)
-      return size >= 15 ? DecodeStatus::too_long : DecodeStatus::truncated;
-    if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) return DecodeStatus::too_long;
-    return DecodeStatus::invalid;
-  }
-  *out = Insn{};
-  Insn& i = *out;
-  i.mnemonic = z.mnemonic;
-  i.length = z.length;
-  std::memcpy(i.bytes, code, z.length);
-  i.code_size = code_size;
-  i.operand_size = static_cast<u8>(z.operand_width / 8);
-  i.address_size = static_cast<u8>(z.address_width / 8);
-  i.stack_size = static_cast<u8>(z.stack_width / 8);
-  i.isa_ext = static_cast<u8>(z.meta.isa_ext);
-  i.isa_set = static_cast<u16>(z.meta.isa_set);
-  i.category = static_cast<u8>(z.meta.category);
-  i.map = static_cast<u8>(z.opcode_map);
-  i.opcode = z.opcode;
-  i.encoding = static_cast<u8>(z.encoding);
+void set_prefixes(const ZydisDecodedInstruction& z, Insn* insn) {
+  Insn& i = *insn;
   i.lock = z.attributes & ZYDIS_ATTRIB_HAS_LOCK;
   for (unsigned k = 0; k < z.raw.prefix_count; ++k) {
     const u8 p = z.raw.prefixes[k].value;
@@ -199,6 +168,24 @@ DecodeStatus decode_by_zydis(const u8* code, std::size_t size, CodeSize code_siz
     i.rex_x = z.raw.rex.X;
     i.rex_b = z.raw.rex.B;
   }
+}
+
+// All but prefixes, flags and operands.
+void set_encoding(const ZydisDecodedInstruction& z, const u8* code, CodeSize code_size, Insn* insn) {
+  Insn& i = *insn;
+  i.mnemonic = z.mnemonic;
+  i.length = z.length;
+  std::memcpy(i.bytes, code, z.length);
+  i.code_size = code_size;
+  i.operand_size = static_cast<u8>(z.operand_width / 8);
+  i.address_size = static_cast<u8>(z.address_width / 8);
+  i.stack_size = static_cast<u8>(z.stack_width / 8);
+  i.isa_ext = static_cast<u8>(z.meta.isa_ext);
+  i.isa_set = static_cast<u16>(z.meta.isa_set);
+  i.category = static_cast<u8>(z.meta.category);
+  i.map = static_cast<u8>(z.opcode_map);
+  i.opcode = z.opcode;
+  i.encoding = static_cast<u8>(z.encoding);
   if (z.attributes & ZYDIS_ATTRIB_HAS_MODRM) {
     i.has_modrm = true;
     i.modrm_offset = z.raw.modrm.offset;
@@ -207,74 +194,111 @@ DecodeStatus decode_by_zydis(const u8* code, std::size_t size, CodeSize code_siz
   i.opcode_offset = z.raw.prefix_count;  // REX included, also where another prefix makes it void
   i.imm_offset = z.raw.imm[0].size ? z.raw.imm[0].offset : u8{0};
   i.imm_bytes = static_cast<u8>((z.raw.imm[0].size + z.raw.imm[1].size) / 8);
+}
 
-  if (z.cpu_flags) {
-    const u32 status_flags = flag::kStatus;
-    i.flags_read = z.cpu_flags->tested & status_flags;
-    i.flags_written = (z.cpu_flags->modified | z.cpu_flags->set_0 | z.cpu_flags->set_1) & status_flags;
-    i.flags_undefined = z.cpu_flags->undefined & status_flags;
+void set_flags(const ZydisAccessedFlags& f, Insn* insn) {
+  constexpr u32 kStatus = flag::kStatus;
+  insn->flags_read = f.tested & kStatus;
+  insn->flags_written = (f.modified | f.set_0 | f.set_1) & kStatus;
+  insn->flags_undefined = f.undefined & kStatus;
+}
+
+bool is_hidden(const ZydisDecodedOperand& o) { return o.visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN; }
+bool is_read(const ZydisDecodedOperand& o) { return o.actions & ZYDIS_OPERAND_ACTION_MASK_READ; }
+bool is_written(const ZydisDecodedOperand& o) { return o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE; }
+
+// Which general registers the operand uses, be it hidden; and the memory operand.
+void note_registers(const ZydisDecodedInstruction& z, const ZydisDecodedOperand& o, Insn* insn,
+                    FixedRegisters* fixed) {
+  Insn& i = *insn;
+  if (o.type == ZYDIS_OPERAND_TYPE_REGISTER && is_gpr(o.reg.value)) {
+    Operand r;
+    set_register(o.reg.value, &r);
+    const u16 bit = static_cast<u16>(1 << r.reg);
+    if (is_read(o)) i.gpr_read |= bit;
+    if (is_written(o)) i.gpr_written |= bit;
+    if (fixed && (is_hidden(o) || o.encoding == ZYDIS_OPERAND_ENCODING_NONE)) {
+      if (is_read(o)) fixed->read |= bit;
+      if (is_written(o)) fixed->written |= bit;
+    }
+    if (r.reg == RCX && o.encoding == ZYDIS_OPERAND_ENCODING_NONE) i.implicit_rcx = true;
   }
+  if (o.type != ZYDIS_OPERAND_TYPE_MEMORY) return;
+  if (!is_hidden(o)) set_memory(z, o, &i);
+  for (const ZydisRegister r : {o.mem.base, o.mem.index}) {
+    if (r == ZYDIS_REGISTER_NONE || !is_gpr(r)) continue;
+    const u16 bit = static_cast<u16>(1 << ZydisRegisterGetId(r));
+    i.gpr_read |= bit;
+    if (fixed && (is_hidden(o) || !i.has_modrm)) fixed->read |= bit;
+  }
+}
 
-  bool have_imm = false;
+// The first immediate goes to imm, a second one to imm2.
+void set_operand(const ZydisDecodedOperand& o, bool first_immediate, Insn* insn) {
+  Insn& i = *insn;
+  Operand& op = i.op[i.operand_count++];
+  op.field = field_of(o.encoding);
+  op.size = static_cast<u8>(o.size / 8);
+  op.read = is_read(o);
+  op.written = is_written(o);
+  switch (o.type) {
+    case ZYDIS_OPERAND_TYPE_REGISTER:
+      set_register(o.reg.value, &op);
+      break;
+    case ZYDIS_OPERAND_TYPE_MEMORY:
+      op.kind = OperandKind::mem;
+      if (o.mem.type == ZYDIS_MEMOP_TYPE_AGEN) op.size = 0;
+      break;
+    case ZYDIS_OPERAND_TYPE_IMMEDIATE:
+      op.kind = OperandKind::imm;
+      op.is_signed = o.imm.is_signed;
+      if (first_immediate) {
+        i.imm = o.imm.value.s;
+        i.is_relative = o.imm.is_relative;
+      } else {
+        i.imm2 = o.imm.value.u;
+      }
+      break;
+    case ZYDIS_OPERAND_TYPE_POINTER:
+      op.kind = OperandKind::far_ptr;
+      i.imm = static_cast<i64>(o.ptr.offset);
+      i.imm2 = o.ptr.segment;
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace
+
+DecodeStatus decode(const u8* code, std::size_t size, CodeSize code_size, bool stack_big, Insn* out) {
+  if (code_size != CodeSize::bits64) return decode_by_zydis(code, size, code_size, stack_big, out);
+  static thread_local DecodeTemplates templates;
+  return templates.decode(code, size, out);
+}
+
+DecodeStatus decode_by_zydis(const u8* code, std::size_t size, CodeSize code_size, bool stack_big, Insn* out,
+                             FixedRegisters* fixed) {
+  ZydisDecodedInstruction z;
+  ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+  const ZyanStatus status = ZydisDecoderDecodeFull(&decoder_for(code_size, stack_big), code, size, &z, ops);
+  if (!ZYAN_SUCCESS(status)) {
+    if (status == ZYDIS_STATUS_NO_MORE_DATA)
+      return size >= kMaxInsnBytes ? DecodeStatus::too_long : DecodeStatus::truncated;
+    if (status == ZYDIS_STATUS_INSTRUCTION_TOO_LONG) return DecodeStatus::too_long;
+    return DecodeStatus::invalid;
+  }
+  *out = Insn{};
+  Insn& i = *out;
+  set_encoding(z, code, code_size, &i);
+  set_prefixes(z, &i);
+  if (z.cpu_flags) set_flags(*z.cpu_flags, &i);
+  bool first_immediate = true;
   for (unsigned k = 0; k < z.operand_count; ++k) {
-    const ZydisDecodedOperand& o = ops[k];
-    const bool read = o.actions & ZYDIS_OPERAND_ACTION_MASK_READ;
-    const bool written = o.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
-    const bool hidden = o.visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN;
-    if (o.type == ZYDIS_OPERAND_TYPE_REGISTER && is_gpr(o.reg.value)) {
-      Operand r;
-      set_register(o.reg.value, &r);
-      const u16 bit = static_cast<u16>(1 << r.reg);
-      if (read) i.gpr_read |= bit;
-      if (written) i.gpr_written |= bit;
-      if (fixed && (hidden || o.encoding == ZYDIS_OPERAND_ENCODING_NONE)) {
-        if (read) fixed->read |= bit;
-        if (written) fixed->written |= bit;
-      }
-      if (r.reg == RCX && o.encoding == ZYDIS_OPERAND_ENCODING_NONE) i.implicit_rcx = true;
-    }
-    if (o.type == ZYDIS_OPERAND_TYPE_MEMORY) {
-      if (!hidden) set_memory(z, o, &i);
-      for (const ZydisRegister r : {o.mem.base, o.mem.index}) {
-        if (r == ZYDIS_REGISTER_NONE || !is_gpr(r)) continue;
-        const u16 bit = static_cast<u16>(1 << ZydisRegisterGetId(r));
-        i.gpr_read |= bit;
-        if (fixed && (hidden || !i.has_modrm)) fixed->read |= bit;
-      }
-    }
-    if (hidden || i.operand_count >= 4) continue;
-    Operand& op = i.op[i.operand_count++];
-    op.field = field_of(o.encoding);
-    op.size = static_cast<u8>(o.size / 8);
-    op.read = read;
-    op.written = written;
-    switch (o.type) {
-      case ZYDIS_OPERAND_TYPE_REGISTER:
-        set_register(o.reg.value, &op);
-        break;
-      case ZYDIS_OPERAND_TYPE_MEMORY:
-        op.kind = OperandKind::mem;
-        if (o.mem.type == ZYDIS_MEMOP_TYPE_AGEN) op.size = 0;
-        break;
-      case ZYDIS_OPERAND_TYPE_IMMEDIATE:
-        op.kind = OperandKind::imm;
-        op.is_signed = o.imm.is_signed;
-        if (!have_imm) {
-          i.imm = o.imm.value.s;
-          i.is_relative = o.imm.is_relative;
-          have_imm = true;
-        } else {
-          i.imm2 = o.imm.value.u;
-        }
-        break;
-      case ZYDIS_OPERAND_TYPE_POINTER:
-        op.kind = OperandKind::far_ptr;
-        i.imm = static_cast<i64>(o.ptr.offset);
-        i.imm2 = o.ptr.segment;
-        break;
-      default:
-        break;
-    }
+    note_registers(z, ops[k], &i, fixed);
+    if (is_hidden(ops[k]) || i.operand_count >= std::size(i.op)) continue;
+    set_operand(ops[k], first_immediate, &i);
+    if (ops[k].type == ZYDIS_OPERAND_TYPE_IMMEDIATE) first_immediate = false;
   }
   // MOVSXD r16, r/m16 (SDM vol. 2B): Zydis 4.0 gives the source 32 bits.
   if (i.mnemonic == ZYDIS_MNEMONIC_MOVSXD) i.op[1].size = std::min(i.op[0].size, u8{4});

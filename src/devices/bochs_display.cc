@@ -13,7 +13,7 @@ constexpr u64 kRegisterWindow = 4_KiB, kRegistersAt = 0x500, kExtensionAt = 0x60
 constexpr u16 kVersion = 0xb0c5;  // the ID register
 constexpr u16 kEnabled = 1;       // in the enable register
 constexpr u16 kLinear = 0x40;
-// Of the extension: its size, and that pixels are little-endian.
+// The extension block: its size, and that pixels are little-endian.
 constexpr u8 kExtension[8] = {8, 0, 0, 0, 0x1e, 0x1e, 0x1e, 0x1e};
 constexpr u64 kMemoryUnit = 64_KiB;
 

@@ -8,7 +8,7 @@
 #include <functional>
 #include <optional>
 
-#include "devices/pci_bus.h"
+#include "devices/pci/pci_bus.h"
 
 namespace deja {
 
@@ -17,7 +17,7 @@ struct ScreenSize {
   bool operator==(const ScreenSize&) const = default;
 };
 
-// Where the pixels stand in video memory; all within it.
+// The place of the pixels, all within video memory.
 struct ScreenMode {
   ScreenSize size;
   unsigned bytes_per_pixel =
@@ -28,8 +28,8 @@ struct ScreenMode {
 class BochsDisplay final : public PciFunction {
  public:
   static constexpr ScreenSize kSmallest{320, 200}, kLargest{1920, 1080};
-  // What a screen of this size needs, at 4 bytes a pixel, as a power of two. Twice, since Linux's bochs-drm
-  // takes no mode that it could not keep two pictures of, one to show and one to draw.
+  // Bytes for two pictures of this size, at 4 bytes a pixel, as a power of two. Linux's bochs-drm takes only
+  // modes of which it can keep two pictures, one to show and one to draw.
   static u64 memory_for(ScreenSize size);
 
   // `window_moved` is told where the window to video memory is to be now.
@@ -42,8 +42,8 @@ class BochsDisplay final : public PciFunction {
   u64 bar_read(unsigned bar, u64 offset, unsigned size) override;
   void bar_write(unsigned bar, u64 offset, u64 value, unsigned size) override;
 
-  // What firmware does with a screen before it starts an operating system: the preferred size, 32 bits a
-  // pixel, and the window open where the BAR says.
+  // Sets the screen as firmware leaves it to an operating system: the preferred size, 32 bits a pixel, and
+  // the window open where the BAR says.
   void switch_on();
   // Nothing while the screen is off, or set to what video memory cannot hold.
   std::optional<ScreenMode> mode() const;

@@ -1,4 +1,4 @@
-// What every device is: a plain State struct, saved and restored beside it, driven by virtual time and by
+// Every device is a plain State struct, saved and restored beside it, driven by virtual time and by
 // port and memory accesses. A device never looks at host time, never allocates identity from host pointers,
 // and never iterates over unordered containers.
 #pragma once
@@ -14,7 +14,7 @@ namespace deja {
 // An interrupt wire: level high or low. Edge-triggered receivers look at the transition.
 using IrqLine = std::function<void(bool level)>;
 
-// Where devices read the time. Backed by the machine's Clock; exact at every device access.
+// Tells devices the time. Backed by the machine's Clock; exact at every device access.
 class TimeSource {
  public:
   virtual ~TimeSource() = default;

@@ -1,6 +1,6 @@
 // Every device goes through the shared checks of device_kit.h. A new device adds a bench and a line at the
 // end.
-#include "devices/device_kit.h"
+#include "devices/device_kit_for_test.h"
 
 #include <cstdlib>
 #include <memory>
@@ -11,19 +11,19 @@
 #include "devices/guest_control.h"
 #include "devices/i8042.h"
 #include "devices/i8254.h"
-#include "devices/i8259.h"
-#include "devices/interrupt_bus.h"
-#include "devices/ioapic.h"
-#include "devices/local_apic.h"
+#include "devices/interrupts/i8259.h"
+#include "devices/interrupts/interrupt_bus.h"
+#include "devices/interrupts/ioapic.h"
+#include "devices/interrupts/local_apic.h"
 #include "devices/mc146818.h"
-#include "devices/pci_bus.h"
+#include "devices/pci/pci_bus.h"
 #include "devices/reset_control.h"
 #include "devices/uart16550.h"
-#include "devices/virtio_blk.h"
-#include "devices/virtio_console.h"
-#include "devices/virtio_driver_for_test.h"
-#include "devices/virtio_net.h"
-#include "devices/virtio_rng.h"
+#include "devices/virtio/virtio_blk.h"
+#include "devices/virtio/virtio_console.h"
+#include "devices/virtio/virtio_driver_for_test.h"
+#include "devices/virtio/virtio_net.h"
+#include "devices/virtio/virtio_rng.h"
 
 namespace deja {
 namespace {
@@ -203,7 +203,7 @@ struct ResetControlBench : DeviceBench {
 };
 
 struct PciHostBench : DeviceBench {
-  // What lies behind the host keeps no state here: it is not saved with it.
+  // The device behind the host has no state: it is not saved with the host.
   struct Behind : PortDevice {
     u32 port_read(u16, unsigned) override { return 0x5a; }
     void port_write(u16, u32, unsigned) override {}

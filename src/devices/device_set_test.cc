@@ -1,7 +1,7 @@
 #include "devices/device_set.h"
 
 #include "devices/acpi_pm.h"
-#include "devices/device_kit.h"
+#include "devices/device_kit_for_test.h"
 #include "devices/uart16550.h"
 
 namespace deja {

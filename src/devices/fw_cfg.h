@@ -15,7 +15,7 @@
 
 namespace deja {
 
-// What there is to read. Fixed once the machine is built.
+// The items to read, fixed once the machine is built.
 class FwCfgItems {
  public:
   // Numbers that firmware knows.
@@ -40,8 +40,8 @@ class FwCfg final : public Device, public PortDevice {
  public:
   struct State {
     u16 selected = 0;
-    u32 offset = 0;        // of the next byte of the item
-    u32 address_high = 0;  // of the DMA request, as written
+    u32 offset = 0;        // offset of the next byte within the item
+    u32 address_high = 0;  // upper half of the DMA request's address, as written
     u64 request = 0;       // physical address of the request in progress
     VtimeNs due = kNeverNs;
   };
@@ -62,7 +62,7 @@ class FwCfg final : public Device, public PortDevice {
  private:
   u8 next_byte();
   void start_dma(u64 request);
-  // False when the request touches what is not memory, or asks for what there is not.
+  // False when the request touches anything but memory, or asks for an item that does not exist.
   bool serve(u16 select, u32 control, u32 length, u64 address);
 
   const FwCfgItems items_;

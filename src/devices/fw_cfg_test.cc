@@ -4,7 +4,7 @@
 
 #include <cstring>
 
-#include "devices/device_kit.h"
+#include "devices/device_kit_for_test.h"
 
 namespace deja {
 namespace {

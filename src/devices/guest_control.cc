@@ -1,10 +1,10 @@
 #include "devices/guest_control.h"
 
-#include <charconv>
 #include <optional>
 #include <utility>
 
 #include "base/log.h"
+#include "base/parse_number.h"
 
 namespace deja {
 namespace {
@@ -32,10 +32,7 @@ std::optional<GuestCommand> parse(std::string_view line) {
   if (line == "record stop") return GuestCommand{record_stop, {}, 0};
   if (line == "exit") return GuestCommand{exit, {}, 0};
   if (line.starts_with("exit ")) {
-    u8 code = 0;
-    const char* const last = line.data() + line.size();
-    const auto [end, error] = std::from_chars(line.data() + 5, last, code);
-    if (error == std::errc() && end == last) return GuestCommand{exit, {}, code};
+    if (const std::optional<u8> code = parse_number<u8>(line.substr(5))) return GuestCommand{exit, {}, *code};
   }
   return std::nullopt;
 }

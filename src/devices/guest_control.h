@@ -8,8 +8,8 @@
 //
 // A line ends with a newline. All ports of the window take the same line, since a program that writes a text
 // to /dev/port writes it to one port after the other. Reading them says that the device is there. The
-// hypercall (CPUID, see execute/system_misc.cc) hands over a whole line at once. docs/guest-control.md is for
-// users.
+// hypercall (CPUID, see semantics/system_misc.cc) hands over a whole line at once. docs/guest-control.md is
+// for users.
 //
 // A recording keeps every mark, and any program may set some: what they may take of the host's disk is
 // bounded, in the guest's own time, so that a replay refuses the same ones. A mark takes the size of its text
@@ -29,7 +29,7 @@ namespace deja {
 struct GuestCommand {
   // marks_refused: of the guest's marks some are refused from here on.
   enum class Kind : u8 { mark, record_start, record_stop, exit, marks_refused } kind = Kind::mark;
-  std::string text;  // of a mark; the name of a recording, or nothing
+  std::string text;  // a mark's text, or a recording's name, or nothing
   u8 exit_code = 0;
   bool operator==(const GuestCommand&) const = default;
 };

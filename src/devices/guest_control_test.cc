@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "devices/device_kit.h"
-#include "devices/pci_bus.h"
+#include "devices/device_kit_for_test.h"
+#include "devices/pci/pci_bus.h"
 
 namespace deja {
 namespace {
@@ -88,7 +88,7 @@ TEST_F(GuestControlTest, MarksAreBoundedInTheGuestsTime) {
   EXPECT_EQ(got.back().kind, marks_refused);
   EXPECT_EQ(std::count_if(got.begin(), got.end(), [](const auto& c) { return c.kind == marks_refused; }), 1);
   EXPECT_TRUE(control.take_line("record stop")) << "it is about marks";
-  // What comes back, comes back by the byte; a reset of the guest gives it no more.
+  // The allowance comes back by the byte; a reset of the guest adds nothing to it.
   control.reset();
   got.clear();
   constexpr u64 kSeconds = 30;

@@ -37,7 +37,7 @@ class Mc146818 final : public Device, public BytePortDevice {
 
   // Sets the calendar to `unix_seconds` at this moment. A recorded input.
   void set_time_base(i64 unix_seconds);
-  // What firmware stores of the size of RAM: bytes below 4 GiB, bytes from 4 GiB on.
+  // Stores the size of RAM as firmware does: bytes below 4 GiB, bytes from 4 GiB on.
   void set_memory_size(u64 low, u64 high);
   // Any other byte of the RAM, 0Eh..7Fh.
   void set_byte(u8 index, u8 value);
@@ -70,7 +70,7 @@ class Mc146818 final : public Device, public BytePortDevice {
   void store_time(VtimeNs now);  // computes the time registers
   void load_time(VtimeNs now);   // starts the calendar from the time registers
 
-  unsigned periodic_ticks() const;  // of the 32768 Hz clock; 0: off
+  unsigned periodic_ticks() const;  // ticks of the 32768 Hz clock; 0: off
   bool alarm_matches(u8 alarm, u8 encoded) const;
   i64 next_alarm(i64 after) const;
   void settle_flags(VtimeNs now);

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "devices/device_kit.h"
+#include "devices/device_kit_for_test.h"
 
 namespace deja {
 namespace {

@@ -43,7 +43,7 @@ class Ps2Keyboard {
   State s_;
 };
 
-// What the controller makes of a byte of set 2 in translation mode (command byte bit 6): set 1. F0h, the
+// Translates a byte of set 2 as the controller does in translation mode (command byte bit 6): set 1. F0h, the
 // prefix of a released key, is `released` for the byte after it.
 u8 translate_scan_code(u8 byte, bool released);
 

@@ -1,6 +1,6 @@
 #include "devices/uart16550.h"
 
-#include "devices/device_kit.h"
+#include "devices/device_kit_for_test.h"
 
 namespace deja {
 namespace {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/types.h"
-#include "devices/block_image.h"
+#include "devices/storage/block_image.h"
 
 namespace deja {
 

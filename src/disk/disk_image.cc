@@ -36,7 +36,7 @@ constexpr Format kFormats[] = {{"qcow2", Qcow2Image::is_one, Qcow2Image::open},
                                {"vmdk", VmdkImage::is_one, VmdkImage::open},
                                {"vdi", VdiImage::is_one, VdiImage::open}};
 
-// What a file or a disk shows signs of.
+// The formats that a file or a disk shows signs of.
 struct Looks {
   std::string_view like = "raw";         // the format that it would be read as
   std::optional<ForeignFormat> foreign;  // one that is not read here

@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "devices/block_image.h"
+#include "devices/storage/block_image.h"
 #include "disk/boot_disk.h"
 #include "disk/host_file.h"
 
@@ -22,19 +22,19 @@ struct DiskImage {
   std::function<Result<BootDisk>()> find_boot;  // the kernel on it
 };
 
-// What the host's file holds, read in this process. `format` is one that there is.
+// Opens the image in this process. `format` is one of those that are read here.
 Result<std::shared_ptr<BlockImage>> read_format(HostFile file, std::string_view format);
 
-// `format` empty: found by looking, but never so that what a guest wrote to a raw disk chooses the format: a
-// file that shows signs of a format that is not read here, or is called .raw and shows signs of any, is
-// refused with the word to say. With a format given nothing is looked for that could choose another; raw is
-// always raw.
+// An empty `format` is found by looking, but bytes that a guest wrote to a raw disk never choose it: a file
+// that shows signs of a format that is not read here, or is called .raw and shows signs of any, is refused
+// with the option to use. A given `format` is taken as it is; raw is always raw.
 Result<DiskImage> open_disk_image(const std::string& path, std::string_view format);
-// The same for a file that is open.
+// The same for an open file.
 Result<DiskImage> open_disk_image(HostFile file, std::string_view format);
 
 // Whether a raw image of a disk, as a guest left it, would be taken for one when it is opened as `path`
-// without a format. An error says how to call it so that it is.
+// without a format. If not, the error says
+// which name it needs.
 using ReadDisk = std::function<Status(u64 offset, std::span<u8> out)>;
 Status check_raw_name(const ReadDisk& read, u64 size, const std::string& path);
 

@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "devices/block_image.h"
+#include "devices/storage/block_image.h"
 
 namespace deja {
 

@@ -19,13 +19,13 @@ struct ForeignFormat {
 
 inline constexpr std::size_t kSignBytes = 512;  // at either end of a file in which signs are looked for
 
-// The format of a file that begins and ends like this, each kSignBytes or less where it is shorter. Nothing:
-// it is in none of them. A guest may have written the signs to a raw disk.
+// The format of a file that begins and ends like this, each kSignBytes or less where it is shorter. Empty
+// when it is in none of them. A guest may have written the signs to a raw disk.
 std::optional<ForeignFormat> foreign_format(std::span<const u8> start, std::span<const u8> end);
-// By the name that qemu-img has for it.
+// Finds a format by the name that qemu-img has for it.
 std::optional<ForeignFormat> foreign_format_named(std::string_view qemu_name);
 
-// What to do with such a file, for a message.
+// The advice for such a file, for a message.
 std::string remedy(const ForeignFormat& format, const std::string& path);
 
 }  // namespace deja

@@ -1,5 +1,5 @@
-// A file of the host that is only read: a disk image, or what else a machine is built from. It is never
-// locked, written or mapped.
+// A file of the host that is only read: a disk image, or another file that a machine is built from. It is
+// never locked, written or mapped.
 #pragma once
 
 #include <span>
@@ -16,7 +16,7 @@ class HostFile {
  public:
   // A regular file or a block device. Errors name the path.
   static Result<HostFile> open(const std::string& path);
-  // The same for a descriptor that is open, which it takes over. `what`: its role, for messages.
+  // The same for an open descriptor, which it takes over. `what` is the file's role, for messages.
   static Result<HostFile> adopt(const std::string& path, int fd, std::string_view what = kDiskImage);
   // The same file by another descriptor.
   Result<HostFile> duplicate() const;
@@ -30,11 +30,11 @@ class HostFile {
   u64 size() const { return size_; }
   // Exactly as many bytes as asked for; an error also where the file ends before.
   Status read(u64 offset, std::span<u8> out) const;
-  // The same, but with zeros for what is beyond the end.
+  // The same, with zeros beyond the end.
   Status read_or_zeros(u64 offset, std::span<u8> out) const;
 
-  // What tells whether the file is still the same one with the same content, as far as the host's file system
-  // knows: "device-inode-ctime-size", the time in nanoseconds.
+  // "device-inode-ctime-size", the time in nanoseconds: as long as it is the same, so are the file and its
+  // content, as far as the host's file system knows.
   Result<std::string> identity() const;
 
  private:

@@ -1,6 +1,6 @@
-// By what a disk image is known: the SHA-256 of its file. Large images take seconds, so the result is
-// remembered for as long as the file system says that the file is the same (device, inode, ctime, size), and
-// a recording starts before it is known.
+// The SHA-256 of an image's file, by which recordings know the image. Large images take seconds, so the
+// result is remembered for as long as the file system says that the file is the same (device, inode, ctime,
+// size), and a recording starts before it is known.
 #pragma once
 
 #include <atomic>
@@ -17,21 +17,21 @@
 
 namespace deja {
 
-// From the cache alone; nullopt when it is not there.
+// Looks into the cache alone; nullopt when the hash is not there.
 std::optional<std::string> cached_image_sha256(const std::string& identity);
 
-// 64 lower-case hexadecimal digits. An error also when the file changes meanwhile. It is given up when
-// `stop` says so.
+// 64 lower-case hexadecimal digits. A file that changes meanwhile is an error. The work is given
+// up when `stop` says so.
 Result<std::string> image_sha256(const HostFile& file, const std::function<bool()>& stop = {});
-// Notes that the user has named this image, which is for recordings whose recorders do not live to know its
-// hash; and has it been noted?
+// Notes that the user has named this image, and tells whether that was noted: a recorder may end before it
+// knows the hash, and its recording then relies on the note.
 void note_named_image(const std::string& identity);
 bool is_named_image(const std::string& identity);
-// Where they are remembered; empty: nowhere.
+// The folder in which hashes are remembered; empty when there is none.
 std::filesystem::path image_hash_cache();
 
-// The same on a thread of its own, which touches nothing but the file; with the sandbox, in a process of its
-// own, made before it is entered, since the cache is out of this one's reach then.
+// Computes the hash on a thread that touches nothing but the file. With the sandbox it is a helper process
+// that was started before, since the cache is out of this process's reach then.
 class BackgroundHash {
  public:
   explicit BackgroundHash(std::string path);  // does nothing yet

@@ -1,5 +1,5 @@
-// Disk images read by another process, which is confined to reading the descriptors that it is given: whoever
-// takes it over through a hostile image holds what the image's readers hold, and nothing else. It has no
+// Disk images read by another process, which is confined to reading the descriptors that it is given: a
+// hostile image that takes it over holds what the image's readers hold, and nothing else. The process has no
 // files of its own, no network, and no other way back than answers, which are checked here.
 #pragma once
 
@@ -8,14 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "devices/block_image.h"
+#include "devices/storage/block_image.h"
 #include "disk/boot_disk.h"
 #include "disk/host_file.h"
 
 namespace deja {
 
-// Starts the process, of which there is one, unless it runs. To be called before the sandbox is entered by
-// who will open images later; opening one does it too.
+// Starts the process, of which there is one, unless it runs. Code that opens images later calls this before
+// the sandbox is entered; opening an image does it too.
 Status start_image_process();
 
 class RemoteImage final : public BlockImage {
@@ -33,10 +33,10 @@ class RemoteImage final : public BlockImage {
       : path_(std::move(path)), number_(number), size_(size) {}
 
   const std::string path_;
-  const u32 number_;  // by which the other process knows it
+  const u32 number_;  // the image's number in the other process
   const u64 size_;
 
-  // What was read last, in pieces larger than what guests ask for at a time. Never visible.
+  // The bytes read last, in pieces larger than guests ask for at a time. Never visible.
   struct Piece {
     u64 offset;
     std::vector<u8> bytes;

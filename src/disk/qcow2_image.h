@@ -11,7 +11,7 @@
 #include <span>
 #include <vector>
 
-#include "devices/block_image.h"
+#include "devices/storage/block_image.h"
 #include "disk/host_file.h"
 
 namespace deja {

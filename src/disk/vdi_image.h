@@ -6,7 +6,7 @@
 #include <memory>
 #include <span>
 
-#include "devices/block_image.h"
+#include "devices/storage/block_image.h"
 #include "disk/host_file.h"
 
 namespace deja {

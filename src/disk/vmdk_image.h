@@ -10,7 +10,7 @@
 #include <span>
 #include <vector>
 
-#include "devices/block_image.h"
+#include "devices/storage/block_image.h"
 #include "disk/host_file.h"
 
 namespace deja {
@@ -27,9 +27,9 @@ class VmdkImage final : public BlockImage {
  private:
   explicit VmdkImage(HostFile file) : file_(std::move(file)) {}
   Status read_header();
-  // What the text about the image says, in a file of its own or in this one.
+  // Reads the text that describes the image, in a file of its own or in this one.
   Status check_descriptor(u64 offset, u64 size, bool of_its_own) const;
-  // Where a grain is in the file; 0: nowhere, it is zeros.
+  // A grain's place in the file; 0: it has none, and is zeros.
   Result<u64> place_of(u64 grain) const;
   Result<u32> entry(u64 table, u64 index) const;
   Status read_grain(u64 grain, u64 within, std::span<u8> out);

@@ -9,8 +9,8 @@
 #include <csignal>
 #include <cstring>
 
+#include "eventlog/append_file_for_test.h"
 #include "eventlog/dump.h"
-#include "eventlog/fake_append_file.h"
 #include "eventlog/log_reader.h"
 #include "eventlog/log_writer.h"
 #include "eventlog/temp_dir_for_test.h"

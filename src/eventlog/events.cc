@@ -23,7 +23,7 @@ constexpr std::array<std::string_view, event::kEndReasons> kEndReasonNames = {
     "power-off", "debug-exit", "quit", "signal", "shutdown", "step-limit", "host-error", "reset"};
 
 // A C string literal; UTF-8 is kept byte by byte as escapes, so that any terminal shows the same.
-std::string quoted(std::string_view bytes) {
+std::string in_quotes(std::string_view bytes) {
   std::string out = "\"";
   for (const char c : bytes) {
     const u8 b = static_cast<u8>(c);
@@ -115,11 +115,11 @@ std::optional<event::EndReason> parse_end_reason(std::string_view text) {
 std::string describe(const EventBody& body) {
   const std::string fields = std::visit(
       Overloaded{
-          [](const input::SerialBytes& e) { return fmt::format(" port={} {}", e.port, quoted(e.bytes)); },
+          [](const input::SerialBytes& e) { return fmt::format(" port={} {}", e.port, in_quotes(e.bytes)); },
           [](const input::SerialBreak& e) { return fmt::format(" port={}", e.port); },
           [](const input::NetFrame& e) { return fmt::format(" nic={} {}", e.nic, frame_summary(e.bytes)); },
-          [](const input::Keys& e) { return " " + quoted(e.codes); },
-          [](const input::Mark& e) { return " " + quoted(e.text); },
+          [](const input::Keys& e) { return " " + in_quotes(e.codes); },
+          [](const input::Mark& e) { return " " + in_quotes(e.text); },
           [](const event::WallClock& e) { return fmt::format(" unix_ns={}", e.unix_ns); },
           [](const event::Progress& e) { return fmt::format(" host={}s", seconds(e.host_ns)); },
           [](const event::IdleCut& e) { return fmt::format(" warp_ns={}", e.warp_ns); },
@@ -127,7 +127,7 @@ std::string describe(const EventBody& body) {
             return fmt::format(" cpu={:016x} ram={:016x} devices={:016x}", e.cpu, e.ram, e.devices);
           },
           [](const event::End& e) {
-            return fmt::format(" reason={} code={} {}", to_string(e.reason), e.code, quoted(e.detail));
+            return fmt::format(" reason={} code={} {}", to_string(e.reason), e.code, in_quotes(e.detail));
           },
           [](const auto&) { return std::string(); },
       },

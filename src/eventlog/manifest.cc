@@ -1,12 +1,9 @@
 #include "eventlog/manifest.h"
 
-#include <sys/utsname.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include <charconv>
 #include <ctime>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -225,22 +222,6 @@ std::string checkpoints_file(const RecordingManifest& m) {
 bool is_events_file(std::string_view name) { return is_numbered(name, kEvents, kEventsSuffix); }
 bool is_checkpoints_file(std::string_view name) {
   return is_numbered(name, kCheckpoints, kCheckpointsSuffix);
-}
-
-HostInfo this_host() {
-  HostInfo h;
-  std::ifstream cpuinfo("/proc/cpuinfo");
-  for (std::string line; std::getline(cpuinfo, line);) {
-    if (line.starts_with("model name")) {
-      const auto colon = line.find(": ");
-      if (colon != std::string::npos) h.cpu = line.substr(colon + 2);
-      break;
-    }
-  }
-  utsname u{};
-  if (::uname(&u) == 0) h.kernel = fmt::format("{} {}", u.sysname, u.release);
-  h.cpus = static_cast<u32>(::sysconf(_SC_NPROCESSORS_ONLN));
-  return h;
 }
 
 std::string format_date(i64 unix_ns) {

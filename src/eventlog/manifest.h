@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "eventlog/events.h"
+#include "eventlog/host_info.h"
 
 namespace deja {
 
@@ -51,15 +52,6 @@ struct MachineSpec {
   std::map<std::string, std::string> options;  // further ones by name, e.g. "isa-debug-exit" = "0xf4"
   bool operator==(const MachineSpec&) const = default;
 };
-
-// Informational only: nothing of it may influence a replay.
-struct HostInfo {
-  std::string cpu;     // model name
-  std::string kernel;  // uname -sr
-  u32 cpus = 0;
-  bool operator==(const HostInfo&) const = default;
-};
-HostInfo this_host();
 
 // Totals, known once a recording has ended.
 struct EndInfo {

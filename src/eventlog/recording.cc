@@ -15,8 +15,8 @@ namespace deja {
 namespace fs = std::filesystem;
 
 Result<std::unique_ptr<RecordingWriter>> RecordingWriter::create(fs::path dir, RecordingManifest manifest,
-                                                                 HostClock& clock) {
-  std::unique_ptr<RecordingWriter> w(new RecordingWriter);
+                                                                 HostClock& clock, RecordingFiles& files) {
+  std::unique_ptr<RecordingWriter> w(new RecordingWriter(files));
   w->dir_ = std::move(dir);
   w->manifest_ = std::move(manifest);
   w->manifest_.format_version = kRecordingFormatVersion;
@@ -24,7 +24,7 @@ Result<std::unique_ptr<RecordingWriter>> RecordingWriter::create(fs::path dir, R
   w->manifest_.recorder_pid = static_cast<u32>(::getpid());
   w->manifest_.end.reset();
   // The log, with its lock, comes first: who sees a manifest can tell whether its recorder lives.
-  DEJA_ASSIGN(auto file, create_append_file((w->dir_ / events_file(w->manifest_)).string()));
+  DEJA_ASSIGN(auto file, files.create(w->dir_ / events_file(w->manifest_)));
   DEJA_ASSIGN(w->log_, LogWriter::create(std::move(file), clock));
   DEJA_TRY(w->write_manifest());
   return w;
@@ -56,13 +56,12 @@ Status RecordingWriter::move_to(BaseInfo base, std::unique_ptr<LogWriter> log, u
   }
   log_ = std::move(log);
   digests_ = digests;
-  std::error_code ec;  // what cannot be removed is of no use, and does no harm
-  fs::remove(dir_ / events_file(old), ec);
-  fs::remove(dir_ / checkpoints_file(old), ec);
+  files_.remove(dir_ / events_file(old));
+  files_.remove(dir_ / checkpoints_file(old));
   return {};
 }
 
-Status RecordingWriter::write_manifest() { return replace_file(dir_ / kManifestFile, to_json(manifest_)); }
+Status RecordingWriter::write_manifest() { return files_.replace(dir_ / kManifestFile, to_json(manifest_)); }
 
 Status RecordingWriter::set_input_hash(std::string_view role, const std::string& sha256) {
   for (RecordedFile& f : manifest_.inputs)

@@ -18,6 +18,7 @@
 #include "eventlog/log_writer.h"
 #include "eventlog/manifest.h"
 #include "eventlog/recording_dir.h"
+#include "eventlog/recording_files.h"
 
 namespace deja {
 
@@ -26,7 +27,8 @@ class RecordingWriter {
   // Fills in created_unix_ns and recorder_pid, writes the manifest and an empty log, and points `latest`
   // here.
   static Result<std::unique_ptr<RecordingWriter>> create(std::filesystem::path dir,
-                                                         RecordingManifest manifest, HostClock& clock);
+                                                         RecordingManifest manifest, HostClock& clock,
+                                                         RecordingFiles& files = host_files());
   // A writer that is destroyed without finish() leaves what a killed recorder leaves.
   ~RecordingWriter();
 
@@ -50,6 +52,7 @@ class RecordingWriter {
   Status finish(EndInfo info);
 
   const std::filesystem::path& dir() const { return dir_; }
+  RecordingFiles& files() const { return files_; }  // through which all of the recording is written
   const RecordingManifest& manifest() const { return manifest_; }
   u64 log_bytes() const { return log_->bytes_written(); }
   u64 digests() const { return digests_; }  // in the log
@@ -57,9 +60,10 @@ class RecordingWriter {
   std::string monitor_socket() const { return (dir_ / kMonitorSocket).string(); }
 
  private:
-  RecordingWriter() = default;
+  explicit RecordingWriter(RecordingFiles& files) : files_(files) {}
   Status write_manifest();
 
+  RecordingFiles& files_;
   std::filesystem::path dir_;
   RecordingManifest manifest_;
   std::unique_ptr<LogWriter> log_;

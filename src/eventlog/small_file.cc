@@ -63,6 +63,11 @@ Status replace_file(const std::filesystem::path& path, std::string_view text) {
     if (::fsync(f.fd) != 0) return failed(temporary, "sync");
   }
   if (::rename(temporary.c_str(), path.c_str()) != 0) return failed(path, "replace");
+  // The new name, too, is to survive a crash of the host before anything that the old content names is
+  // removed. It is no error when that cannot be promised: the file has been replaced.
+  const std::string folder = path.has_parent_path() ? path.parent_path().string() : ".";
+  const Fd f{::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (f.fd >= 0) (void)::fsync(f.fd);
   return {};
 }
 

@@ -1,27 +1,30 @@
 // Runs vCPUs: finds or makes translated blocks, enters them, and handles whatever they leave for C++.
 //
-// One Engine serves all vCPUs of a machine, one at a time on one host thread. What it caches (blocks, TLBs)
-// is never visible to the guest.
+// One Engine serves all vCPUs of a machine, one at a time. What it caches (blocks, TLBs) is never visible to
+// the guest. A process may have several engines; each runs on one host thread at a time, any of them, and a
+// thread may run one after the other. The context, which translated code and the host's signals lead to,
+// knows its engine.
 #pragma once
 
 #include <memory>
 #include <optional>
+#include <span>
 
-#include "execute/address_space.h"
-#include "execute/code_cache.h"
+#include "execute/bounce_access.h"
+#include "execute/cache/code_cache.h"
+#include "execute/chaos.h"
 #include "execute/engine_counters.h"
+#include "execute/host/host_signals.h"
 #include "execute/observation.h"
+#include "execute/platform_gate.h"
+#include "execute/step_trap.h"
 #include "execute/thunks.h"
-#include "execute/vcpu.h"
+#include "execute/tlb/address_space.h"
+#include "guest/canonical.h"
+#include "semantics/vcpu.h"
 #include "translate/translator.h"
 
 namespace deja {
-
-// Disturbs everything that must not matter, from a seed: proof of rule 3 (docs/determinism.md).
-struct EngineChaos {
-  bool enabled = false;
-  u64 seed = 0;
-};
 
 struct EngineOptions {
   u64 code_cache_bytes = 64_MiB;
@@ -50,11 +53,9 @@ class Engine final : public Mmu, private RamObserver {
 
   // Runs `cpu` until clock.steps == until or a reason to stop earlier. Never goes past `until`.
   RunStop run(CpuState& cpu, Step until);
-  // Asks the current or next run() to stop after the instruction in progress. Only from the engine's thread.
-  void stop_soon() { stop_requested_ = true; }
 
   // While run() is on the stack the state handed to it is stale; this is the current one.
-  bool running(unsigned vcpu) const { return running_ && ctx_->state.index == vcpu; }
+  bool running(unsigned vcpu) const { return run_.active && ctx_->state.index == vcpu; }
   const CpuState& live_state() const { return ctx_->state; }
 
   // What to stop at, from now on. Not while run() is on the stack. To be called again when RAM was replaced
@@ -63,7 +64,7 @@ class Engine final : public Mmu, private RamObserver {
   Observation& observation() { return observation_; }
   const Observation& observation() const { return observation_; }
   // Whose doing device writes to memory are from now on.
-  void set_device_cause(AccessCause cause) { device_cause_ = cause; }
+  void set_device_cause(AccessCause cause) { causes_.device = cause; }
 
   // Exceptions and interrupts delivered so far, each a step.
   u64 deliveries() const { return counters_.faults; }
@@ -99,49 +100,15 @@ class Engine final : public Mmu, private RamObserver {
   bool read_physical(Gpa address, void* out, unsigned size) override {
     return ram_.read(ram_.resolve(address), out, size);
   }
-  void paging_changed() override { space_ = nullptr; }
+  void paging_changed() override { space_.selected = nullptr; }
   const u8* map_read(Gva address, unsigned size) override;
   u8* map_write(Gva address, unsigned size) override;
 
  private:
-  // Forwards to the machine, with the clock exact, and notes that devices were touched.
-  class Gate final : public Platform {
-   public:
-    Gate(Engine& engine, Platform& target) : engine_(engine), target_(target) {}
-    u32 port_read(u16 port, unsigned size) override { return touch(), target_.port_read(port, size); }
-    void port_write(u16 port, u32 value, unsigned size) override {
-      touch(), target_.port_write(port, value, size);
-    }
-    u64 mmio_read(unsigned v, Gpa a, unsigned size) override {
-      return touch(), target_.mmio_read(v, a, size);
-    }
-    void mmio_write(unsigned v, Gpa a, u64 x, unsigned size) override {
-      touch(), target_.mmio_write(v, a, x, size);
-    }
-    u64 cr8_read(unsigned v) override { return target_.cr8_read(v); }
-    void cr8_write(unsigned v, u64 x) override { touch(), target_.cr8_write(v, x); }
-    bool apic_msr_read(unsigned v, u32 msr, u64* x) override {
-      return touch(), target_.apic_msr_read(v, msr, x);
-    }
-    bool apic_msr_write(unsigned v, u32 msr, u64 x) override {
-      return touch(), target_.apic_msr_write(v, msr, x);
-    }
-    void apic_base_written(unsigned v, u64 x) override { touch(), target_.apic_base_written(v, x); }
-    bool interrupt_pending(unsigned v) override { return target_.interrupt_pending(v); }
-    int acknowledge_interrupt(unsigned v) override { return target_.acknowledge_interrupt(v); }
-    u64 tsc() override { return target_.tsc(); }
-    GuestCallAnswer guest_call(std::string_view line) override { return touch(), target_.guest_call(line); }
-    std::optional<Step> go_on(CpuState& cpu, bool spins) override { return target_.go_on(cpu, spins); }
-
-   private:
-    void touch() { engine_.stop_requested_ = true; }
-    Engine& engine_;
-    Platform& target_;
-  };
-
-  Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& model, unsigned vcpu_count,
+  Engine(GuestRam& ram, Platform& platform, Clock& clock, const CpuModel& model,
          const EngineOptions& options);
   Status init();
+  void make_thunks();
 
   // RamObserver: DMA and other writes that have happened already.
   void tracked_page_written(Gpa address, u64 size) override;
@@ -149,40 +116,56 @@ class Engine final : public Mmu, private RamObserver {
   void dirty_marks_cleared() override { spaces_.drop_all_writable(); }
   void pages_made_absent() override { spaces_.drop_absent(); }
 
-  // --- out-of-line entries from translated code
-  static u64 enter_mem_slow(ExecContext*, u64 site, u64 r9);
-  static u64 enter_mem_commit(ExecContext*, u64 site, u64 r9);
-  static u64 enter_helper(ExecContext*, u64 site, u64 r9);
-  static u64 enter_link(ExecContext*, u64 site, u64 r9);
-  static u64 enter_far_link(ExecContext*, u64 site, u64 r9);
-  static u64 enter_dispatch(ExecContext*, u64 site, u64 r9);
-  static u64 enter_removed(ExecContext*, u64 site, u64 r9);
-  static u64 enter_expired(ExecContext*, u64 site, u64 r9);
-  static u64 enter_host_fault(ExecContext*, u64 site, u64 r9);
-  static u64 enter_quick_done(ExecContext*, u64 site, u64 r9);
+  // --- out-of-line entries from translated code: `site` is what ecx held, `r9` an address as CodeTargets
+  // says. They return the host address to go on at, or 0 to leave the run.
+  template <u64 (Engine::*kEntry)(u32 site, u64 r9)>
+  static u64 enter(ExecContext* context, u64 site, u64 r9);
+  u64 mem_slow(u32 site, u64 r9);
+  u64 mem_commit(u32 site, u64 r9);
+  u64 run_helper(u32 site, u64 r9);
+  u64 link(u32 site, u64 r9);
+  u64 far_link(u32 site, u64 pc);
+  u64 jump_missed(u32 branch, u64 pc);
+  u64 removed(u32 site, u64 pc);
+  u64 expired(u32 block, u64 r9);
+  u64 host_fault(u32 site, u64 r9);
+  u64 quick_done(u32 site, u64 r9);
   u64 depart(u64 code);  // status flags from state.rflags; returns `code`
   // Goes on amid the code of a block.
   u64 resume_in(const Block& block, u32 offset);
-  u64 mem_slow(u32 site, u64 address);
-  u64 mem_commit(MemSite& site);
-  static bool misaligned(const MemSite& site, const Block& block, u64 linear);
-  // A store whose address faults, by an instruction that first raises exceptions of its own: with an unmasked
-  // one, x87 stores do not touch memory at all. So it is tried on the bounce buffer before the fault is
-  // raised.
-  static bool store_may_be_suppressed();
-  u64 try_before_fault(u32 site, i64 entered, const GuestFault& fault);
+
+  // --- engine_slow_access.cc
+  // The access of a memory site in progress.
+  struct SlowAccess {
+    u32 id;
+    const MemSite& site;
+    const Block& block;
+    i64 entered;  // steps left when C++ was called
+  };
+  // What the access raises before its page is looked for; else sets *linear. `offset` is within the segment
+  // when the site is checked.
+  std::optional<GuestFault> check_access(const SlowAccess& a, u64 offset, Gva* linear) const;
+  static bool misaligned(const MemSite& site, const Block& block, Gva linear);
+  u64 fail_access(const SlowAccess& a, const GuestFault& fault);
+  // The physical page behind `at`, which fills the TLB. False: the access raises *fault.
+  bool find_operand_page(const SlowAccess& a, Gva at, bool crosses, Gpa* page, GuestFault* fault);
+  // Whether the instruction can go on inline, now that the TLB has its page.
+  bool found_inline(const SlowAccess& a, Gva linear, bool crosses);
+  void count_slow_access(const SlowAccess& a, Gpa page, bool crosses);
   // The site's instruction goes on with its operand on the bounce buffer.
   u64 run_on_bounce(u32 site);
-  u64 run_helper(u32 site);
-  u64 link(u32 site);
-  u64 far_link(u32 site, u64 pc);
-  // Translated code jumps to linear `pc`, from a branch site or kNone.
-  u64 jump(u64 pc, u32 branch, DispatchCause cause);
-  u64 host_fault(u64 r9);
+  // The instruction that follows that of a site, and leaving its block before it.
+  Gva pc_behind(const MemSite& site, const Block& block);
+  u64 leave_behind(const MemSite& site, const Block& block);
   // Whether all that the first access of a group looks up is in the TLB.
   bool group_cached(const MemSite& site, Gva linear, View view);
   // Goes on, from this instruction, with a block that has no groups.
   u64 leave_group(u32 site);
+
+  // Translated code jumps to `pc`, from a branch site or kNone.
+  u64 jump(Gva pc, u32 branch, DispatchCause cause);
+  // The host found an exception of the guest's instruction.
+  GuestFault fault_of_host(const Block& block, const MemSite* access, Gva address) const;
 
   void use_tables(const AddressSpace& space);
   // What has to be known of the vCPU and its machine until this step, or a device is touched.
@@ -192,13 +175,45 @@ class Engine final : public Mmu, private RamObserver {
   void check_limit() const;
   // The run would end here, but the machine lets the same vCPU go on.
   bool goes_on();
+
+  // --- engine_dispatch.cc
+  // The next instruction to be fetched.
+  struct Fetch {
+    Gva pc;
+    unsigned limit = 0;     // the most instructions that its block may have, or 0: no limit
+    bool observed = false;  // a debugger's breakpoints are in its page
+  };
   // The next thing to execute; 0 leaves the run.
   u64 dispatch(DispatchCause cause);
-  // Finds or translates the block at linear `pc`; kNone after a fault was delivered.
-  BlockId find_block(u64 pc, BlockMode mode);
-  BlockId translate_at(u64 pc, Gpa at, BlockMode mode, const u8* bytes, unsigned size, Gpa second_page,
+  std::optional<RunStop> reason_to_leave();
+  // These deliver an event, a fault of the fetch or a breakpoint, one step, and say whether they have.
+  bool deliver_pending_event();
+  bool fault_on_fetch(Fetch* fetch);
+  bool hit_code_breakpoint(Fetch* fetch);
+  bool stops_at_breakpoint(Fetch* fetch);
+  // 0 after a fault was delivered.
+  u64 enter_block(const Fetch& fetch, DispatchCause cause);
+  BlockId block_for(const Fetch& fetch, DispatchCause cause, BlockMode plain);
+  // Whether the instruction at `pc` ends within `room` bytes, the rest of the code segment.
+  bool instruction_fits(Gva pc, unsigned room);
+  // Single-stepping begins the one instruction of `block` at `pc`.
+  void note_step(Gva pc, const Block& block);
+
+  // Finds or translates the block at `pc`; kNone after a fault was delivered.
+  BlockId find_block(Gva pc, BlockMode mode);
+  // The physical page to fetch from; false after a fault was delivered.
+  bool fetch_page(Gva linear, View view, Gpa* page);
+  BlockId find_crossing_block(Gva pc, Gpa at, BlockMode mode, BlockId found);
+  BlockId translate_at(Gva pc, Gpa at, BlockMode mode, std::span<const u8> bytes, Gpa second_page,
                        bool* need_next);
+  void note_new_block(BlockId id, Gva pc, Gpa second_page);
+  void evict_code();
   void invalidate_code(Gpa address, u64 size);
+
+  // --- engine_memory.cc
+  // Physical memory, in one page: RAM, with all that depends on it, or devices.
+  void load(Gpa at, u8* to, unsigned size, AccessCause cause);
+  void store(Gpa at, const u8* from, unsigned size, AccessCause cause);
   void write_ram(Gpa at, const void* data, u64 size, AccessCause cause);
   // To be called after an access to a page with GuestRam::kWatched.
   void note_access(Gpa at, u64 size, bool write, AccessCause cause);
@@ -209,11 +224,6 @@ class Engine final : public Mmu, private RamObserver {
   // next to complete; clock.steps becomes the number of steps before it.
   void sync_to(const Block& block, unsigned insn);
   void set_rip(const Block& block, unsigned insn);
-  // Whether the instruction at linear `pc` ends within `room` bytes, the rest of the code segment.
-  bool instruction_fits(u64 pc, unsigned room);
-  // Single-stepping begins the one instruction of `block` at linear `pc`.
-  void note_step(u64 pc, const Block& block);
-  i64 steps_left() const { return ctx_->remaining(); }
   // Delivers `fault` at state.rip: one step.
   void raise(const GuestFault& fault, EventKind kind = EventKind::fault);
   void update_clock() { clock_.steps = ctx_->end_step - static_cast<u64>(ctx_->remaining()); }
@@ -233,6 +243,12 @@ class Engine final : public Mmu, private RamObserver {
   }
   Linear linear(Gva operand) const { return linear(operand.value, ctx_->state.mode64()); }
   Linear linear(SystemGva a) const { return linear(a.value, ctx_->state.long_mode_active()); }
+  // Where an access of at most a page stands. Throws its page fault.
+  struct TwoParts {
+    Gpa at[2];
+    unsigned size[2];
+  };
+  TwoParts find_parts(Linear at, unsigned size, Access access, View view);
   void read_linear(Linear at, void* out, unsigned size, Rights rights);
   void write_linear(Linear at, const void* data, unsigned size, Rights rights);
   void probe_linear(Linear at, unsigned size, Access access, Rights rights);
@@ -243,36 +259,37 @@ class Engine final : public Mmu, private RamObserver {
   bool translate(Gva linear, Access access, View view, Gpa* page, u32* error);
   u8* cached(Gva linear, bool write, View view) {
     ViewTables& t = space().tables->view[static_cast<unsigned>(view)];
-    const u64 slot = page_slot(linear.value);
+    const u64 slot = page_slot(linear);
     const u64 tag = write ? t.write_tag[slot] : t.read_tag[slot];
     return tag + linear.page().value == 0 ? reinterpret_cast<u8*>(t.addend[slot] + linear.value) : nullptr;
   }
-  static void check_canonical(Linear at, unsigned size);
+  void check_canonical(Linear at, unsigned size) const;
   void note_data_access(Linear at, unsigned size, bool write);
   // The linear address of the instruction at RIP, and the RIP of that at a linear address.
-  u64 linear_pc() const {
+  Gva linear_pc() const {
     const CpuState& s = ctx_->state;
-    return s.mode64() ? s.rip : (s.seg[CS].base + s.rip) & 0xffffffff;
+    return Gva(s.mode64() ? s.rip : (s.seg[CS].base + s.rip) & 0xffffffff);
   }
-  u64 rip_of(u64 pc) const {
+  u64 rip_of(Gva pc) const {
     const CpuState& s = ctx_->state;
-    return s.mode64() ? pc : (pc - s.seg[CS].base) & 0xffffffff;
+    return s.mode64() ? pc.value : (pc.value - s.seg[CS].base) & 0xffffffff;
   }
 
-  u64 chaos() {
-    chaos_state_ ^= chaos_state_ << 13;
-    chaos_state_ ^= chaos_state_ >> 7;
-    return chaos_state_ ^= chaos_state_ << 17;
-  }
   void disturb();
-  void poison();
 
   GuestRam& ram_;
   Clock& clock_;
   const CpuModel& model_;
   EngineOptions options_;
-  const TranslateOptions asked_;  // what is off here stays off in chaos mode
-  Gate gate_;
+  Chaos chaos_;
+  // The run in progress.
+  struct {
+    bool active = false;               // run() is on the stack
+    bool stop_requested = false;       // leave it after this instruction
+    RunStop reason = RunStop::budget;  // …for which
+    bool dropped = false;              // translations or code changed: leave the block after this instruction
+  } run_;
+  PlatformGate gate_;
   AddressSpaces spaces_;
   CodeCache cache_;
   Observation observation_;
@@ -280,29 +297,20 @@ class Engine final : public Mmu, private RamObserver {
   std::unique_ptr<Translator> translator_;
   ExecContext* ctx_ = nullptr;
   std::unique_ptr<Vcpu> vcpu_;
-  AddressSpace* space_ = nullptr;                // of ctx_->state; nullptr: to be selected anew
-  const AddressSpaceTables* gs_base_ = nullptr;  // what the host's GS base points at
-  bool running_ = false;
+  std::optional<HostSignalRoute> signals_;
+  struct {
+    AddressSpace* selected = nullptr;           // of ctx_->state; nullptr: to be selected anew
+    const AddressSpaceTables* in_gs = nullptr;  // what the host's GS base points at
+  } space_;
+  // Whose doing a write to memory is that no instruction's operand names.
+  struct {
+    AccessCause device = AccessCause::device;
+    bool delivering = false;  // an exception or interrupt: its frame is being pushed
+  } causes_;
+  StepTrap step_trap_;
+  BounceAccess bounce_;
   Step last_expired_ = 0;  // when a block's head last found the counter run out
-  bool stop_requested_ = false;
-  bool delivering_ = false;  // an exception or interrupt: its frame is being pushed
-  AccessCause device_cause_ = AccessCause::device;
-  bool dropped_ = false;    // translations or code changed: leave the block after this instruction
-  bool step_trap_ = false;  // RFLAGS.TF was set when the instruction in progress began
-  static constexpr u64 kNoRip = u64{1} << 63;  // no instruction starts there
-  u64 step_over_[2] = {kNoRip, kNoRip};        // where RIP must not be after it for the trap to be taken
-  RunStop stop_reason_ = RunStop::budget;
   EngineCounters counters_;
-  u64 chaos_state_ = 0;
-
-  // The access on the bounce buffer between mem_slow and mem_commit.
-  struct Part {
-    Gpa at;
-    unsigned size = 0;
-  } parts_[2];
-  unsigned part_count_ = 0;
-  std::optional<GuestFault> deferred_fault_;  // of try_before_fault
-  FpuState x87_before_;
 };
 
 }  // namespace deja

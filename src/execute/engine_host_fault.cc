@@ -10,7 +10,7 @@ constexpr unsigned kFaultsPerProbe = 2;
 
 }  // namespace
 
-u64 Engine::host_fault(u64 r9) {
+u64 Engine::host_fault(u32, u64 r9) {
   const u32 site = cache_.site_before(ctx_->host_fault_pc);
   MemSite* const access = site == kNone ? nullptr : &cache_.store().mem_sites[site];
   if (access && access->base != MemSite::kNoBase) r9 = ctx_->state.gpr[access->base];
@@ -26,32 +26,32 @@ u64 Engine::host_fault(u64 r9) {
   const Block& b = cache_.block(id);
   sync_to(b, insn);
   set_rip(b, insn);
-  deferred_fault_.reset();  // the instruction's own exception came first
+  bounce_.forget_deferred();  // the instruction's own exception came first
+  const bool own = access && access->block == id && access->insn == insn;
+  raise(fault_of_host(b, own ? access : nullptr, Gva(r9)));
+  return dispatch(DispatchCause::host_fault);
+}
+
+GuestFault Engine::fault_of_host(const Block& b, const MemSite* access, Gva address) const {
   switch (ctx_->host_fault_trap) {
-    case 0:
-      raise({kDE});
-      break;
-    case 13: {
+    case kDE:
+    case kMF:
+      return {static_cast<u8>(ctx_->host_fault_trap)};
+    case kXM:
+      return {b.mode.has(BlockMode::kXmUd) ? u8{kUD} : u8{kXM}};
+    case kGP: {
       // A misaligned operand; or one outside the canonical addresses, some of which pass the lookup
       // (page_probe.cc).
-      const bool canonical = !b.mode.has(BlockMode::kCode64) || sign_extend(r9, 48) == r9;
-      const bool own = access && access->block == id && access->insn == insn;
+      const bool canonical = !b.mode.has(BlockMode::kCode64) || is_canonical(ctx_->state, address.value);
+      if (canonical || !access || access->segment != SS) return fault_gp();
       const bool misaligned =
-          own && access->align && (r9 + static_cast<u64>(i64{access->before})) % access->align;
-      raise(!canonical && own && !misaligned && access->segment == SS ? fault_ss() : fault_gp());
-      break;
+          access->align && (address.value + static_cast<u64>(i64{access->before})) % access->align;
+      return misaligned ? fault_gp() : fault_ss();
     }
-    case 16:
-      raise({kMF});
-      break;
-    case 19:
-      raise({b.mode.has(BlockMode::kXmUd) ? u8{kUD} : u8{kXM}});
-      break;
     default:
       DEJA_UNREACHABLE("host exception {} at {:#x}, guest rip {:#x}", ctx_->host_fault_trap,
                        ctx_->host_fault_pc, ctx_->state.rip);
   }
-  return dispatch(DispatchCause::host_fault);
 }
 
 }  // namespace deja

@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "execute/engine.h"
-#include "execute/page_walk.h"
+#include "guest/page_walk.h"
 
 namespace deja {
 
@@ -25,14 +25,12 @@ View Engine::view_for(Rights rights) const {
 }
 
 AddressSpace& Engine::space() {
-  if (!space_) space_ = &spaces_.select(paging_key(ctx_->state), &counters_.space_recycles);
-  return *space_;
+  if (!space_.selected) space_.selected = &spaces_.select(paging_key(ctx_->state), &counters_.space_recycles);
+  return *space_.selected;
 }
 
-void Engine::check_canonical(Linear at, unsigned size) {
-  if (at.wide() && (sign_extend(at.from.value, 48) != at.from.value ||
-                    sign_extend(at.after(size - 1).value, 48) != at.after(size - 1).value))
-    throw fault_gp();
+void Engine::check_canonical(Linear at, unsigned size) const {
+  if (at.wide() && !is_canonical(ctx_->state, at.from.value, size)) throw fault_gp();
 }
 
 bool Engine::translate(Gva linear, Access access, View view, Gpa* page, u32* error) {
@@ -46,7 +44,7 @@ bool Engine::translate(Gva linear, Access access, View view, Gpa* page, u32* err
   *page = w.page;
   if (observation_.follows_linear() && observation_.translated(sp.key, linear.page(), w.page)) {
     spaces_.flush_all();
-    dropped_ = true;
+    run_.dropped = true;
   }
   if (ram_.contains(w.page) && access != Access::execute) spaces_.install(sp, view, linear, w, w.writable);
   return true;
@@ -70,7 +68,7 @@ void Engine::write_ram(Gpa at, const void* data, u64 size, AccessCause cause) {
   const u8 flags = ram_.flags(at.frame());
   if (flags & (GuestRam::kPageTable | GuestRam::kUpperTable)) {
     if (spaces_.table_write(at, data, size)) {
-      dropped_ = true;
+      run_.dropped = true;
       ++counters_.table_drops;
     }
   }
@@ -81,11 +79,11 @@ void Engine::write_ram(Gpa at, const void* data, u64 size, AccessCause cause) {
 }
 
 void Engine::note_access(Gpa at, u64 size, bool write, AccessCause cause) {
-  const bool by_cpu = running_ && cause != AccessCause::device && cause != AccessCause::loader;
+  const bool by_cpu = run_.active && cause != AccessCause::device && cause != AccessCause::loader;
   // The run ends after the instruction in progress, whose step that is; devices act between steps.
-  const Step after = clock_.steps + (running_ ? 1 : 0);
+  const Step after = clock_.steps + (run_.active ? 1 : 0);
   if (observation_.accessed(at, size, write, cause, by_cpu ? &ctx_->state : nullptr, after))
-    stop_requested_ = true;
+    run_.stop_requested = true;
 }
 
 AccessCause Engine::implicit_cause(Gva linear, Rights rights) const {
@@ -96,93 +94,88 @@ AccessCause Engine::implicit_cause(Gva linear, Rights rights) const {
       return AccessCause::descriptor;
     if (within(s.tr.base, s.tr.limit)) return AccessCause::task_state;
   }
-  return delivering_ ? AccessCause::delivery : AccessCause::instruction;
+  return causes_.delivering ? AccessCause::delivery : AccessCause::instruction;
 }
 
 void Engine::tracked_page_written(Gpa at, u64 size) {
   if (ram_.flags(at.frame()) & (GuestRam::kPageTable | GuestRam::kUpperTable))
-    if (spaces_.table_write(at, nullptr, size)) dropped_ = true;
+    if (spaces_.table_write(at, nullptr, size)) run_.dropped = true;
   if (ram_.flags(at.frame()) & GuestRam::kCode) invalidate_code(at, size);
-  if (ram_.flags(at.frame()) & GuestRam::kWatched) note_access(at, size, true, device_cause_);
+  if (ram_.flags(at.frame()) & GuestRam::kWatched) note_access(at, size, true, causes_.device);
 }
 
 void Engine::walk_marked(Gpa entry) { note_access(entry, 1, true, AccessCause::page_walk); }
 
+void Engine::load(Gpa at, u8* to, unsigned size, AccessCause cause) {
+  if (ram_.contains(at)) {
+    std::memcpy(to, ram_.host(at), size);
+    if (ram_.flags(at.frame()) & GuestRam::kReadWatched) note_access(at, size, false, cause);
+    return;
+  }
+  for (unsigned done = 0; done < size;) {
+    const unsigned n = std::min(size - done, 8u);
+    const u64 value = gate_.mmio_read(ctx_->state.index, at + done, n);
+    std::memcpy(to + done, &value, n);
+    done += n;
+  }
+}
+
+void Engine::store(Gpa at, const u8* from, unsigned size, AccessCause cause) {
+  if (ram_.writable(at)) return write_ram(at, from, size, cause);
+  for (unsigned done = 0; done < size;) {
+    const unsigned n = std::min(size - done, 8u);
+    u64 value = 0;
+    std::memcpy(&value, from + done, n);
+    gate_.mmio_write(ctx_->state.index, at + done, value, n);
+    done += n;
+  }
+}
+
+// Both find both pages before they touch one of them.
+Engine::TwoParts Engine::find_parts(Linear at, unsigned size, Access access, View view) {
+  DEJA_CHECK(size <= kPageSize);
+  TwoParts p;
+  p.size[0] = std::min(size, at.in_page());
+  p.size[1] = size - p.size[0];
+  for (unsigned i = 0; i < 2 && p.size[i]; ++i) {
+    const Gva part = i ? at.after(p.size[0]) : at.from;
+    u32 error = 0;
+    if (!translate(part, access, view, &p.at[i], &error)) throw fault_pf(part.value, error);
+    p.at[i] = p.at[i] + part.offset();
+  }
+  return p;
+}
+
 void Engine::read_linear(Linear at, void* out, unsigned size, Rights rights) {
   check_canonical(at, size);
   const View view = view_for(rights);
-  u8* to = static_cast<u8*>(out);
   if (ctx_->state.dr7 & 0xff) note_data_access(at, size, false);
-  Gpa pages[2];
-  const unsigned in_page = at.in_page();
-  if (size <= in_page) {
+  if (size <= at.in_page()) {
     if (const u8* p = cached(at.from, false, view)) {
       std::memcpy(out, p, size);
       return;
     }
   }
-  DEJA_CHECK(size <= kPageSize);
-  u32 error = 0;
-  unsigned sizes[2] = {std::min(size, in_page), size > in_page ? size - in_page : 0};
-  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
-    const Gva part = i ? at.after(in_page) : at.from;
-    if (!translate(part, Access::read, view, &pages[i], &error)) throw fault_pf(part.value, error);
-  }
-  Gpa from = pages[0] + at.from.offset();
-  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
-    if (i == 1) from = pages[1];
-    if (ram_.contains(from)) {
-      std::memcpy(to, ram_.host(from), sizes[i]);
-      if (ram_.flags(from.frame()) & GuestRam::kReadWatched)
-        note_access(from, sizes[i], false, implicit_cause(at.from, rights));
-    } else {
-      for (unsigned k = 0; k < sizes[i];) {
-        const unsigned n = std::min(sizes[i] - k, 8u);
-        const u64 value = gate_.mmio_read(ctx_->state.index, from + k, n);
-        std::memcpy(to + k, &value, n);
-        k += n;
-      }
-    }
-    to += sizes[i];
-  }
+  const TwoParts parts = find_parts(at, size, Access::read, view);
+  u8* to = static_cast<u8*>(out);
+  for (unsigned i = 0; i < 2 && parts.size[i]; to += parts.size[i++])
+    load(parts.at[i], to, parts.size[i], implicit_cause(at.from, rights));
 }
 
 void Engine::write_linear(Linear at, const void* data, unsigned size, Rights rights) {
   check_canonical(at, size);
   const View view = view_for(rights);
-  const u8* from = static_cast<const u8*>(data);
   if (ctx_->state.dr7 & 0xff) note_data_access(at, size, true);
-  const unsigned in_page = at.in_page();
-  if (size <= in_page) {
+  if (size <= at.in_page()) {
     if (u8* p = cached(at.from, true, view)) {
       std::memcpy(p, data, size);
       return;
     }
   }
-  DEJA_CHECK(size <= kPageSize);
-  u32 error = 0;
-  Gpa pages[2];
-  unsigned sizes[2] = {std::min(size, in_page), size > in_page ? size - in_page : 0};
-  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
-    const Gva part = i ? at.after(in_page) : at.from;
-    if (!translate(part, Access::write, view, &pages[i], &error)) throw fault_pf(part.value, error);
-  }
-  Gpa to = pages[0] + at.from.offset();
-  for (unsigned i = 0; i < 2 && sizes[i]; ++i) {
-    if (i == 1) to = pages[1];
-    if (ram_.writable(to)) {
-      write_ram(to, from, sizes[i], implicit_cause(at.from, rights));
-    } else {
-      for (unsigned k = 0; k < sizes[i];) {
-        const unsigned n = std::min(sizes[i] - k, 8u);
-        u64 value = 0;
-        std::memcpy(&value, from + k, n);
-        gate_.mmio_write(ctx_->state.index, to + k, value, n);
-        k += n;
-      }
-    }
-    from += sizes[i];
-  }
+  const TwoParts parts = find_parts(at, size, Access::write, view);
+  const u8* from = static_cast<const u8*>(data);
+  for (unsigned i = 0; i < 2 && parts.size[i]; from += parts.size[i++])
+    store(parts.at[i], from, parts.size[i], implicit_cause(at.from, rights));
 }
 
 void Engine::probe_linear(Linear at, unsigned size, Access access, Rights rights) {
@@ -256,7 +249,7 @@ u8* Engine::map_write(Gva address, unsigned size) {
     const Gpa at = page + range.from.offset();
     if ((ram_.flags(frame) & GuestRam::kWatched) && observation_.overlaps(at, size)) return nullptr;
     if (ram_.flags(frame) & (GuestRam::kPageTable | GuestRam::kUpperTable))
-      if (spaces_.table_write(at, nullptr, size)) dropped_ = true;
+      if (spaces_.table_write(at, nullptr, size)) run_.dropped = true;
     if (ram_.flags(frame) & GuestRam::kCode) invalidate_code(at, size);
   }
   ram_.mark_dirty(frame);

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "execute/engine.h"
-#include "execute/helper_test_machine.h"
+#include "semantics/vcpu_for_test.h"
 
 namespace deja {
 namespace {

@@ -70,21 +70,21 @@ void Observation::flag_pages() {
   sort_unique(flagged_);
 }
 
-bool Observation::breaks_in_page_of(u64 pc) const {
+bool Observation::breaks_in_page_of(Gva pc) const {
   return !break_pages_.empty() &&
-         std::binary_search(break_pages_.begin(), break_pages_.end(), pc >> kPageShift);
+         std::binary_search(break_pages_.begin(), break_pages_.end(), pc.value >> kPageShift);
 }
 
-bool Observation::is_cut(u64 pc) const {
-  return std::binary_search(cuts_.begin(), cuts_.end(), static_cast<u16>(Gva(pc).offset()));
+bool Observation::is_cut(Gva pc) const {
+  return std::binary_search(cuts_.begin(), cuts_.end(), static_cast<u16>(pc.offset()));
 }
 
-bool Observation::hit_breakpoint(u64 pc, const CpuState& s, Step at) {
+bool Observation::hit_breakpoint(Gva pc, const CpuState& s, Step at) {
   if (at == spec_.skip_at) return false;
   bool hit = false;
   for (unsigned i = 0; i < spec_.breakpoints.size(); ++i) {
     const CodeBreakpoint& b = spec_.breakpoints[i];
-    if (b.pc != pc || !same_table(b.cr3, s.cr3) || (!b.restarts && (s.rflags & flag::RF))) continue;
+    if (b.pc != pc.value || !same_table(b.cr3, s.cr3) || (!b.restarts && (s.rflags & flag::RF))) continue;
     hits_.push_back(by_cpu(Hit::Kind::breakpoint, s, at));
     hits_.back().index = i;
     hit = true;
@@ -103,8 +103,8 @@ Hit Observation::by_cpu(Hit::Kind kind, const CpuState& s, Step step) {
   return hit;
 }
 
-bool Observation::hit_delivery(u64 pc, const CpuState& s, Step after) {
-  if (spec_.delivery_at != pc) return false;
+bool Observation::hit_delivery(Gva pc, const CpuState& s, Step after) {
+  if (spec_.delivery_at != pc.value) return false;
   hits_.push_back(by_cpu(Hit::Kind::delivery, s, after));
   return true;
 }

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "execute/page_walk.h"
+#include "guest/page_walk.h"
 #include "guest/ram.h"
 
 namespace deja {
@@ -95,14 +95,14 @@ class Observation {
   }
 
   // --- breakpoints, for Engine::dispatch
-  bool breaks_in_page_of(u64 pc) const;
+  bool breaks_in_page_of(Gva pc) const;
   // Page offsets of all breakpoints, ascending: blocks of pages with breakpoints end before them.
   const std::vector<u16>& cuts() const { return cuts_; }
-  bool is_cut(u64 pc) const;
+  bool is_cut(Gva pc) const;
   // Notes a hit and returns true when a breakpoint stands there.
-  bool hit_breakpoint(u64 pc, const CpuState& s, Step at);
+  bool hit_breakpoint(Gva pc, const CpuState& s, Step at);
   // The same for deliveries that are about to be, and for turns, for Machine::run.
-  bool hit_delivery(u64 pc, const CpuState& s, Step after);
+  bool hit_delivery(Gva pc, const CpuState& s, Step after);
   bool hit_turn(const CpuState& s, Step at);
 
   // --- watchpoints, for those who access memory

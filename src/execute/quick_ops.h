@@ -1,6 +1,7 @@
 // The quick way of system instructions (translate/quick.h says which): C++ that is called with only the
-// general registers saved. It must not touch vector registers, throw, or call anything outside its file,
-// which is compiled for general registers alone; a test checks that it needs no other symbol.
+// general registers saved. It must not touch vector registers, throw, or call anything outside its file
+// (quick_ops.cc, quick_access.cc), which is compiled for general registers alone; a test checks that it needs
+// no other symbol. What an instruction does, once nothing can fault, is said in semantics/pure_ops.h.
 //
 // A quick operation knows the common case. Whatever may fault, trap, be interrupted, touch a device, miss the
 // TLB or need a translation that is not there yet is left to the ordinary way, which then finds the state as

@@ -117,42 +117,47 @@ struct Gen {
   }
 };
 
-}  // namespace
+// Entry and exit, and the calls out of line between them.
+struct Thunk {
+  Gen g;
+  Emitter& e;
+  u64 go = 0;           // goes on at rax
+  u64 leave_frame = 0;  // takes down what enter() has built
 
-Thunks emit_thunks(Emitter& e, const CodeTargets& targets, const Handlers& h) {
-  Thunks t;
-  t.targets = targets;
-  Gen g{e, targets.context};
+  Thunk(Emitter& emitter, u64 context) : g{emitter, context}, e(emitter) {}
 
-  // Leave: undo enter().
-  const u64 leave = e.here();
-  e.b(0xfc);  // cld
-  for (unsigned i = 6; i-- > 0;) g.pop(kCalleeSaved[i]);
-  e.b(0xc3);
+  void (*emit_enter())(u64) {
+    // Leave: undo enter().
+    const u64 leave = e.here();
+    e.b(0xfc);  // cld
+    for (unsigned i = 6; i-- > 0;) g.pop(kCalleeSaved[i]);
+    e.b(0xc3);
 
-  const u64 go = e.here();  // rax = code
-  e.mov_store(g.at(offsetof(ExecContext, resume)), HRAX);
-  g.restore_guest_and_go();
+    go = e.here();
+    e.mov_store(g.at(offsetof(ExecContext, resume)), HRAX);
+    g.restore_guest_and_go();
 
-  t.enter = reinterpret_cast<void (*)(u64)>(e.here());
-  for (const unsigned r : kCalleeSaved) g.push(r);
-  // Return address and six registers take 56 bytes; 8 more keep calls out of translated code aligned to 16.
-  e.mov(HRAX, HRDI);
-  e.b(0x48, 0x83, 0xec), e.b(8);  // sub rsp, 8
-  e.mov_store(g.at(offsetof(ExecContext, host_rsp)), HRSP);
-  e.jmp(go);
+    const u64 enter = e.here();
+    for (const unsigned r : kCalleeSaved) g.push(r);
+    // Return address and six registers take 56 bytes; 8 more keep calls out of translated code aligned to 16.
+    e.mov(HRAX, HRDI);
+    e.b(0x48, 0x83, 0xec), e.b(8);  // sub rsp, 8
+    e.mov_store(g.at(offsetof(ExecContext, host_rsp)), HRSP);
+    e.jmp(go);
 
-  const u64 leave_frame = e.here();
-  e.b(0x48, 0x83, 0xc4), e.b(8);  // add rsp, 8
-  e.jmp(leave);
+    leave_frame = e.here();
+    e.b(0x48, 0x83, 0xc4), e.b(8);  // add rsp, 8
+    e.jmp(leave);
+    return reinterpret_cast<void (*)(u64)>(enter);
+  }
 
-  const auto go_on = [&] {  // rax: where, or 0
+  void go_on() {            // rax: where, or 0
     e.b(0x48, 0x85, 0xc0);  // test rax, rax
     e.jcc(4, leave_frame);
     e.jmp(go);
-  };
+  }
   // On entry ecx = site, r9 = argument.
-  const auto call_out = [&](Handler handler) {
+  u64 call_out(Handler handler) {
     const u64 start = e.here();
     g.save_general();
     g.save_vectors();
@@ -160,8 +165,8 @@ Thunks emit_thunks(Emitter& e, const CodeTargets& targets, const Handlers& h) {
     g.call(handler, HRCX);
     go_on();
     return start;
-  };
-  const auto call_quick_first = [&](Handler quick, Handler handler) {
+  }
+  u64 call_quick_first(Handler quick, Handler handler) {
     const u64 start = e.here();
     g.save_general();
     e.mov32(HRBX, HRCX);
@@ -176,49 +181,69 @@ Thunks emit_thunks(Emitter& e, const CodeTargets& targets, const Handlers& h) {
     g.call(handler, HRBX);
     go_on();
     return start;
-  };
-  t.targets.mem_slow = call_quick_first(h.quick_access, h.mem_slow);
-  t.targets.mem_commit = call_quick_first(h.quick_commit, h.mem_commit);
-  t.targets.helper = call_out(h.helper);
-  t.targets.link = call_out(h.link);
-  t.targets.far_link = call_out(h.far_link);
-  for (unsigned v = 0; v < kViews; ++v) {
-    t.targets.far_jump[v] = e.here();
-    e.mov_store(g.at(offsetof(ExecContext, scratch)), HRCX);
-    u8* const hit = emit_jump_lookup(e, static_cast<View>(v));
-    e.mov_load(HRCX, g.at(offsetof(ExecContext, scratch)));
-    e.jmp(t.targets.far_link);
-    e.land(hit);
-    emit_jump_hit(e, static_cast<View>(v));
   }
-  t.targets.dispatch = call_out(h.dispatch);
-  t.targets.jump_miss = call_quick_first(h.quick_jump, h.dispatch);
-  t.targets.removed = call_out(h.removed);
-  t.targets.expired = call_out(h.expired);
-  t.host_fault = call_out(h.host_fault);
-
-  t.targets.quick = e.here();
-  g.save_general();
-  e.mov32(HRBX, HRCX);
-  g.call(h.quick, HRBX);
-  e.b(0x48, 0x83, 0xf8), e.b(kQuickDispatch);  // cmp rax, kQuickDispatch
-  e.jcc(7, go);                                // above
-  u8* const declined = g.jcc_far(2);           // below
-  const auto ordinary = [&](Handler handler) {
-    g.save_vectors();
-    g.call(handler, HRBX);
-    go_on();
-  };
-  static_assert(kQuickDeclined < kQuickDispatch);
-  ordinary(h.quick_done);
-  g.land_far(declined);
-  ordinary(h.helper);
-
+  // The quick way of a helper: three ways on, by what it returns.
+  u64 call_helper_quick_first(const Handlers& h) {
+    const u64 start = e.here();
+    g.save_general();
+    e.mov32(HRBX, HRCX);
+    g.call(h.quick, HRBX);
+    e.b(0x48, 0x83, 0xf8), e.b(kQuickDispatch);  // cmp rax, kQuickDispatch
+    e.jcc(7, go);                                // above
+    u8* const declined = g.jcc_far(2);           // below
+    const auto ordinary = [&](Handler handler) {
+      g.save_vectors();
+      g.call(handler, HRBX);
+      go_on();
+    };
+    static_assert(kQuickDeclined < kQuickDispatch);
+    ordinary(h.quick_done);
+    g.land_far(declined);
+    ordinary(h.helper);
+    return start;
+  }
+  // A far link that leads through the jump cache.
+  u64 far_jump(View view, u64 far_link) {
+    const u64 start = e.here();
+    e.mov_store(g.at(offsetof(ExecContext, scratch)), HRCX);
+    u8* const hit = emit_jump_lookup(e, view);
+    e.mov_load(HRCX, g.at(offsetof(ExecContext, scratch)));
+    e.jmp(far_link);
+    e.land(hit);
+    emit_jump_hit(e, view);
+    return start;
+  }
   // rcx = where to go on. EFLAGS stay.
-  t.targets.load_vectors = e.here();
-  e.mov_store(g.at(offsetof(ExecContext, resume)), HRCX);
-  g.load_vectors();
-  e.jmp_mem(g.at(offsetof(ExecContext, resume)));
+  u64 load_vectors() {
+    const u64 start = e.here();
+    e.mov_store(g.at(offsetof(ExecContext, resume)), HRCX);
+    g.load_vectors();
+    e.jmp_mem(g.at(offsetof(ExecContext, resume)));
+    return start;
+  }
+};
+
+}  // namespace
+
+Thunks emit_thunks(Emitter& e, const CodeTargets& targets, const Handlers& h) {
+  Thunks t;
+  t.targets = targets;
+  Thunk thunk(e, targets.context);
+  t.enter = thunk.emit_enter();
+  t.targets.mem_slow = thunk.call_quick_first(h.quick_access, h.mem_slow);
+  t.targets.mem_commit = thunk.call_quick_first(h.quick_commit, h.mem_commit);
+  t.targets.helper = thunk.call_out(h.helper);
+  t.targets.link = thunk.call_out(h.link);
+  t.targets.far_link = thunk.call_out(h.far_link);
+  for (unsigned v = 0; v < kViews; ++v)
+    t.targets.far_jump[v] = thunk.far_jump(static_cast<View>(v), t.targets.far_link);
+  t.targets.dispatch = thunk.call_out(h.dispatch);
+  t.targets.jump_miss = thunk.call_quick_first(h.quick_jump, h.dispatch);
+  t.targets.removed = thunk.call_out(h.removed);
+  t.targets.expired = thunk.call_out(h.expired);
+  t.host_fault = thunk.call_out(h.host_fault);
+  t.targets.quick = thunk.call_helper_quick_first(h);
+  t.targets.load_vectors = thunk.load_vectors();
   return t;
 }
 

@@ -16,7 +16,7 @@
 #include "base/host_limits.h"
 #include "base/printable.h"
 #include "gdb/fd_connection.h"
-#include "gdb/symbol_setup.h"
+#include "gdb/symbol_commands.h"
 #include "sandbox/outside_file.h"
 #include "sandbox/sandbox.h"
 

@@ -6,7 +6,8 @@
 #include <functional>
 #include <vector>
 
-#include "execute/fpu_state.h"
+#include "semantics/fpu/fpu_state.h"
+#include "timeline/guest_view.h"
 
 namespace deja {
 namespace {
@@ -238,8 +239,6 @@ std::string read(const GdbCpu& cpu, const Register& r) {
 }
 
 }  // namespace
-
-u64 linear_pc(const CpuState& s) { return s.mode64() ? s.rip : (s.seg[CS].base + s.rip) & 0xffffffff; }
 
 unsigned gdb_register_count() {
   unsigned n = 0;

@@ -17,8 +17,6 @@ struct GdbCpu {
 };
 
 // gdb thinks in linear addresses: where the code segment has a base, RIP comes with it added.
-u64 linear_pc(const CpuState& s);
-
 unsigned gdb_register_count();
 // Bytes of register `n`, which is below the count, in the guest's byte order.
 std::string gdb_register(const GdbCpu& cpu, unsigned n);

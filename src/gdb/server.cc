@@ -1,8 +1,9 @@
 #include "gdb/server.h"
 
-#include "base/printable.h"
-
 #include <algorithm>
+
+#include "base/printable.h"
+#include "gdb/documents.h"
 
 namespace deja {
 namespace {
@@ -34,24 +35,6 @@ bool parse_conditions(GdbFields f, std::vector<std::string>* conditions) {
     f = GdbFields(f.rest().substr(size * 2));
   }
   return true;
-}
-
-// Text within XML. The guest may have chosen it, and may not have meant it as text.
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    if (c == '&')
-      out += "&amp;";
-    else if (c == '<')
-      out += "&lt;";
-    else if (c == '>')
-      out += "&gt;";
-    else if (c == '"')
-      out += "&quot;";
-    else
-      out += c >= ' ' && c <= '~' ? c : '?';
-  }
-  return out;
 }
 
 }  // namespace
@@ -411,35 +394,12 @@ void GdbServer::monitor(GdbFields f) {
   reply("OK");
 }
 
-std::string GdbServer::threads_xml() {
-  std::string xml = "<?xml version=\"1.0\"?>\n<threads>\n";
-  for (unsigned i = 0; i < threads(); ++i)
-    xml += fmt::format("<thread id=\"{:x}\" core=\"{}\" name=\"vCPU {}\">{}</thread>\n", i + 1, i, i,
-                       target_.describe_vcpu(i));
-  return xml + "</threads>\n";
-}
-
 std::optional<std::string> GdbServer::os_xml(std::string_view kind) {
-  GdbOsTable table{{"Type", "Description", "Title"}, {}};
-  if (kind.empty()) {
-    table.rows = {{"processes", "Listing of all processes", "Processes"},
-                  {"threads", "Listing of all threads", "Threads"},
-                  {"modules", "Listing of all loaded kernel modules", "Kernel modules"}};
-  } else if (auto known = target_.os_table(kind)) {
-    table = std::move(known).value();
-  } else {
-    explain_(printable(known.error().message));
-    return std::nullopt;
-  }
-  std::string xml = "<?xml version=\"1.0\"?>\n<!DOCTYPE target SYSTEM \"osdata.dtd\">\n<osdata type=\"" +
-                    escaped(kind.empty() ? "types" : kind) + "\">\n";
-  for (const std::vector<std::string>& row : table.rows) {
-    xml += "<item>";
-    for (std::size_t i = 0; i < table.columns.size(); ++i)
-      xml += "<column name=\"" + table.columns[i] + "\">" + escaped(printable(row[i])) + "</column>";
-    xml += "</item>\n";
-  }
-  return xml + "</osdata>\n";
+  if (kind.empty()) return os_document(kind, os_kinds());
+  const auto table = target_.os_table(kind);
+  if (table) return os_document(kind, table.value());
+  explain_(printable(table.error().message));
+  return std::nullopt;
 }
 
 void GdbServer::transfer(GdbFields f) {
@@ -447,7 +407,7 @@ void GdbServer::transfer(GdbFields f) {
   if (f.literal("features:read:target.xml:")) {
     document = gdb_target_xml();
   } else if (f.literal("threads:read::")) {
-    document = threads_xml();
+    document = threads_document(target_, threads());
   } else if (f.literal("osdata:read:")) {
     const std::string kind(f.rest().substr(0, f.rest().find(':')));
     if (!f.literal(kind) || !f.literal(':')) return reply("E00");
@@ -455,13 +415,7 @@ void GdbServer::transfer(GdbFields f) {
     if (!xml) return reply("E00");
     document = std::move(*xml);
   } else if (f.literal("memory-map:read::")) {
-    // Linear addresses: anything may be mapped. To gdb all of it is memory that keeps breakpoints.
-    document =
-        "<?xml version=\"1.0\"?>\n<!DOCTYPE memory-map PUBLIC \"+//IDN gnu.org//DTD GDB Memory Map "
-        "V1.0//EN\" "
-        "\"http://sourceware.org/gdb/gdb-memory-map.dtd\">\n<memory-map>\n"
-        "<memory type=\"ram\" start=\"0x0\" length=\"0x8000000000000000\"/>\n"
-        "<memory type=\"ram\" start=\"0x8000000000000000\" length=\"0x8000000000000000\"/>\n</memory-map>\n";
+    document = memory_map_document();
   } else {
     return reply(f.literal("features:") || f.literal("threads:") ? "E00" : "");
   }

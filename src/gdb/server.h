@@ -54,7 +54,6 @@ class GdbServer {
   void monitor(GdbFields f);
   void refuse_write();
   std::string stop_reply(const GdbStop& stop) const;
-  std::string threads_xml();
   std::optional<std::string> os_xml(std::string_view kind);
   unsigned threads() { return let_go_ ? 0 : target_.vcpu_count(); }
   bool valid_thread(i64 id) { return id > 0 && static_cast<u64>(id) <= threads(); }

@@ -6,7 +6,8 @@
 
 #include "gdb/target.h"
 #include "machine/machine.h"
-#include "timeline/who_wrote.h"
+#include "query/who_wrote.h"
+#include "timeline/hit_filter.h"
 
 namespace deja {
 
@@ -18,13 +19,13 @@ struct PinnedWatchpoint {
   u64 cr3 = 0;
 };
 
-bool is_kernel_half(u64 address);
+inline bool is_kernel_half(u64 address) { return address >= kUserEnd; }
 
 GdbCpu gdb_cpu(Machine& machine, unsigned vcpu);
 
-// DebugTarget::read_memory. A watched address of a program means the same memory as long as it is watched.
-std::size_t read_guest(Machine& machine, const std::vector<PinnedWatchpoint>& pins, unsigned vcpu,
-                       bool physical, u64 address, void* out, std::size_t size);
+// GuestView::read_some, but a watched address of a program means the same memory as long as it is watched.
+std::size_t read_pinned(const GuestView& memory, const std::vector<PinnedWatchpoint>& pins, u64 address,
+                        void* out, std::size_t size);
 
 struct StopConditions {
   std::vector<GdbBreakpoint> breakpoints;  // as Hit::index numbers them; what has a larger one is not gdb's
@@ -32,6 +33,9 @@ struct StopConditions {
 
   // Whether the hit, at which `machine` stands, is one that gdb is to be told of.
   bool hold(Machine& machine, const Hit& hit) const;
+
+  // hold() as a value, for other machines of the recording.
+  HitFilter filter() const;
 
   // What gdb calls a watched byte; the watchpoint's address when it was not mapped as that was set.
   u64 address_of(const GdbWatchpoint& watchpoint, Gpa byte) const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/printable.h"
+#include "gdb/interruption.h"
 #include "replay/position.h"
 
 namespace deja {
@@ -61,8 +62,12 @@ GdbStop TimeTarget::stop(GdbStop::Why why, unsigned vcpu) {
   return s;
 }
 
+GuestView TimeTarget::view(unsigned vcpu, bool physical) {
+  return physical ? GuestView::physical(machine()) : GuestView::of_vcpu(machine(), vcpu);
+}
+
 std::size_t TimeTarget::read_memory(unsigned vcpu, bool physical, u64 address, void* out, std::size_t size) {
-  const std::size_t got = read_guest(machine(), conditions_.pins, vcpu, physical, address, out, size);
+  const std::size_t got = read_pinned(view(vcpu, physical), conditions_.pins, address, out, size);
   return nav_.sound() ? got : 0;  // zeros in place of a damaged page are not what was there
 }
 
@@ -79,8 +84,7 @@ void TimeTarget::take_conditions(const GdbResume& r) {
         std::any_of(pins.begin(), pins.end(), [&](const PinnedWatchpoint& p) { return p.watchpoint == w; });
     if (known) continue;
     PinnedWatchpoint p{w, {}, machine().cpu(r.watch_vcpu).cr3};
-    auto pieces = w.physical ? locate_physical(machine(), w.address, w.size)
-                             : locate_linear(machine(), r.watch_vcpu, {}, w.address, w.size);
+    auto pieces = locate(view(r.watch_vcpu, w.physical), w.address, w.size);
     if (pieces) p.pieces = std::move(pieces).value();
     pins.push_back(std::move(p));
   }
@@ -230,7 +234,7 @@ Result<GdbStop> TimeTarget::go_back(const Wanted& w) {
   search.before = nav_.position();
   search.interrupted = w.request->interrupted;
   search.workers = workers_;
-  search.accept = [conditions = conditions_](Machine& m, const Hit& hit) { return conditions.hold(m, hit); };
+  search.accept = conditions_.filter();
   DEJA_ASSIGN(const BackwardResult result, search_backward(nav_, search));
   switch (result.outcome) {
     case BackwardResult::Outcome::found: {
@@ -269,13 +273,7 @@ Result<std::optional<Step>> TimeTarget::interruption_before(const Wanted& w, uns
   search.floor = std::max(nav_.first(), iret - std::min(iret, kLongestInterruption));
   search.interrupted = w.request->interrupted;
   search.workers = workers_;
-  search.accept = [vcpu, resumed](Machine& m, const Hit& hit) {
-    // Right after the delivery, which changes no general register but RSP.
-    CpuState then = m.cpu(vcpu);
-    then.gpr[RSP] = hit.rsp;
-    return hit.vcpu == vcpu && hit.rip == resumed.rip && hit.cr3 == resumed.cr3 &&
-           std::equal(std::begin(then.gpr), std::end(then.gpr), std::begin(resumed.gpr));
-  };
+  search.accept = Interruption::of(resumed, vcpu).filter();
   DEJA_ASSIGN(const BackwardResult result, search_backward(nav_, search));
   if (result.outcome != BackwardResult::Outcome::found) return std::optional<Step>();
   return std::optional(result.at);
@@ -292,7 +290,7 @@ Result<GdbStop> TimeTarget::step_back(const Wanted& w, unsigned vcpu) {
       DEJA_TRY(seek(last.value_or(nav_.first())));
       if (!last) break;
     }
-    if (!hide_interrupts_ || !is_iret(instruction_at(machine(), vcpu, linear_pc(machine().cpu(vcpu)))))
+    if (!hide_interrupts_ || !is_iret(view(vcpu).instruction(linear_pc(machine().cpu(vcpu)))))
       return stop(GdbStop::Why::stepped, vcpu);
     // Back over the whole handler, if that is what has returned here, to the moment at which it was called.
     const Step iret = nav_.position();

@@ -4,16 +4,17 @@
 #include "gdb/stop_conditions.h"
 #include "gdb/target.h"
 #include "linux/kernel_place.h"
-#include "linux/tasks.h"
+#include "linux/recorded_linux.h"
+#include "query/who_wrote.h"
 #include "timeline/navigator.h"
-#include "timeline/who_wrote.h"
 
 namespace deja {
 
 class TimeTarget final : public DebugTarget {
  public:
   // Both outlive it. `workers`: for long searches; null: there are none.
-  explicit TimeTarget(Navigator& nav, SearchWorkers* workers = nullptr) : nav_(nav), workers_(workers) {
+  explicit TimeTarget(Navigator& nav, SearchWorkers* workers = nullptr)
+      : nav_(nav), workers_(workers), linux_(nav) {
     arrive();
   }
 
@@ -45,6 +46,7 @@ class TimeTarget final : public DebugTarget {
   using Judge = std::function<std::optional<GdbStop>(const Hit&)>;
 
   Machine& machine() { return nav_.machine(); }
+  GuestView view(unsigned vcpu, bool physical = false);
   void arrive();  // somewhere else than before: whose turn is it?
   void take_conditions(const GdbResume& request);
   Wanted wanted(const GdbResume& request) const;
@@ -69,15 +71,32 @@ class TimeTarget final : public DebugTarget {
                                                   Step iret);
   GdbStop stop(GdbStop::Why why, unsigned vcpu);
 
-  std::string when();
-  Result<const TaskList*> task_list();
-  Result<std::string> list_processes();
-  Result<std::string> list_modules(bool sections);
-  Result<std::string> kernel_log();
-  std::string kernel_place();
-  Result<std::string> instructions(unsigned vcpu, std::string_view count);
-  Result<std::string> who_wrote_command(std::vector<std::string> words, unsigned vcpu,
-                                        const std::function<bool()>& interrupted);
+  // What a `monitor` command is given.
+  struct Command {
+    std::string text;                // all of it
+    std::vector<std::string> words;  // its name, and what follows
+    unsigned vcpu;
+    const std::function<bool()>& interrupted;
+
+    std::string_view argument() const { return words.size() > 1 ? std::string_view(words[1]) : ""; }
+  };
+  using Answer = Result<std::string> (TimeTarget::*)(const Command&);
+  static Answer find_command(std::string_view name);
+  Result<std::string> help(const Command&);
+  Result<std::string> when(const Command&);
+  Result<std::string> seek_command(const Command& c);
+  Result<std::string> checkpoint(const Command&);
+  Result<std::string> checkpoints(const Command&);
+  Result<std::string> restart_command(const Command& c);
+  Result<std::string> who_wrote_command(const Command& c);
+  Result<std::string> instructions(const Command& c);
+  Result<std::string> images(const Command& c);
+  Result<std::string> processes(const Command&);
+  Result<std::string> modules(const Command& c);
+  Result<std::string> kernel_log(const Command&);
+  Result<std::string> kernel_place(const Command&);
+  Result<std::string> process_command(const Command& c);
+  Result<std::string> interrupts_command(const Command& c);
 
   Navigator& nav_;
   SearchWorkers* const workers_;
@@ -86,7 +105,7 @@ class TimeTarget final : public DebugTarget {
   bool hide_interrupts_ = true;
   std::optional<u64> process_;  // CR3: breakpoints in the user half stop in this address space only
   std::vector<Step> bookmarks_;
-  std::optional<TaskList> tasks_;  // made when it is asked for
+  RecordedLinux linux_;
   std::optional<KernelBanner> kernel_;
 };
 

@@ -259,8 +259,7 @@ void set_start_state(CpuState& s) {
   for (u64& dr : s.dr) dr = 0;
   s.dr6 = 0xffff0ff0;
   s.dr7 = 0x400;
-  s.sti_shadow = s.mov_ss_shadow = s.nmi_blocked = s.nmi_pending = s.init_pending = s.smi_pending = false;
-  s.sipi_vector = 0;
+  s.sti_shadow = s.mov_ss_shadow = s.nmi_blocked = s.nmi_pending = false;
   s.pending_dbg = 0;
   s.pause_run = 0;
   s.activity = s.msr.apic_base & kApicBootstrap ? Activity::running : Activity::wait_for_sipi;

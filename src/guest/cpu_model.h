@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "base/result.h"
-#include "guest/cpu_state.h"
+#include "guest/canonical.h"
 
 namespace deja {
 
@@ -29,7 +29,7 @@ struct CpuModel {
   u64 tsc_hz = 1'000'000'000;
   u64 crystal_hz = 25'000'000;
   unsigned physical_bits = 40;
-  unsigned linear_bits = 48;
+  unsigned linear_bits = kLinearBits;
 };
 
 // What may be added to a model: instructions that the host executes, which therefore must have them.

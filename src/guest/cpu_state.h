@@ -120,9 +120,6 @@ struct CpuState {
   bool mov_ss_shadow = false;  // the same for MOV SS / POP SS, which also blocks #DB and NMI
   bool nmi_blocked = false;    // between NMI delivery and IRET
   bool nmi_pending = false;
-  bool init_pending = false;
-  bool smi_pending = false;  // unused by this machine, always false
-  u8 sipi_vector = 0;
   u64 pending_dbg = 0;  // DR6 bits of debug exceptions to raise before the next instruction
   u32 index = 0;        // which vCPU this is
   u32 pause_run = 0;    // PAUSEs since this vCPU's quantum began; many of them end it (SMP guests)

@@ -24,6 +24,7 @@ enum Vector : u8 {
   kAC = 17,
   kMC = 18,
   kXM = 19,
+  kNoVector = 0xff,  // no exception
 };
 
 // Thrown by C++ code that executes on behalf of a guest instruction, before that instruction changed any
@@ -38,7 +39,6 @@ struct GuestFault {
 
 inline GuestFault fault_gp(u32 error = 0) { return {kGP, true, error}; }
 inline GuestFault fault_ss(u32 error = 0) { return {kSS, true, error}; }
-inline GuestFault fault_np(u32 error) { return {kNP, true, error}; }
 inline GuestFault fault_ts(u32 error) { return {kTS, true, error}; }
 inline GuestFault fault_ud() { return {kUD}; }
 inline GuestFault fault_nm() { return {kNM}; }

@@ -12,7 +12,7 @@ class Console : public SerialBackend {
   // Puts the terminal, if `stdin_fd` is one, in raw mode. Works with pipes, files and /dev/null as well;
   // escape keys are then recognised in the same way, and the end of input is simply the end of input.
   Console(int stdin_fd, int stdout_fd);
-  // What is said next at the terminal begins a line.
+  // Begins a new line at the terminal for what is printed next.
   ~Console() override;
 
   void add_to(PollSet& set) const override;

@@ -30,7 +30,7 @@ class RealHostClock : public HostClock {
   void sleep_until(u64 deadline_ns) override;
 };
 
-// Moves only when told, or by sleeping.
+// A clock for tests: it moves only when told, or by sleeping.
 class FakeHostClock : public HostClock {
  public:
   u64 monotonic_ns() override { return now_ns; }

@@ -1,5 +1,6 @@
 // The door to the host with real pipes, terminals (openpty) and sockets.
 #include "inputs/host_inputs.h"
+#include "inputs/scripted_inputs_for_test.h"
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -71,7 +72,7 @@ class HostInputsTest : public testing::Test {
     }
     return got;
   }
-  // What came out, waiting a moment for it.
+  // Returns what came out; waits a moment for it.
   static std::string read_some(int fd) {
     PollSet set;
     set.add(fd, POLLIN);

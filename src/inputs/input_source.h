@@ -1,9 +1,8 @@
 // The door: where a session gets what comes from outside, and where serial output goes.
-// HostInputs (host_inputs.h) is the real one, ScriptedInputs below the fake one for tests.
+// HostInputs (host_inputs.h) is the real one, ScriptedInputs (scripted_inputs_for_test.h) the fake one.
 #pragma once
 
 #include <concepts>
-#include <deque>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -14,8 +13,7 @@
 
 namespace deja {
 
-// What the machine can take now. What there is no room for stays at the host, and from there the sender is
-// held back.
+// Room in the machine's receivers now. Bytes beyond it stay at the host, where their sender is held back.
 struct InputRoom {
   InputRoom() = default;
   template <class Sizes>
@@ -41,7 +39,7 @@ class InputSource {
   virtual bool wait_until(u64 deadline_ns, InputRoom room) = 0;
 };
 
-// Where the bytes go that a guest sends over its serial lines. The machine never waits for the host in a way
+// Takes the bytes that a guest sends over its serial lines. The machine never waits for the host in a way
 // that it could see: write() only buffers; while backlogged() the session must not let the machine run on
 // (InputSource::wait_until moves the output, and still sees Quit).
 class SerialOutput {
@@ -55,7 +53,8 @@ class SerialOutput {
   // a full disk is kept, and the next drain() tries again; output to a closed pipe or a terminal that hung up
   // is dropped from then on.
   virtual Status drain(u64 timeout_ns) = 0;
-  // A frame that the guest sends over its network card. Never held back: a wire loses what nobody takes.
+  // A frame that the guest sends over its network card. It is never held back: a wire loses frames that
+  // nobody takes.
   virtual void send_frame(std::string_view) {}
 };
 
@@ -78,25 +77,6 @@ class StringSerialOutput : public SerialOutput {
   Status drain(u64) override { return {}; }
 
   std::vector<std::string> text;  // by port
-};
-
-// Inputs at given host times, for tests of sessions.
-class ScriptedInputs : public InputSource {
- public:
-  explicit ScriptedInputs(HostClock& clock) : clock_(clock) {}
-  // `at_ns` (monotonic) must not decrease from call to call.
-  void add(u64 at_ns, HostInput input) { script_.push_back({at_ns, std::move(input)}); }
-
-  std::vector<HostInput> poll(InputRoom room) override;
-  bool wait_until(u64 deadline_ns, InputRoom room) override;
-
- private:
-  struct Item {
-    u64 at_ns;
-    HostInput input;
-  };
-  HostClock& clock_;
-  std::deque<Item> script_;
 };
 
 }  // namespace deja

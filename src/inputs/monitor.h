@@ -15,11 +15,11 @@
 
 namespace deja {
 
-// What the session does at once when the monitor asks; called from within InputSource::poll(). Those that are
-// empty it cannot do.
+// Actions that the session takes at once when the monitor asks; called from within InputSource::poll(). An
+// empty function is an action that it cannot take.
 struct MonitorActions {
   std::function<std::string()> status;
-  // Each answers with what to tell.
+  // Each returns the text to answer with.
   std::function<Result<std::string>(const std::string& name)> start_recording;
   std::function<Result<std::string>()> stop_recording;
   std::function<Result<std::string>(const std::string& file)> screendump;
@@ -27,7 +27,7 @@ struct MonitorActions {
 
 struct MonitorAnswer {
   std::string text;               // to print, whole lines
-  std::vector<HostInput> inputs;  // what the command puts into the session
+  std::vector<HostInput> inputs;  // inputs that the command puts into the session
 };
 // Runs one command line (any bytes; hostile).
 MonitorAnswer run_monitor_command(std::string_view line, const MonitorActions& actions);
@@ -45,8 +45,8 @@ class MonitorSession {
   // Enough lines wait; no more should be fed for now.
   bool full() const { return lines_.size() >= 64; }
   bool has_line() const { return !lines_.empty(); }
-  // Runs waiting lines up to and including the first that yields inputs: whatever follows it (say, `status`)
-  // must find the session in the state that they lead to, so it waits for the next call.
+  // Runs waiting lines up to and including the first that yields inputs. A line behind it (say, `status`)
+  // must find the session in the state that these lead to, so it waits for the next call.
   void run(const MonitorActions& actions, std::vector<HostInput>& out);
 
  private:

@@ -1,9 +1,10 @@
 #include "inputs/nic_config.h"
 
+#include "base/parse_number.h"
+
 #include <arpa/inet.h>
 
 #include <bit>
-#include <charconv>
 #include <cstring>
 #include <map>
 
@@ -17,11 +18,6 @@ constexpr u32 kHost = 0x0202, kDhcpStart = 0x020f, kDns = 0x0203;
 constexpr u8 kIpv6Host = 2, kIpv6Dns = 3;
 // The only one with which guests give themselves addresses (RFC 4862 section 5.5.3 d, RFC 2464 section 5).
 constexpr unsigned kIpv6PrefixBits = 64;
-
-bool parse_number(std::string_view text, unsigned least, unsigned most, unsigned* number) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), *number);
-  return error == std::errc() && end == text.data() + text.size() && *number >= least && *number <= most;
-}
 
 bool is_mac(std::string_view text) {
   if (text.size() != 17) return false;
@@ -56,8 +52,10 @@ struct ForwardSide {
 };
 bool parse_side(std::string_view text, ForwardSide* side) {
   const auto colon = text.rfind(':');
-  if (colon == std::string_view::npos || !parse_number(text.substr(colon + 1), 1, 65535, &side->port))
-    return false;
+  if (colon == std::string_view::npos) return false;
+  const std::optional<unsigned> port = parse_number_within(text.substr(colon + 1), 1u, 65535u);
+  if (!port) return false;
+  side->port = *port;
   std::string_view address = text.substr(0, colon);
   side->ipv6 = address.starts_with('[') && address.ends_with(']');
   if (side->ipv6) address = address.substr(1, address.size() - 2);
@@ -119,10 +117,9 @@ u32 usual_mask(u32 address) {
 }
 
 bool parse_mask(std::string_view text, u32* mask) {
-  unsigned bits = 0;
   in_addr dotted;
-  if (parse_number(text, 4, 30, &bits)) {
-    *mask = ~u32{0} << (32 - bits);
+  if (const std::optional<unsigned> bits = parse_number_within(text, 4u, 30u)) {
+    *mask = ~u32{0} << (32 - *bits);
     return true;
   }
   if (!parse_ipv4(text, &dotted)) return false;
@@ -179,24 +176,25 @@ Status set_ipv6(const Values& values, bool forwards, Ipv6Net* net) {
   const auto given = values.find("ipv6-net");
   const std::string_view text = given == values.end() ? kDefaultIpv6Net : given->second;
   const auto slash = text.find('/');
-  unsigned bits = kIpv6PrefixBits;
-  if (!parse_ipv6(text.substr(0, slash), &net->prefix) ||
-      (slash != std::string_view::npos && !parse_number(text.substr(slash + 1), 0, 128, &bits)))
+  const std::optional<unsigned> bits = slash == std::string_view::npos
+                                           ? kIpv6PrefixBits
+                                           : parse_number_within(text.substr(slash + 1), 0u, 128u);
+  if (!parse_ipv6(text.substr(0, slash), &net->prefix) || !bits)
     return make_error("-nic ipv6-net={}: write for example ipv6-net=fd00:1234::/64", text);
-  if (bits != kIpv6PrefixBits)
+  if (*bits != kIpv6PrefixBits)
     return make_error("-nic ipv6-net={}: guests find an address of their own in a network of /64 only", text);
-  for (unsigned i = bits; i < 128; ++i)
+  for (unsigned i = *bits; i < 128; ++i)
     net->prefix.s6_addr[i / 8] = static_cast<u8>(net->prefix.s6_addr[i / 8] & ~(0x80 >> i % 8));
-  net->prefix_length = static_cast<u8>(bits);
+  net->prefix_length = static_cast<u8>(*bits);
   net->host = net->dns = net->prefix;
   net->host.s6_addr[15] |= kIpv6Host;
   net->dns.s6_addr[15] |= kIpv6Dns;
   for (const auto& [name, address] : {std::pair("ipv6-host", &net->host), std::pair("ipv6-dns", &net->dns)}) {
     if (const auto value = values.find(name); value != values.end() && !parse_ipv6(value->second, address))
       return make_error("-nic {}={}: is not an IPv6 address", name, value->second);
-    if (!has_prefix(*address, net->prefix, bits))
+    if (!has_prefix(*address, net->prefix, *bits))
       return make_error("-nic {}={}: is no address of the network {}/{}", name, to_text(*address),
-                        to_text(net->prefix), bits);
+                        to_text(net->prefix), *bits);
   }
   if (std::memcmp(&net->host, &net->dns, sizeof net->host) == 0)
     return make_error("-nic ipv6-dns={}: is the address of ipv6-host= too", to_text(net->dns));

@@ -1,4 +1,4 @@
-// What the network card is connected to, as spelled on the command line.
+// The connection of the network card, as spelled on the command line.
 #pragma once
 
 #include <netinet/in.h>
@@ -18,12 +18,12 @@ struct HostForward {
   bool ipv6 = false;
   std::string host_address;  // empty: 127.0.0.1 or ::1
   unsigned host_port = 0;
-  std::string guest_address;  // empty: the one that DHCP gives, or that an IPv6 guest gives itself
+  std::string guest_address;  // empty: the guest's, from DHCP or chosen by itself (IPv6)
   unsigned guest_port = 0;
   bool operator==(const HostForward&) const = default;
 };
 
-// The guest's network and who is who in it. Defaults are QEMU's.
+// The guest's network and the addresses of the hosts in it. Defaults are QEMU's.
 struct Ipv4Net {
   in_addr network, mask, host, dhcp_start, dns;
 };

@@ -33,7 +33,7 @@ class OutputStream {
   // The other side is gone for good.
   bool dead() const { return dead_; }
 
-  // push() until nothing is left, at most `timeout_ns`; the error, if there is one.
+  // Calls push() until nothing is left, for at most `timeout_ns`; the error, if there is one.
   Status drain(u64 timeout_ns);
 
  private:
@@ -50,7 +50,7 @@ class OutputStream {
   bool dead_ = false;
 };
 
-// Port 0 to a file descriptor, everything else nowhere: what a replay shows.
+// Writes port 0 to a file descriptor and drops all else, as a replay shows it.
 class FdSerialOutput : public SerialOutput {
  public:
   explicit FdSerialOutput(int fd) : stream_(fd, false, "standard output") {}

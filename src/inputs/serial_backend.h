@@ -45,14 +45,14 @@ class SerialBackend {
   virtual void write(std::string_view bytes) = 0;
   virtual bool backlogged() const { return false; }
   virtual Status drain(u64 timeout_ns) { return {}; }
-  // The process is about to be stopped (SIGTSTP), and was continued.
+  // Called before the process stops (SIGTSTP), and after it was continued.
   virtual void suspend() {}
   virtual void resume() {}
-  // A message for the person who sits here; false when nobody does.
+  // Shows a message to the person at this end; false when there is none.
   virtual bool notify(std::string_view line) { return false; }
 };
 
-// All but stdio (console.h). `interrupt_fd`: becoming readable ends the wait for a first client.
+// Makes every kind but stdio (console.h). The wait for a first client ends when `interrupt_fd` is readable.
 Result<std::unique_ptr<SerialBackend>> make_serial_backend(const SerialConfig& config, int interrupt_fd);
 
 }  // namespace deja

@@ -1,4 +1,4 @@
-// What stands at the other end of a serial line, as spelled on the command line.
+// The other end of a serial line, as spelled on the command line.
 #pragma once
 
 #include <string>

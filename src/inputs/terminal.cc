@@ -10,7 +10,7 @@
 namespace deja {
 namespace {
 
-// What the crash hook needs; there is one terminal.
+// Read by the crash hook; there is one terminal.
 termios g_saved;
 int g_raw_fd = -1;
 

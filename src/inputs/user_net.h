@@ -1,5 +1,5 @@
-// What a network card of kind `user` is connected to: frames from it are inputs of the machine, frames to it
-// outputs.
+// The network that a card of kind `user` is connected to: frames from it are inputs of the machine, frames to
+// it outputs.
 #pragma once
 
 #include <memory>
@@ -15,7 +15,8 @@ namespace deja {
 
 class UserNet {
  public:
-  // A guest that takes nothing loses frames beyond so many, as behind a switch; TCP sends them again.
+  // So many frames wait for a guest that takes none; further ones are lost, as behind a switch, and TCP sends
+  // them again.
   static constexpr std::size_t kMostWaiting = 512;
 
   virtual ~UserNet() = default;
@@ -26,13 +27,13 @@ class UserNet {
   virtual bool waiting() const = 0;
   virtual std::string take() = 0;
 
-  // Descriptors to watch. Returns after how many nanoseconds service() must be called in any case; kNeverNs:
-  // no need.
+  // Adds the descriptors to watch. Returns the nanoseconds after which service() must be called in any case;
+  // kNeverNs: it need not.
   virtual u64 add_to(PollSet& set) = 0;
   virtual void service(const PollSet& set) = 0;
 };
 
-// Listens on the forwarded ports. With the sandbox on, a process of its own does it (slirp_process.h).
+// Listens on the forwarded ports. With the sandbox on, a helper process does it (slirp_process.h).
 // `clock` outlives the object.
 Result<std::unique_ptr<UserNet>> make_user_net(const NicConfig& config, HostClock& clock);
 

@@ -37,6 +37,7 @@ u64 details_size(u32 kind, u64 count) {
 
 u32 Btf::word(std::size_t at) const {
   u32 value = 0;
+  DEJA_CHECK(at + sizeof value <= types_.size(), "byte {} of {}", at, types_.size());
   std::memcpy(&value, types_.data() + at, sizeof value);
   return value;
 }

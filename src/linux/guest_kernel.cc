@@ -60,7 +60,7 @@ Result<u64> GuestKernel::linked_address_of(std::string_view name) const {
   return found->address;
 }
 
-Result<RunningKernel> GuestKernel::at_this_moment(Machine& machine) const {
+Result<RunningKernel> GuestKernel::at_this_moment(const Machine& machine) const {
   const std::optional<KernelPlace> place = find_kernel(machine, banner_);
   if (!place)
     return make_error("the kernel that was recorded is not set up at this moment: no vCPU maps \"{}\"",
@@ -71,15 +71,6 @@ Result<RunningKernel> GuestKernel::at_this_moment(Machine& machine) const {
 Result<u64> RunningKernel::address_of(std::string_view name) const {
   DEJA_ASSIGN(const u64 linked, kernel_.linked_address_of(name));
   return linked + place_.slide;
-}
-
-bool GuestReader::text(u64 address, std::size_t most, std::string* out) const {
-  std::string buffer(most, '\0');
-  if (!bytes(address, buffer.data(), most)) return false;
-  *out = buffer.substr(0, buffer.find('\0'));
-  for (char& c : *out)
-    if (c < ' ' || c > '~') c = '?';  // beyond ASCII there are controls of terminals too
-  return true;
 }
 
 }  // namespace deja

@@ -19,6 +19,7 @@
 #include <optional>
 #include <string_view>
 
+#include "base/check.h"
 #include "base/elf.h"
 #include "base/printable.h"
 
@@ -210,6 +211,8 @@ std::vector<u8> symbols_as_elf(const std::vector<KernelSymbol>& symbols) {
   append(out, table.data(), table.size());
   append(out, strings.data(), strings.size());
   append(out, kNames, sizeof kNames);
+  DEJA_CHECK(out.size() <= header.e_shoff && header.e_shoff - out.size() < 8,
+             "{} bytes stand before the sections at {}", out.size(), u64{header.e_shoff});
   out.resize(header.e_shoff);
   append(out, sections, sizeof sections);
   return out;

@@ -54,11 +54,11 @@ struct Layout {
 
 }  // namespace
 
-Result<std::vector<KernelMessage>> read_kernel_log(const GuestKernel& kernel, Machine& machine) {
+Result<std::vector<KernelMessage>> read_kernel_log(const GuestKernel& kernel, const Machine& machine) {
   DEJA_ASSIGN(const Layout at, Layout::of(kernel.types()));
   DEJA_ASSIGN(const RunningKernel running, kernel.at_this_moment(machine));
   DEJA_ASSIGN(const u64 variable, running.address_of("prb"));
-  const GuestReader guest(machine, running.space());
+  const GuestView& guest = running.memory();
   u64 ring = 0, descs = 0, infos = 0, head = 0, tail = 0, data = 0;
   u32 count_bits = 0, size_bits = 0;
   if (!guest.value(variable, &ring) || !guest.value(ring + at.desc_ring + at.count_bits, &count_bits) ||
@@ -94,7 +94,7 @@ Result<std::vector<KernelMessage>> read_kernel_log(const GuestKernel& kernel, Ma
         m.text.resize(std::min<u64>(length, from < size ? size - from : 0));
         // What there is room for in the ring; more is of a guest that lets messages share their text.
         if ((total += sizeof(u64) + m.text.size()) > size) break;
-        if (guest.bytes(data + from, m.text.data(), m.text.size())) messages.push_back(std::move(m));
+        if (guest.read(data + from, m.text.data(), m.text.size())) messages.push_back(std::move(m));
       }
     }
     if (id == head) break;
@@ -108,14 +108,7 @@ std::string as_dmesg(const std::vector<KernelMessage>& messages) {
     const std::string stamp = fmt::format("[{:5}.{:06}] ", m.ns / 1'000'000'000, m.ns / 1000 % 1'000'000);
     for (std::size_t at = 0; at <= m.text.size();) {
       const std::size_t end = std::min(m.text.find('\n', at), m.text.size());
-      out += stamp;
-      for (std::size_t from = at; from <= end; ++from) {  // tabs stay
-        const std::size_t tab = std::min(m.text.find('\t', from), end);
-        out += printable(std::string_view(m.text).substr(from, tab - from));
-        if (tab < end) out += '\t';
-        from = tab;
-      }
-      out += '\n';
+      out += stamp + printable_lines(std::string_view(m.text).substr(at, end - at)) + '\n';
       at = end + 1;
     }
   }

@@ -16,7 +16,7 @@ struct KernelMessage {
 
 // What is in the buffer now, oldest first. Changes nothing. For Linux 5.10 and later (kernel/printk/
 // printk_ringbuffer.h). A message that is being written at this very moment is left out.
-Result<std::vector<KernelMessage>> read_kernel_log(const GuestKernel& kernel, Machine& machine);
+Result<std::vector<KernelMessage>> read_kernel_log(const GuestKernel& kernel, const Machine& machine);
 
 // "[    0.123456] text", a line for each line of each.
 std::string as_dmesg(const std::vector<KernelMessage>& messages);

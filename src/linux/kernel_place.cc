@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "linux/linear_memory.h"
 #include "timeline/living_spaces.h"
 
 namespace deja {
@@ -18,12 +17,10 @@ constexpr std::size_t kLongestBanner = 512;  // it has to fit into a line of the
 constexpr u64 kImages = 0xffffffff80000000, kImagesSize = 1_GiB, kAlign = 2_MiB;
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-std::optional<u64> slide_in(Machine& machine, const PagingKey& space, const KernelBanner& banner) {
+std::optional<u64> slide_in(const GuestView& memory, const KernelBanner& banner) {
   std::string there(banner.text.size(), '\0');
-  for (u64 at = kImages + banner.address % kAlign; at - kImages < kImagesSize; at += kAlign) {
-    if (read_linear(machine, space, at, there.data(), there.size()) && there == banner.text)
-      return at - banner.address;
-  }
+  for (u64 at = kImages + banner.address % kAlign; at - kImages < kImagesSize; at += kAlign)
+    if (memory.read(at, there.data(), there.size()) && there == banner.text) return at - banner.address;
   return std::nullopt;
 }
 
@@ -56,9 +53,9 @@ std::optional<KernelBanner> KernelBanner::find(std::span<const u8> vmlinux) {
   return std::nullopt;
 }
 
-std::optional<KernelPlace> find_kernel(Machine& machine, const KernelBanner& banner) {
-  for (const PagingKey& space : living_spaces(machine))
-    if (const auto slide = slide_in(machine, space, banner)) return KernelPlace{*slide, space};
+std::optional<KernelPlace> find_kernel(const Machine& machine, const KernelBanner& banner) {
+  for (const GuestView& memory : living_spaces(machine))
+    if (const auto slide = slide_in(memory, banner)) return KernelPlace{*slide, memory};
   return std::nullopt;
 }
 

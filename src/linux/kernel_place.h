@@ -8,8 +8,7 @@
 #include <span>
 #include <string>
 
-#include "execute/page_walk.h"
-#include "machine/machine.h"
+#include "timeline/guest_view.h"
 
 namespace deja {
 
@@ -23,11 +22,11 @@ struct KernelBanner {
 };
 
 struct KernelPlace {
-  u64 slide = 0;    // how far from where it was linked it runs
-  PagingKey space;  // an address space that maps it
+  u64 slide = 0;     // how far from where it was linked it runs
+  GuestView memory;  // of an address space that maps it
 };
 
 // nullopt: no kernel with this banner is set up at this moment. Changes nothing.
-std::optional<KernelPlace> find_kernel(Machine& machine, const KernelBanner& banner);
+std::optional<KernelPlace> find_kernel(const Machine& machine, const KernelBanner& banner);
 
 }  // namespace deja

@@ -34,22 +34,21 @@ class SectionReader {
     return r;
   }
 
-  void read(const GuestReader& guest, u64 module, GuestModule* out) const {
+  void read(const GuestView& guest, u64 module, GuestModule* out) const {
     u64 all = 0;
     u32 count = 0;
     if (!guest.value(module + attributes_, &all) || !all || !guest.value(all + count_, &count)) return;
     for (u64 i = 0; i < std::min<u64>(count, kMostSections); ++i) {
       const u64 at = all + first_ + i * size_;
       u64 name = 0, address = 0;
-      std::string text;
-      if (!guest.value(at + name_, &name) || !guest.value(at + address_, &address) ||
-          !guest.text(name, kSectionNameBytes, &text))
-        return;
-      if (text == ".note.gnu.build-id") {
+      if (!guest.value(at + name_, &name) || !guest.value(at + address_, &address)) return;
+      std::optional<std::string> text = guest.text(name, kSectionNameBytes);
+      if (!text) return;
+      if (*text == ".note.gnu.build-id") {
         std::vector<u8> note(kNoteBytes);
-        if (guest.bytes(address, note.data(), note.size())) out->build_id = build_id_in_notes(note);
+        if (guest.read(address, note.data(), note.size())) out->build_id = build_id_in_notes(note);
       }
-      out->sections.emplace_back(std::move(text), address);
+      out->sections.emplace_back(std::move(*text), address);
     }
   }
 
@@ -59,7 +58,7 @@ class SectionReader {
 
 }  // namespace
 
-Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, Machine& machine) {
+Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, const Machine& machine) {
   const Btf& types = kernel.types();
   DEJA_ASSIGN(const RunningKernel running, kernel.at_this_moment(machine));
   DEJA_ASSIGN(const u64 head, running.address_of("modules"));
@@ -74,7 +73,7 @@ Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, Machine
   DEJA_ASSIGN(const u32 base, types.offset_of("module_layout", "base"));
   DEJA_ASSIGN(const u32 size, types.offset_of("module_layout", "size"));
   const auto sections = SectionReader::of(types);
-  const GuestReader guest(machine, running.space());
+  const GuestView& guest = running.memory();
 
   std::vector<GuestModule> modules;
   std::size_t uses_read = 0;
@@ -84,10 +83,12 @@ Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, Machine
     const u64 module = at - list;
     GuestModule m;
     u32 bytes = 0, how = 0;
-    if (!guest.text(module + name, kNameBytes, &m.name) || !guest.value(module + layout + base, &m.base) ||
+    const std::optional<std::string> own_name = guest.text(module + name, kNameBytes);
+    if (!own_name || !guest.value(module + layout + base, &m.base) ||
         !guest.value(module + layout + size, &bytes) || !guest.value(module + state, &how) ||
         !guest.value(module + users, &m.users))
       break;
+    m.name = *own_name;
     m.size = bytes;
     m.users = static_cast<i32>(i64{m.users} - kOwnUse);
     m.state = how < std::size(kStates) ? kStates[how] : "Unknown";
@@ -96,11 +97,10 @@ Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, Machine
     for (bool more = guest.value(module + uses, &use); more && use != module + uses && uses_read < kMostUses;
          more = guest.value(use, &use), ++uses_read) {
       u64 source = 0;
-      std::string other;
-      if (!guest.value(use - use_list + use_source, &source) ||
-          !guest.text(source + name, kNameBytes, &other))
-        break;
-      m.used_by.push_back(std::move(other));
+      if (!guest.value(use - use_list + use_source, &source)) break;
+      std::optional<std::string> other = guest.text(source + name, kNameBytes);
+      if (!other) break;
+      m.used_by.push_back(std::move(*other));
     }
     modules.push_back(std::move(m));
   }

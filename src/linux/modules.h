@@ -20,6 +20,6 @@ struct GuestModule {
 };
 
 // Now, the latest first. Changes nothing. For Linux up to 6.3.
-Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, Machine& machine);
+Result<std::vector<GuestModule>> read_modules(const GuestKernel& kernel, const Machine& machine);
 
 }  // namespace deja

@@ -35,10 +35,10 @@ Result<TaskList> TaskList::make(GuestKernel kernel) {
   return list;
 }
 
-Result<std::vector<GuestTask>> TaskList::read(Machine& machine) const {
+Result<std::vector<GuestTask>> TaskList::read(const Machine& machine) const {
   DEJA_ASSIGN(const RunningKernel kernel, kernel_.at_this_moment(machine));
   DEJA_ASSIGN(const u64 init_task, kernel.address_of("init_task"));
-  const GuestReader guest(machine, kernel.space());
+  const GuestView& guest = kernel.memory();
   const auto word = [&](u64 address, auto* to) { return guest.value(address, to); };
 
   std::vector<GuestTask> tasks;
@@ -46,10 +46,11 @@ Result<std::vector<GuestTask>> TaskList::read(Machine& machine) const {
   const auto take = [&](u64 task) {
     GuestTask t;
     u64 mm = 0, pgd = 0, cred = 0;
-    if (!word(task + at_.pid, &t.pid) || !word(task + at_.tgid, &t.process) ||
-        !guest.text(task + at_.comm, kNameBytes, &t.name) || !word(task + at_.mm, &mm) ||
-        !word(task + at_.cred, &cred) || !word(cred + at_.uid, &t.user))
+    const std::optional<std::string> name = guest.text(task + at_.comm, kNameBytes);
+    if (!name || !word(task + at_.pid, &t.pid) || !word(task + at_.tgid, &t.process) ||
+        !word(task + at_.mm, &mm) || !word(task + at_.cred, &cred) || !word(cred + at_.uid, &t.user))
       return false;
+    t.name = *name;
     if (u32 cpu = 0; cpu_at_ && word(task + *cpu_at_, &cpu)) t.cpu = cpu;
     if (mm && word(mm + at_.pgd, &pgd))
       if (const auto table = guest.translate(pgd)) t.cr3 = table->value;
@@ -70,7 +71,7 @@ Result<std::vector<GuestTask>> TaskList::read(Machine& machine) const {
   return tasks;
 }
 
-Result<u64> TaskList::address_space_of(Machine& machine, u32 pid) const {
+Result<u64> TaskList::address_space_of(const Machine& machine, u32 pid) const {
   DEJA_ASSIGN(const std::vector<GuestTask> tasks, read(machine));
   for (const GuestTask& t : tasks) {
     if (t.pid != pid) continue;
@@ -81,7 +82,7 @@ Result<u64> TaskList::address_space_of(Machine& machine, u32 pid) const {
                     tasks.size());
 }
 
-std::vector<u32> running_threads(const GuestKernel& kernel, Machine& machine) {
+std::vector<u32> running_threads(const GuestKernel& kernel, const Machine& machine) {
   std::vector<u32> pids(machine.vcpu_count());
   const auto running = kernel.at_this_moment(machine);
   if (!running) return pids;
@@ -89,7 +90,7 @@ std::vector<u32> running_threads(const GuestKernel& kernel, Machine& machine) {
   const auto current = kernel.linked_address_of("current_task");
   const auto pid = kernel.types().offset_of("task_struct", "pid");
   if (!areas || !current || !pid) return pids;
-  const GuestReader guest(machine, running.value().space());
+  const GuestView& guest = running.value().memory();
   for (unsigned i = 0; i < pids.size(); ++i) {
     u64 area = 0, task = 0;
     if (guest.value(areas.value() + i * sizeof area, &area) && guest.value(area + current.value(), &task))

@@ -26,10 +26,10 @@ class TaskList {
 
   // Now; changes nothing. A list that is being changed at this very moment may come back short. An error: the
   // kernel has not set it up yet, or the vCPUs do not map the kernel.
-  Result<std::vector<GuestTask>> read(Machine& machine) const;
+  Result<std::vector<GuestTask>> read(const Machine& machine) const;
 
   // The address space of the process or thread with this PID now.
-  Result<u64> address_space_of(Machine& machine, u32 pid) const;
+  Result<u64> address_space_of(const Machine& machine, u32 pid) const;
 
  private:
   explicit TaskList(GuestKernel kernel) : kernel_(std::move(kernel)) {}
@@ -45,6 +45,6 @@ class TaskList {
 };
 
 // The PID of the thread that each vCPU runs now; 0: none but the idle one, or it is not known.
-std::vector<u32> running_threads(const GuestKernel& kernel, Machine& machine);
+std::vector<u32> running_threads(const GuestKernel& kernel, const Machine& machine);
 
 }  // namespace deja

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/parse_number.h"
 #include "machine/boot_memory.h"
 
 namespace deja::aml {
@@ -98,7 +99,9 @@ Bytes eisa_id(std::string_view id) {
   DEJA_CHECK(id.size() == 7, "EISA id '{}'", id);
   u32 v = 0;
   for (int i = 0; i < 3; ++i) v = v << 5 | static_cast<u32>(id[i] - '@');
-  v = v << 16 | static_cast<u32>(std::stoul(std::string(id.substr(3)), nullptr, 16));
+  const std::optional<u16> product = parse_number<u16>(id.substr(3), 16);
+  DEJA_CHECK(product, "EISA id '{}'", id);
+  v = v << 16 | *product;
   Bytes out{0x0c};  // DWordConst, whatever its value
   append(out, __builtin_bswap32(v));
   return out;

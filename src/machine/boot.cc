@@ -8,7 +8,7 @@
 #include "machine/boot_memory.h"
 #include "machine/bzimage.h"
 #include "machine/decompress.h"
-#include "machine/elf.h"
+#include "machine/elf_kernel.h"
 #include "machine/linux_boot.h"
 #include "machine/memory_map.h"
 #include "machine/multiboot.h"

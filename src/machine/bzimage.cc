@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "machine/decompress.h"
-#include "machine/elf.h"
+#include "machine/elf_kernel.h"
 
 namespace deja {
 namespace {

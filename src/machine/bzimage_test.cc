@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "machine/test_images.h"
+#include "machine/images_for_test.h"
 
 namespace deja {
 namespace {

@@ -48,10 +48,9 @@ void serialize(A& a, CpuState& s) {
   a.field(s.fpu.mxcsr);
   for (auto& y : s.fpu.ymm) a.field(y);
   a.field(s.activity);
-  for (bool* x :
-       {&s.sti_shadow, &s.mov_ss_shadow, &s.nmi_blocked, &s.nmi_pending, &s.init_pending, &s.smi_pending})
-    a.field(*x);
-  a.field(s.sipi_vector);
+  for (bool* x : {&s.sti_shadow, &s.mov_ss_shadow, &s.nmi_blocked, &s.nmi_pending}) a.field(*x);
+  u8 reserved[3] = {};  // always 0 in what any version has written
+  a.field(reserved);
   a.field(s.pending_dbg);
   a.field(s.index);
   a.field(s.pause_run);

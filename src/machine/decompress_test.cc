@@ -6,7 +6,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-#include "machine/test_images.h"
+#include "machine/images_for_test.h"
 
 namespace deja {
 namespace {

@@ -8,9 +8,9 @@
 #include <map>
 
 #include "machine/e820.h"
+#include "machine/images_for_test.h"
 #include "machine/machine.h"
 #include "machine/memory_map.h"
-#include "machine/test_images.h"
 
 // 64 KiB that stand at FFFF0000h. From the reset vector to flat 32-bit code in the ROM itself; that stores
 // into the ROM and into its shadow below 1 MiB, and hands out what both hold then through the debug-exit

@@ -2,8 +2,8 @@
 // what it would do if every step were a run of its own.
 #include <gtest/gtest.h>
 
+#include "machine/images_for_test.h"
 #include "machine/machine.h"
-#include "machine/test_images.h"
 
 // A Multiboot guest in 32-bit code that polls ports and its local APIC, raises and lowers its priority with
 // an interrupt waiting, spins, sleeps now and then, and is interrupted by its timer; another vCPU, if there

@@ -8,7 +8,7 @@
 #include "machine/boot_memory.h"
 #include "machine/bzimage.h"
 #include "machine/e820.h"
-#include "machine/elf.h"
+#include "machine/elf_kernel.h"
 #include "machine/memory_map.h"
 
 namespace deja {

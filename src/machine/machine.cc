@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "base/log.h"
-#include "execute/stopwatch.h"
+#include "execute/host/stopwatch.h"
 #include "machine/boot_cpu.h"
 #include "machine/boot_memory.h"
 #include "machine/cpu_archive.h"
@@ -41,68 +41,6 @@ Status Machine::init(const EngineOptions& options) {
   build_devices();
   DEJA_ASSIGN(engine_, Engine::create(*ram_, *this, clock_, model_, config_.vcpus, options));
   return power_on();
-}
-
-void Machine::build_devices() {
-  const TimeSource& time = *this;
-  const auto reset_machine = [this] { reset_pending_ = true; };
-  for (unsigned i = 0; i < config_.vcpus; ++i) {
-    LocalApicSignals signals;
-    signals.nmi = [this, i] { signals_[i].nmi = true; };
-    signals.init = [this, i] { signals_[i].init = true; };
-    signals.startup = [this, i](u8 vector) {
-      signals_[i].sipi = true;
-      signals_[i].vector = vector;
-    };
-    signals.tsc_adjust = [this, i] {
-      return engine_ && engine_->running(i) ? engine_->live_state().msr.tsc_adjust : cpus_[i].msr.tsc_adjust;
-    };
-    const LocalApicConfig config{i, model_.tsc_hz, model_.crystal_hz};
-    apics_.push_back(std::make_unique<LocalApic>(config, time, bus_, std::move(signals)));
-    devices_.add(apics_.back().get());
-  }
-  ioapic_ = std::make_unique<IoApic>(bus_);
-  io_.attach_mmio(Gpa(kIoapicBase), kIoapicSize, ioapic_.get());
-  pic_ = std::make_unique<I8259>(bus_);
-  pic_->attach(io_);
-  pit_ = std::make_unique<I8254>(time, bus_.isa_irq(kPitIrq));
-  pit_->attach(io_);
-  rtc_ = std::make_unique<Mc146818>(time, bus_.isa_irq(kRtcIrq), [this] { acpi_pm_->rtc_alarm(); });
-  rtc_->attach(io_);
-  uart_ = std::make_unique<Uart16550>("uart0", kCom1Port, time, bus_.isa_irq(kCom1Irq), [this](u8 byte) {
-    if (serial_out_) serial_out_(byte);
-  });
-  uart_->attach(io_);
-  acpi_pm_ = std::make_unique<AcpiPm>(kPm1aEventPort, kSleepTypeS5, time, bus_.isa_irq(kSciIrq),
-                                      [this] { end(MachineEnd::power_off); });
-  acpi_pm_->attach(io_);
-  i8042_ = std::make_unique<I8042>(bus_.isa_irq(kKeyboardIrq), bus_.isa_irq(kMouseIrq), reset_machine);
-  i8042_->attach(io_);
-  reset_control_ = std::make_unique<ResetControl>(reset_machine);
-  reset_control_->attach(io_);
-  debug_exit_ = std::make_unique<DebugExit>([this](u32 status) { end(MachineEnd::debug_exit, status); });
-  debug_exit_->attach(io_, kDebugExitPort);
-  if (config_.guest_control != GuestControlRights::none) {
-    guest_control_ = std::make_unique<GuestControl>(kGuestControlPort, time,
-                                                    config_.guest_control == GuestControlRights::marks,
-                                                    [this](const GuestCommand& command) { obey(command); });
-    guest_control_->attach(io_);
-  }
-  build_pci_devices();
-  if (config_.boot.firmware) {
-    std::vector<unsigned> boot_slots;
-    for (unsigned i = 0; i < drives_.size(); ++i) boot_slots.push_back(kFirstDriveSlot + i);
-    fw_cfg_ = std::make_unique<FwCfg>(
-        firmware_items(*ram_, {config_.vcpus, pci_mmio_start(*ram_), true}, boot_slots), *ram_, time);
-    fw_cfg_->attach(io_, kFwCfgPort);
-  }
-  for (Device* d : std::initializer_list<Device*>{
-           ioapic_.get(), pic_.get(), pit_.get(), rtc_.get(), uart_.get(), acpi_pm_.get(), i8042_.get(),
-           reset_control_.get(), pci_host_.get(), host_bridge_.get(), isa_bridge_.get(),
-           power_management_.get(), rng_.get(), console_.get(), nic_.get(), screen_.get(), fw_cfg_.get(),
-           guest_control_.get()})
-    if (d) devices_.add(d);
-  for (const auto& d : drives_) devices_.add(d.get());
 }
 
 Status Machine::power_on() {

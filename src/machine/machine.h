@@ -10,29 +10,23 @@
 #include <vector>
 
 #include "devices/acpi_pm.h"
-#include "devices/block_image.h"
 #include "devices/bochs_display.h"
 #include "devices/debug_exit.h"
 #include "devices/device_set.h"
-#include "devices/disk_overlay.h"
-#include "devices/fw_cfg.h"
 #include "devices/guest_control.h"
 #include "devices/i8042.h"
-#include "devices/i8254.h"
-#include "devices/i8259.h"
-#include "devices/interrupt_bus.h"
+#include "devices/interrupts/interrupt_bus.h"
+#include "devices/interrupts/local_apic.h"
 #include "devices/io_bus.h"
-#include "devices/ioapic.h"
-#include "devices/local_apic.h"
 #include "devices/mc146818.h"
-#include "devices/pci_bus.h"
-#include "devices/piix.h"
+#include "devices/pci/pci_bus.h"
 #include "devices/reset_control.h"
+#include "devices/storage/block_image.h"
+#include "devices/storage/disk_overlay.h"
 #include "devices/uart16550.h"
-#include "devices/virtio_blk.h"
-#include "devices/virtio_console.h"
-#include "devices/virtio_net.h"
-#include "devices/virtio_rng.h"
+#include "devices/virtio/virtio_blk.h"
+#include "devices/virtio/virtio_console.h"
+#include "devices/virtio/virtio_net.h"
 #include "execute/engine.h"
 #include "machine/behaviour.h"
 #include "machine/boot.h"
@@ -51,6 +45,7 @@ struct DriveConfig {
 enum class GuestControlRights : u8 { none, marks, all };
 
 struct MachineConfig {
+  u32 behaviour = kMachineBehaviour;  // what may ask for it: machine/behaviour.h
   u64 ram_bytes = 512_MiB;
   unsigned vcpus = 1;
   std::string cpu = "x86-64-v3";
@@ -166,6 +161,7 @@ class Machine final : public Platform, private TimeSource {
   Status restore(const MachineState& state);
 
   GuestRam& ram() { return *ram_; }
+  const GuestRam& ram() const { return *ram_; }
   const CpuState& cpu(unsigned i) const { return cpus_[i]; }
   unsigned vcpu_count() const { return static_cast<unsigned>(cpus_.size()); }
   // Whose instruction comes next; nobody's while all are idle.
@@ -203,8 +199,17 @@ class Machine final : public Platform, private TimeSource {
   }
   Status init(const EngineOptions& engine);
   Status power_on();
+  // In build_devices.cc.
+  template <class D, class... Args>
+  D* add_device(Args&&... args);
+  const TimeSource& time() const { return *this; }
   void build_devices();
+  void build_local_apics();
+  void build_isa_devices();
+  void build_pci_bus();
+  VirtioWiring virtio_wiring();
   void build_pci_devices();
+  void build_drives();
   void move_screen_window(std::optional<u64> start);
   void do_reset();
   // Hands vCPU `i` the signals that wait for it, and wakes it if something is due. Doing it twice is doing it
@@ -246,28 +251,21 @@ class Machine final : public Platform, private TimeSource {
   IoBus io_;
   InterruptBus bus_;
   DeviceSet devices_;
-  std::vector<std::unique_ptr<LocalApic>> apics_;
-  std::unique_ptr<IoApic> ioapic_;
-  std::unique_ptr<I8259> pic_;
-  std::unique_ptr<I8254> pit_;
-  std::unique_ptr<Mc146818> rtc_;
-  std::unique_ptr<Uart16550> uart_;
-  std::unique_ptr<AcpiPm> acpi_pm_;
-  std::unique_ptr<I8042> i8042_;
-  std::unique_ptr<ResetControl> reset_control_;
+  std::vector<std::unique_ptr<DiskOverlay>> overlays_;  // by drive
+  std::vector<std::unique_ptr<Device>> owned_devices_;  // as in devices_
   std::unique_ptr<DebugExit> debug_exit_;
-  std::unique_ptr<GuestControl> guest_control_;
-  std::unique_ptr<FwCfg> fw_cfg_;  // with firmware only
-  std::unique_ptr<PciHost> pci_host_;
-  std::unique_ptr<PciHostBridge> host_bridge_;
-  std::unique_ptr<PiixIsaBridge> isa_bridge_;
-  std::unique_ptr<PiixPowerManagement> power_management_;
-  std::unique_ptr<BochsDisplay> screen_;
-  std::unique_ptr<VirtioRng> rng_;
-  std::unique_ptr<VirtioConsole> console_;
-  std::unique_ptr<VirtioNet> nic_;
-  std::vector<std::unique_ptr<DiskOverlay>> overlays_;
-  std::vector<std::unique_ptr<VirtioBlk>> drives_;
+  // Those of owned_devices_ that inputs and the machine itself reach; null: the machine has none.
+  std::vector<LocalApic*> apics_;
+  Mc146818* rtc_ = nullptr;
+  Uart16550* uart_ = nullptr;
+  AcpiPm* acpi_pm_ = nullptr;
+  I8042* i8042_ = nullptr;
+  ResetControl* reset_control_ = nullptr;
+  GuestControl* guest_control_ = nullptr;
+  PciHost* pci_host_ = nullptr;
+  BochsDisplay* screen_ = nullptr;
+  VirtioConsole* console_ = nullptr;
+  VirtioNet* nic_ = nullptr;
 
   std::function<void(u8)> serial_out_, console_out_;
   std::function<void(std::string_view)> frame_out_;

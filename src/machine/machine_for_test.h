@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/check.h"
+#include "machine/images_for_test.h"
 #include "machine/machine.h"
-#include "machine/test_images.h"
 
 namespace deja::test {
 

@@ -5,8 +5,8 @@
 
 #include "machine/boot.h"
 #include "machine/e820.h"
+#include "machine/images_for_test.h"
 #include "machine/memory_map.h"
-#include "machine/test_images.h"
 
 namespace deja {
 namespace {

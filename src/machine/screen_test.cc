@@ -3,8 +3,8 @@
 
 #include <utility>
 
+#include "machine/images_for_test.h"
 #include "machine/machine.h"
-#include "machine/test_images.h"
 
 // A Multiboot guest: finds the framebuffer's BAR by slot, opens its window at C0000000h, stores into it,
 // moves it to C8000000h, adds to what it stored there, and leaves through the debug-exit port with what the

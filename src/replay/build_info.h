@@ -5,7 +5,7 @@
 
 namespace deja {
 
-// "0.1.0", as in manifests and `deja version`.
+// "0.2.0", as in manifests and `deja version`.
 std::string build_version();
 
 }  // namespace deja

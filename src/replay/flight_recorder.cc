@@ -1,6 +1,5 @@
 #include "replay/flight_recorder.h"
 
-#include <system_error>
 #include <utility>
 
 namespace deja {
@@ -24,9 +23,8 @@ FlightRecorder::FlightRecorder(RecordingWriter& recording, CheckpointWriter& che
 
 FlightRecorder::~FlightRecorder() {
   if (!target_) return;
-  std::error_code ec;
-  std::filesystem::remove(next_path(events_file), ec);
-  std::filesystem::remove(next_path(checkpoints_file), ec);
+  recording_.files().remove(next_path(events_file));
+  recording_.files().remove(next_path(checkpoints_file));
 }
 
 std::filesystem::path FlightRecorder::next_path(std::string (*file)(const RecordingManifest&)) const {
@@ -50,7 +48,7 @@ void FlightRecorder::begin() {
   target_ = std::move(moments_.front());
   moments_.pop_front();
   checkpoints_moved_ = false;
-  auto file = create_append_file(next_path(checkpoints_file).string());
+  auto file = recording_.files().create(next_path(checkpoints_file));
   if (!file) return give_up(file.error());
   checkpoints_.begin_move({std::move(*file), recording_.dir() / checkpoints_file(recording_.manifest()),
                            shape_, target_->base.step, kOpeningEvents});
@@ -79,7 +77,7 @@ void FlightRecorder::step() {
 
 Status FlightRecorder::start_log() {
   DEJA_ASSIGN(old_log_, LogReader::open((recording_.dir() / events_file(recording_.manifest())).string()));
-  DEJA_ASSIGN(auto file, create_append_file(next_path(events_file).string()));
+  DEJA_ASSIGN(auto file, recording_.files().create(next_path(events_file)));
   DEJA_ASSIGN(new_log_, LogWriter::create(std::move(file), clock_));
   old_events_ = digests_ = 0;
   const Step step = target_->base.step;
@@ -105,12 +103,11 @@ Result<bool> FlightRecorder::copy_log(u64 events) {
 
 // Without a copy of the checkpoints there is nothing to go on with; with it, the log can be copied later.
 void FlightRecorder::give_up(const Error& error) {
-  std::error_code ec;
   old_log_.reset();
   new_log_.reset();
-  std::filesystem::remove(next_path(events_file), ec);
+  recording_.files().remove(next_path(events_file));
   if (!checkpoints_moved_) {
-    std::filesystem::remove(next_path(checkpoints_file), ec);
+    recording_.files().remove(next_path(checkpoints_file));
     target_.reset();
   }
   next_try_ns_ = now_ns_ + keep_ns_ / 4;

@@ -19,8 +19,9 @@ class FlightRecorderTest : public SessionTest, public EventSink {
  protected:
   Status append(const LogEvent& event) override {
     // The copied log begins with the moment's time, and goes on with this.
-    if (const auto* progress = std::get_if<event::Progress>(&event.body))
+    if (const auto* progress = std::get_if<event::Progress>(&event.body)) {
       EXPECT_GE(progress->host_ns, moment_ns_);
+    }
     return writer_->append(event);
   }
   Status tick() override {

@@ -1,8 +1,8 @@
 #include "replay/guest_setup.h"
 
 #include <bit>
-#include <charconv>
 
+#include "base/parse_number.h"
 #include "base/sha256.h"
 
 namespace deja {
@@ -12,8 +12,9 @@ Result<MacAddress> parse_mac(std::string_view text) {
   MacAddress mac{};
   bool ok = text.size() == 17;
   for (std::size_t i = 0; ok && i < mac.size(); ++i) {
-    const char* at = text.data() + 3 * i;
-    ok = std::from_chars(at, at + 2, mac[i], 16).ptr == at + 2 && (i == 5 || at[2] == ':');
+    const std::optional<u8> byte = parse_number<u8>(text.substr(3 * i, 2), 16);
+    mac[i] = byte.value_or(0);
+    ok = byte && (i == 5 || text[3 * i + 2] == ':');
   }
   if (!ok || (mac[0] & 1)) return make_error("'{}' is not the address of a network card", text);
   return mac;
@@ -91,13 +92,12 @@ Result<GuestFiles> read_guest_files(const BootFiles& boot, const std::vector<Dri
 
 Result<ScreenSize> parse_screen_size(std::string_view text) {
   constexpr ScreenSize kMin = BochsDisplay::kSmallest, kMax = BochsDisplay::kLargest;
-  ScreenSize size;
-  const char* const end = text.data() + text.size();
-  const auto [x, error] = std::from_chars(text.data(), end, size.width);
-  const bool parsed =
-      error == std::errc() && x != end && *x == 'x' && std::from_chars(x + 1, end, size.height).ptr == end;
+  const std::size_t x = std::min(text.find('x'), text.size());
+  const auto width = parse_number<decltype(ScreenSize::width)>(text.substr(0, x));
+  const auto height = parse_number<decltype(ScreenSize::height)>(text.substr(std::min(x + 1, text.size())));
+  const ScreenSize size{width.value_or(0), height.value_or(0)};
   // Lines of whole 64-byte blocks, as drivers want them.
-  if (parsed && size.width >= kMin.width && size.height >= kMin.height && size.width <= kMax.width &&
+  if (size.width >= kMin.width && size.height >= kMin.height && size.width <= kMax.width &&
       size.height <= kMax.height && size.width % 16 == 0)
     return size;
   return make_error(
@@ -105,9 +105,23 @@ Result<ScreenSize> parse_screen_size(std::string_view text) {
       kMin.width, kMin.height, kMax.width, kMax.height);
 }
 
-Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& files) {
+GuestSetup setup_of(const RecordingManifest& manifest) {
+  return {manifest.machine, manifest.rtc_base_unix_seconds, manifest.rng_seed, manifest.machine_version};
+}
+
+void to_manifest(const GuestSetup& setup, RecordingManifest* manifest) {
+  manifest->machine_version = setup.behaviour;
+  manifest->machine = setup.spec;
+  manifest->rtc_base_unix_seconds = setup.rtc_unix_seconds;
+  manifest->rng_seed = setup.rng_seed;
+}
+
+Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& files,
+                                     BehaviourRange behaviours) {
+  DEJA_TRY(check_behaviour(setup.behaviour, behaviours));
   const MachineSpec& spec = setup.spec;
   MachineConfig config;
+  config.behaviour = setup.behaviour;
   config.ram_bytes = spec.ram_bytes;
   config.vcpus = spec.vcpus;
   config.cpu = spec.cpu_model;
@@ -123,11 +137,8 @@ Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& 
     } else if (name == kGuestControlOption && (value == "marks" || value == "off")) {
       config.guest_control = value == "off" ? GuestControlRights::none : GuestControlRights::marks;
     } else if (name == kChaosOption) {
-      u64 seed = 0;
-      const char* const last = value.data() + value.size();
-      if (std::from_chars(value.data(), last, seed).ptr != last || value.empty())
-        return make_error("machine option chaos={}: is not a number", value);
-      config.chaos_seed = seed;
+      config.chaos_seed = parse_number<u64>(value);
+      if (!config.chaos_seed) return make_error("machine option chaos={}: is not a number", value);
     } else {
       return make_error("machine option {}={} is not known to this version of deja", name, value);
     }

@@ -50,8 +50,13 @@ Result<GuestFiles> read_guest_files(const BootFiles& boot, const std::vector<Dri
 struct GuestSetup {
   MachineSpec spec;
   i64 rtc_unix_seconds = 0;
-  std::string rng_seed;  // raw bytes
+  std::string rng_seed;               // raw bytes
+  u32 behaviour = kMachineBehaviour;  // the version of what the guest sees (machine/behaviour.h)
 };
+
+// What a recording's machine was; to_manifest() is its reverse.
+GuestSetup setup_of(const RecordingManifest& manifest);
+void to_manifest(const GuestSetup& setup, RecordingManifest* manifest);
 
 // MachineSpec::options
 inline constexpr std::string_view kRebootOption = "reboot";               // "off" with --no-reboot
@@ -62,7 +67,8 @@ inline constexpr std::string_view kScreenOption = "screen";  // size of the fram
 // "1024x768": within what the machine can show.
 Result<ScreenSize> parse_screen_size(std::string_view text);
 
-// `files` must outlive the machine.
-Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& files);
+// `files` must outlive the machine. `behaviours`: the versions that the machine knows.
+Result<MachineConfig> machine_config(const GuestSetup& setup, const GuestFiles& files,
+                                     BehaviourRange behaviours = {});
 
 }  // namespace deja

@@ -18,6 +18,11 @@
 #include "inputs/input_source.h"
 #include "machine/machine.h"
 #include "replay/end_condition.h"
+#include "replay/end_watch.h"
+#include "replay/pace.h"
+#include "replay/recording_schedule.h"
+#include "replay/slice_size.h"
+#include "replay/stand_still.h"
 
 namespace deja {
 
@@ -34,9 +39,6 @@ class EventSink {
   // Where the events go, for people.
   virtual std::string describe() const = 0;
 };
-
-// End::detail of a guest that ended by triple fault with --no-reboot.
-inline constexpr std::string_view kTripleFault = "triple fault";
 
 // Digests are taken when the number of steps is a multiple of this: often enough to find a divergence soon,
 // seldom enough to cost next to nothing.
@@ -104,41 +106,32 @@ class LiveSession {
   u64 warps() const { return warps_; }
   u64 instructions() const;
   u64 digests() const { return digests_; }
-  u64 host_ns() { return clock_.monotonic_ns() - started_ns_; }
+  u64 host_ns() const { return pace_.host_ns(); }
 
  private:
   void run_slice();
   void obey(const GuestCommand& command);
   void obey_record_start(const std::string& name);
-  void watch_output(std::string_view text);
-  // After a text that ends the session: has the guest said what it had to say?
-  void watch_for_silence(bool idle_for_good);
   void idle();
-  void set_lead_aside(u64 sleep_ns);
   void warp(u64 ns);
+  void cut_idle();
   void take_inputs();
   void handle(const HostInput& input);
   // While the machine stands still nothing reaches it; what is typed waits at the host.
   InputRoom room();
-  bool standing_still() const { return paused_ || in_trouble_; }
   void go_on();
   void stood_still_since(u64 host_ns);
-  void watch_resets();
   void hold();
-  void cut_idle();
+  void drain_output();
+  void ask_host_again();
+  void trouble(const Error& error);
   void show_output();
   void housekeeping();
-  void watch_clocks();
   void take_digest();
   void take_checkpoint();
-  Step next_multiple(Step interval) const { return (machine_.clock().steps / interval + 1) * interval; }
   SessionCounts counts() const;
   void log(const EventBody& body);
-  void trouble(const Error& error);
-  void finish(event::EndReason reason, u32 code = 0, std::string detail = {});
-  void machine_ended();
-  // The virtual time that the host's clock stands for.
-  VtimeNs paced_now() const;
+  void finish(std::optional<event::End> end);
 
   Machine& machine_;
   InputSource& inputs_;
@@ -148,22 +141,12 @@ class LiveSession {
   Notify notify_;
   LiveOptions options_;
 
-  u64 started_ns_ = 0;     // host time
-  i64 pace_ns_ = 0;        // host time at which virtual time would be 0
-  i64 lead_aside_ns_ = 0;  // of the guest's lead over the host, what this sleep does not make up for
-  Step asleep_since_ = kNeverStep;
-  u64 stand_still_since_ns_ = 0;     // host time; while standing_still()
-  u64 next_retry_ns_ = 0;            // host time; while in_trouble_
-  bool paused_ = false;              // by a person
-  bool in_trouble_ = false;          // the host refuses what must be written
-  u64 next_progress_ns_ = kNeverNs;  // host time; only when recorded
-  u64 next_poll_ns_ = 0;
-  i64 wall_minus_monotonic_ = 0;
-  Step slice_ = 1000;  // steps that take about a millisecond; finds its size soon
-  Step next_digest_ = kNeverStep;
-  Step next_checkpoint_ = kNeverStep;
-  u64 next_checkpoint_ns_ = kNeverNs;  // host time
-  Step last_checkpoint_ = 0;
+  Pace pace_;
+  SliceSize slice_;
+  StandStill still_;
+  RecordingSchedule schedule_;
+  EndWatch end_watch_;
+  u64 next_poll_ns_ = 0;  // host time
   Step last_digest_ = kNeverStep;
   u64 events_at_digest_ = 0;  // in the log when it was taken, itself included
   u64 events_ = 0;
@@ -171,19 +154,9 @@ class LiveSession {
   std::string sent_;  // on COM1 since the last checkpoint, as add_serial_text(); while recorded
   std::array<std::size_t, 2> room_{};
   std::vector<GuestCommand> commands_;  // since the slice began
-  struct Watched {
-    EndCondition condition;
-    TextWatch watch;
-  };
-  std::vector<Watched> watched_;        // what ends the session when it is said on COM1
-  std::string said_;                    // the first of them that was; else empty
-  VtimeNs said_at_ = 0, spoke_at_ = 0;  // then; and when anything was said last
-  std::vector<HostInput> held_;         // came while the machine waited for the host to read a disk image
   bool idle_ = false;  // the machine said so, and neither input nor time has reached it since
   u64 warps_ = 0;
   u64 digests_ = 0;
-  u64 seen_resets_ = 0, stillborn_ = 0;
-  Step last_reset_step_ = 0;
   bool told_not_to_record_ = false, told_of_marks_ = false;
   std::optional<event::End> end_;
 };

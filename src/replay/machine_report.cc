@@ -7,7 +7,7 @@
 
 #include "base/printable.h"
 #include "decode/insn.h"
-#include "execute/page_walk.h"
+#include "guest/page_walk.h"
 
 namespace deja {
 namespace {

@@ -1,7 +1,8 @@
 #include "replay/position.h"
 
+#include "base/parse_number.h"
+
 #include <algorithm>
-#include <charconv>
 
 namespace deja {
 
@@ -36,20 +37,19 @@ Result<Step> parse_position(std::string_view text, const StepRange& steps) {
   const bool percent = digits.ends_with('%');
   if (percent) digits.pop_back();
   std::erase_if(digits, [](char c) { return c == ',' || c == '_'; });
-  u64 n = 0;
-  const char* end = digits.data() + digits.size();
-  const auto [stop, error] = std::from_chars(digits.data(), end, n);
-  if (error != std::errc() || stop != end)
+  const std::optional<u64> n = parse_number<u64>(digits);
+  if (!n)
     return make_error(
         "'{}' is not a position; write a step number, a percentage such as 50%, `start` or `end`", text);
+  Step step = *n;
   if (percent) {
-    if (n > 100) return make_error("'{}' is not a position: 0% to 100% are possible", text);
+    if (*n > 100) return make_error("'{}' is not a position: 0% to 100% are possible", text);
     auto end = steps.whole_end();
     if (!end) return make_error("'{}': {}", text, end.error().message);
-    n = steps.first + static_cast<Step>(u128{*end - steps.first} * n / 100);
+    step = steps.first + static_cast<Step>(u128{*end - steps.first} * *n / 100);
   }
-  DEJA_TRY(check_position(n, steps));
-  return n;
+  DEJA_TRY(check_position(step, steps));
+  return step;
 }
 
 std::string format_count(u64 n) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "checkpoint/restore.h"
-#include "execute/code_memory.h"
+#include "execute/cache/code_memory.h"
 #include "replay/apply.h"
 #include "replay/checkpointing.h"
 #include "replay/position.h"
@@ -47,20 +47,14 @@ Status Replayer::go_to_base() {
 
 Status Replayer::init(const EngineOptions& engine, Hooks hooks) {
   const RecordingManifest& m = recording_.manifest;
-  if (m.machine_version != kMachineBehaviour) {
-    return make_error(
-        "{}: was recorded by a deja whose machine behaves differently (version {}, this one has {}): {}; "
-        "replay "
-        "it with build {}",
-        recording_.dir.string(), m.machine_version, kMachineBehaviour,
-        why_behaviour_differs(m.machine_version), m.build);
-  }
+  if (Status known = check_behaviour(m.machine_version); !known)
+    return make_error("{}: was recorded with {}; replay it with build {}", recording_.dir.string(),
+                      known.error().message, m.build);
   DEJA_ASSIGN(files_, recorded_guest_files(recording_.dir, m));
   if (!files_.drives.empty()) BlockStore::of_process();  // its scratch space
   CodeMemory::reserve(kMachines);
   DEJA_TRY(sandbox::enter());
-  const GuestSetup setup{m.machine, m.rtc_base_unix_seconds, m.rng_seed};
-  DEJA_ASSIGN(const MachineConfig config, machine_config(setup, files_));
+  DEJA_ASSIGN(const MachineConfig config, machine_config(setup_of(m), files_));
   DEJA_ASSIGN(machine_, Machine::create(config, engine));
   hooks_ = std::move(hooks);
   if (hooks_.output) {

@@ -6,6 +6,7 @@
 
 #include "checkpoint/checkpoint_writer.h"
 #include "eventlog/temp_dir_for_test.h"
+#include "inputs/scripted_inputs_for_test.h"
 #include "replay/checkpointing.h"
 #include "replay/live_session.h"
 #include "replay/replay_session.h"
@@ -205,9 +206,7 @@ class SessionTest : public testing::Test {
     } sink;
     auto dir = create_recording_dir((temp_.path / "rec").string(), 0).value();
     RecordingManifest manifest;
-    manifest.machine_version = kMachineBehaviour;
-    manifest.machine = setup_.spec;
-    manifest.rtc_base_unix_seconds = setup_.rtc_unix_seconds;
+    to_manifest(setup_, &manifest);
     manifest.inputs.push_back(add_input(dir, "kernel", files_.kernel.path, InputStorage::copy).value());
     sink.writer = std::move(RecordingWriter::create(dir, manifest, clock_)).value();
     sink.drop = std::move(drop);

@@ -13,8 +13,9 @@ namespace deja {
 
 namespace fs = std::filesystem;
 
-SessionRecorder::SessionRecorder(Subject subject, RecordingRequest request, HostClock& clock)
-    : subject_(std::move(subject)), request_(std::move(request)), clock_(clock) {
+SessionRecorder::SessionRecorder(Subject subject, RecordingRequest request, HostClock& clock,
+                                 RecordingFiles& files)
+    : subject_(std::move(subject)), request_(std::move(request)), clock_(clock), files_(files) {
   for (std::size_t i = 0; i < subject_.files.drives.size(); ++i) {
     // What the cache of hashes says of it is asked for now: the sandbox leaves no way to it.
     const RecordedFile& drive =
@@ -60,10 +61,7 @@ Result<RecordingManifest> SessionRecorder::manifest_for(const fs::path& dir) con
         if (h.role == drive.role && h.result && h.result->ok()) drive.sha256 = h.result->value();
       manifest.inputs.push_back(std::move(drive));
     }
-    manifest.machine_version = kMachineBehaviour;
-    manifest.machine = subject_.setup.spec;
-    manifest.rtc_base_unix_seconds = subject_.setup.rtc_unix_seconds;
-    manifest.rng_seed = subject_.setup.rng_seed;
+    to_manifest(subject_.setup, &manifest);
   }
   manifest.machine.serial.clear();
   for (const SerialConfig& s : subject_.serial) manifest.machine.serial.push_back(to_string(s));
@@ -79,7 +77,7 @@ Status SessionRecorder::begin(const fs::path& dir) {
   if (branch)
     manifest.parent = {branch->parent_dir.stem().string(), branch->parent.created_unix_ns,
                        subject_.machine.clock().steps};
-  DEJA_ASSIGN(writer_, RecordingWriter::create(dir, std::move(manifest), clock_));
+  DEJA_ASSIGN(writer_, RecordingWriter::create(dir, std::move(manifest), clock_, files_));
   point_latest_to(dir);
   if (branch) {
     for (const LogEvent& event : branch->log) DEJA_TRY(writer_->append(event));
@@ -95,7 +93,7 @@ Status SessionRecorder::start_checkpoints() {
   Machine& machine = subject_.machine;
   const u64 owner = checkpoint_owner(writer_->manifest());
   DEJA_ASSIGN(std::unique_ptr<AppendFile> file,
-              create_append_file((writer_->dir() / checkpoints_file(writer_->manifest())).string()));
+              files_.create(writer_->dir() / checkpoints_file(writer_->manifest())));
   DEJA_ASSIGN(checkpoints_,
               branch ? CheckpointWriter::resume(std::move(file), owner, machine.ram(), *branch->checkpoints)
                      : CheckpointWriter::create(std::move(file), owner, machine.ram()));
@@ -121,9 +119,8 @@ Status SessionRecorder::begin_base(const fs::path& dir, const RecordingStart& st
   Machine& machine = subject_.machine;
   DEJA_ASSIGN(RecordingManifest manifest, manifest_for(dir));
   manifest.base = BaseInfo{machine.clock().steps, machine.now(), start.instructions, {}, 0};
-  DEJA_ASSIGN(writer_, RecordingWriter::create(dir, std::move(manifest), clock_));
-  DEJA_ASSIGN(std::unique_ptr<AppendFile> file,
-              create_append_file((dir / checkpoints_file(writer_->manifest())).string()));
+  DEJA_ASSIGN(writer_, RecordingWriter::create(dir, std::move(manifest), clock_, files_));
+  DEJA_ASSIGN(std::unique_ptr<AppendFile> file, files_.create(dir / checkpoints_file(writer_->manifest())));
   DEJA_ASSIGN(checkpoints_, CheckpointWriter::create(std::move(file), checkpoint_owner(writer_->manifest()),
                                                      machine.ram()));
   DEJA_TRY(checkpoints_->take_base(checkpoint_point(machine, start.counts, {})));

@@ -84,7 +84,8 @@ class SessionRecorder final : public EventSink {
   };
 
   // To be made before the sandbox is entered.
-  SessionRecorder(Subject subject, RecordingRequest request, HostClock& clock);
+  SessionRecorder(Subject subject, RecordingRequest request, HostClock& clock,
+                  RecordingFiles& files = host_files());
   ~SessionRecorder() override;
 
   // Begins a recording with the session, in `dir`: also before the sandbox is entered. Its checkpoints come
@@ -128,6 +129,7 @@ class SessionRecorder final : public EventSink {
   const Subject subject_;
   const RecordingRequest request_;
   HostClock& clock_;
+  RecordingFiles& files_;
   std::vector<RecordedFile> drives_;
   std::vector<Hash> hashes_;
   std::vector<RecordingReport> reports_;

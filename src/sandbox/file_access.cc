@@ -19,7 +19,7 @@ constexpr u64 kReadFile = LANDLOCK_ACCESS_FS_READ_FILE, kReadDir = LANDLOCK_ACCE
 constexpr u64 kWriteFile = LANDLOCK_ACCESS_FS_WRITE_FILE, kMakeFile = LANDLOCK_ACCESS_FS_MAKE_REG;
 constexpr u64 kRemoveFile = LANDLOCK_ACCESS_FS_REMOVE_FILE, kRemoveDir = LANDLOCK_ACCESS_FS_REMOVE_DIR;
 constexpr u64 kMakeDir = LANDLOCK_ACCESS_FS_MAKE_DIR, kMakeLink = LANDLOCK_ACCESS_FS_MAKE_SYM;
-// Of versions 2, 3 and 5. Without the first, files move and are linked within their directory only.
+// Rights of versions 2, 3 and 5. Without the first, files move and are linked within their directory only.
 constexpr u64 kRefer = u64{1} << 13, kTruncate = u64{1} << 14, kDeviceControl = u64{1} << 15;
 constexpr u64 kVersion1 = (u64{1} << 13) - 1;
 
@@ -37,8 +37,8 @@ u64 known_rights(int version) {
 Status add_rule(int rules, const std::filesystem::path& path, u64 rights) {
   const int fd = ::open(path.c_str(), O_PATH | O_CLOEXEC);
   if (fd < 0) {
-    // What is not there, or not to be reached, needs no rule. Too many open files are another matter: without
-    // the rule the file could not be opened later, and "permission denied" would be said of it.
+    // A path that is not there, or cannot be reached, needs no rule. Too many open files are another matter:
+    // without the rule the file could not be opened later, and "permission denied" would be said of it.
     if (errno == ENOENT || errno == ENOTDIR || errno == EACCES || errno == ELOOP || errno == ENAMETOOLONG)
       return {};
     return make_error("sandbox: {}: {}", path.string(), host_error(errno));

@@ -1,8 +1,8 @@
-// Which files a process may still open once it is confined: Landlock, the kernel's sandbox for processes
-// without privileges (Linux Documentation/userspace-api/landlock.rst). What is open already stays usable.
+// Limits the files that a process may still open to those it names: Landlock, the kernel's sandbox for
+// processes without privileges (Linux Documentation/userspace-api/landlock.rst). Open files stay usable.
 //
-// It knows files by how they are opened. What it does not see, truncate(2) and the like, is for the filter of
-// system calls to refuse (system_calls.h).
+// Landlock knows files by how they are opened. It does not see truncate(2) and the like: the filter of system
+// calls refuses those (system_calls.h).
 #pragma once
 
 #include <filesystem>
@@ -12,10 +12,10 @@
 
 namespace deja {
 
-// Files, or directories with all that is below them. What does not exist is left out.
+// Files, or directories with all that is below them. Paths that do not exist are left out.
 struct FileAccess {
   std::vector<std::filesystem::path> read;
-  // Read, too. Directories are for making, replacing and removing files in them.
+  // These may be read, too. In directories among them files may be made, replaced and removed.
   std::vector<std::filesystem::path> write;
   // Directories in which new files may be made, and written.
   std::vector<std::filesystem::path> create;
@@ -24,7 +24,7 @@ struct FileAccess {
   std::vector<std::filesystem::path> arrange;
 };
 
-// The version of the kernel's Landlock. An error says why there is none, and what to do.
+// The version of the kernel's Landlock. An error says why the kernel has none, and what to do.
 Result<int> landlock_version();
 
 // From here on the calling thread, and those that it starts, can open nothing else. Needs no_new_privs. Only

@@ -1,5 +1,5 @@
-// A process of ours that does one thing that this one had better not do, and is confined to it. They talk in
-// messages over a socket pair; when one side ends, so does the other's socket.
+// A child process that does one thing which this process had better not do, and is confined to that. The two
+// talk in messages over a socket pair; when one side ends, so does the other's socket.
 #pragma once
 
 #include <sys/types.h>
@@ -19,26 +19,27 @@ namespace deja {
 // The largest message, so that a socket with the kernel's usual limits takes it.
 inline constexpr std::size_t kMaxMessage = 96 * 1024;
 
-// Whole messages over a SOCK_SEQPACKET socket. `fd`, when not -1, goes along.
-// False: the other side is gone, or (with `wait` off) the message cannot be sent now.
+// Sends a whole message over a SOCK_SEQPACKET socket. `fd`, when not -1, goes along. False: the other side is
+// gone, or (with `wait` off) the message cannot be sent now.
 bool send_message(int socket, std::string_view bytes, int fd = -1, bool wait = true);
 struct Message {
   std::string bytes;
   int fd = -1;  // the receiver's to close
 };
-// Nothing: the other side is gone, or (with `wait` off) there is none now; `*gone` tells which.
+// Receives one. Empty: the other side is gone, or (with `wait` off) there is none now; `*gone` tells which.
 std::optional<Message> receive_message(int socket, bool wait = true, bool* gone = nullptr);
 
 class HelperProcess {
  public:
   // Forks. `body` runs in the child with its end of the socket; what it returns is the exit status. It calls
-  // confine() as soon as it has what it needs. `name`: for people who look at processes, at most 15 bytes.
+  // confine() as soon as it has what it needs. `name` is shown in lists of processes, at most 15 bytes.
   static Result<std::unique_ptr<HelperProcess>> start(const std::string& name,
                                                       const std::function<int(int socket)>& body);
-  // In the child. What the host cannot do is left out, as in the process that started it, or ends it.
+  // Called in the child. Where the host cannot do all of it, the child goes on or ends as the sandbox's mode
+  // has it for the process that started it.
   static void confine(Confined what, const FileAccess& files);
 
-  // The child sees the end of its socket, and ends; waited for.
+  // Closes the socket, at which the child ends, and waits for it.
   ~HelperProcess();
   HelperProcess(const HelperProcess&) = delete;
 

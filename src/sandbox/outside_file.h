@@ -1,6 +1,5 @@
-// A file at a place that the process may not reach any more when it comes to making or removing it: what a
-// verb writes for the user, the socket that a session listens on. A helper process does just that, with just
-// that file.
+// A file that is made or removed when the process may no longer reach its place: one that a verb writes for
+// the user, or the socket that a session listens on. A helper process does just that, with just that file.
 #pragma once
 
 #include <filesystem>
@@ -9,14 +8,14 @@
 
 namespace deja {
 
-// To be called before the sandbox is entered; afterwards the two below work for `path`. Without the sandbox
-// does nothing, and they work for every path.
+// Must be called before the sandbox is entered; afterwards the two functions below work for `path`. Without
+// the sandbox it does nothing, and they work for every path.
 Status prepare_outside_file(const std::filesystem::path& path);
 
-// Opens a new file for reading and writing, as open(2) with O_EXCL does, or else one made empty. -1 and errno
-// when that fails.
+// Opens a new file for reading and writing, as open(2) with O_EXCL does; without `exclusive`, a file that is
+// there is emptied. -1 and errno when that fails.
 int create_outside_file(const std::filesystem::path& path, bool exclusive);
-// A file, or a directory that is empty.
+// Removes a file, or an empty directory.
 void remove_outside_file(const std::filesystem::path& path);
 
 }  // namespace deja

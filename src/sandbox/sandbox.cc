@@ -5,8 +5,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
+#include <charconv>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "base/host_limits.h"
@@ -24,7 +25,7 @@ struct {
   std::vector<int> inherited;  // descriptors
 } g_process;
 
-// What the host lacks is an error or only worth a word.
+// Something that the host lacks is an error in strict mode, else a note.
 Status lacks(const std::string& what, bool say) {
   if (g_process.mode == SandboxMode::strict)
     return make_error("--sandbox strict: {}; `--sandbox on` does without, `--sandbox off` does nothing",
@@ -55,10 +56,13 @@ fs::path resolved(const fs::path& path) {
 void note_inherited_descriptors() {
   const std::unique_ptr<DIR, int (*)(DIR*)> all(::opendir("/proc/self/fd"), ::closedir);
   if (!all) return;
-  while (const dirent* const entry = ::readdir(all.get()))
-    // "." and ".." are 0 here.
-    if (const int fd = std::atoi(entry->d_name); fd > STDERR_FILENO && fd != ::dirfd(all.get()))
-      g_process.inherited.push_back(fd);
+  while (const dirent* const entry = ::readdir(all.get())) {
+    const std::string_view name = entry->d_name;
+    int fd = -1;
+    // "." and ".." are no numbers.
+    std::from_chars(name.data(), name.data() + name.size(), fd);
+    if (fd > STDERR_FILENO && fd != ::dirfd(all.get())) g_process.inherited.push_back(fd);
+  }
 }
 
 void set_mode(SandboxMode mode) { g_process.mode = mode; }

@@ -1,6 +1,6 @@
-// Takes from a process what it does not need any more before it runs a guest, so that a guest that took over
-// the engine could do no more with the host than the engine: docs/security.md. What this is about is the
-// process, not an object, so there is one of it.
+// Takes from a process the rights that it no longer needs before it runs a guest, so that a guest that took
+// over the engine could do no more with the host than the engine: docs/security.md. The sandbox is one of the
+// process, so these are functions and not an object.
 //
 // Off unless the command line turns it on. While it is off nothing here does anything.
 #pragma once
@@ -22,30 +22,30 @@ enum class SandboxMode {
 
 namespace sandbox {
 
-// To be called before anything is opened. Descriptors that whoever started the process has left open, but for
-// 0 to 2, are none of a guest's business: enter() closes them. Not before that, since files can be named by
-// them, as `--initrd <(…)` does in a shell.
+// Must be called before anything is opened. A guest has no business with descriptors above 2 that were open
+// when the process started: enter() closes them. They stay open until then, since files can be named by them,
+// as `--initrd <(…)` does in a shell.
 void note_inherited_descriptors();
 
 void set_mode(SandboxMode mode);
 bool enabled();
-// Has enter() been here?
+// Whether enter() has been called.
 bool entered();
 
-// What the process will still need, to be said before it enters. Files, or directories with all below them.
+// Files that the process will still need, or directories with all below them; said before it enters.
 void allow_read(const std::filesystem::path& path);
 void allow_write(const std::filesystem::path& path);
-// May `path` be written and removed after all that was said so far?
+// Whether `path` may be written and removed after all that was said so far.
 bool may_write(const std::filesystem::path& path);
 
-// An error: this is strict, and the host cannot do all of it. enter() says that too; this is for what comes
-// before.
+// An error when the mode is strict and the host cannot do all of it. enter() returns it too; this is for code
+// that runs before.
 Status check_host();
 
-// To be called before the first instruction of a guest, while there is one thread; later calls do nothing.
+// Must be called before the first instruction of a guest, while there is one thread; later calls do nothing.
 Status enter();
 
-// For a process that helps this one: HelperProcess::confine.
+// Confines a helper process; called by HelperProcess::confine.
 Status enter_helper(Confined what, const FileAccess& files);
 
 }  // namespace sandbox

@@ -345,7 +345,7 @@ TEST_F(SandboxTest, NoFileElsewhereIsTouchedWhateverLandlockCanDo) {
   }
 }
 
-// What is open is used as it was opened.
+// Open files are used as they were opened.
 TEST_F(SandboxTest, ADescriptorForReadingGivesNoMore) {
   for (const int version : versions()) {
     for (const Confined what : {Confined::recorder, Confined::replayer, Confined::reader}) {
@@ -426,7 +426,7 @@ TEST_F(SandboxTest, TooManyOpenFilesAreNotAMissingRule) {
   EXPECT_EQ(status, 0);
 }
 
-// Of calls that are allowed with certain arguments, others.
+// Calls that are allowed with certain arguments fail with others.
 TEST_F(SandboxTest, ArgumentsAreLookedAt) {
   const std::vector<std::pair<const char*, std::function<long()>>> attempts{
       {"mmap of a memory file as code",
@@ -521,7 +521,7 @@ TEST_F(SandboxTest, OtherSystemCallsAreRefused) {
       SYS_unlink, SYS_unlinkat, SYS_rmdir, SYS_rename, SYS_renameat, SYS_renameat2,
       // An engine's.
       SYS_select, SYS_pselect6, SYS_signalfd4, SYS_accept, SYS_accept4, SYS_setsockopt, SYS_ioctl};
-  // Of the kernel's own uprobes: no filter is asked, and the process ends if it was not probed.
+  // Calls of the kernel's own uprobes: no filter is asked, and the process ends if it was not probed.
   constexpr int kReturnProbe = 335, kProbe = 336;
   constexpr int kNumbers = 600;
   EXPECT_TRUE(can(Confined::recorder, [&] {

@@ -1,4 +1,4 @@
-// Room on the host's disk for what is too much for memory: a file without a name, gone with the process. It
+// Room on the host's disk for data that memory cannot hold: a file without a name, gone with the process. It
 // is opened before the sandbox is entered.
 #pragma once
 
@@ -13,13 +13,13 @@ namespace deja {
 class ScratchFile {
  public:
   static Result<ScratchFile> create(const std::string& dir);
-  // Where such files are by default: $TMPDIR, else /var/tmp, which is for what is too large for /tmp.
+  // The folder of such files: $TMPDIR, else /var/tmp, which is meant for files too large for /tmp.
   static std::string usual_dir();
   ScratchFile(ScratchFile&& o) noexcept;
   ScratchFile& operator=(ScratchFile&&) = delete;
   ~ScratchFile();
 
-  // Room that a write had is not lost when a later one finds none.
+  // A write that finds no room leaves the room of earlier ones as it is.
   Status write(u64 offset, std::span<const u8> data);
   Status read(u64 offset, std::span<u8> out) const;
   const std::string& dir() const { return dir_; }

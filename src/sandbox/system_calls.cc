@@ -111,7 +111,7 @@ void allow_computing(Filter& f) {
   f.allow(SCMP_SYS(tgkill), {equals(0, self)});
   for (const int command : {F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL, F_SETFL})
     f.allow(SCMP_SYS(fcntl), {equals(1, static_cast<u64>(command))});
-  // Nothing becomes executable any more: code caches are mapped before (execute/code_memory.h).
+  // Nothing becomes executable any more: code caches are mapped before (execute/cache/code_memory.h).
   f.allow(SCMP_SYS(mmap), {masked(2, PROT_EXEC, 0)});
   f.allow(SCMP_SYS(mprotect), {masked(2, PROT_EXEC, 0)});
 }

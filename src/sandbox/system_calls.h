@@ -1,5 +1,5 @@
-// Which system calls a process may still make once it is confined: seccomp filters. A call that is not
-// allowed fails with EPERM and does nothing.
+// Limits the system calls that a process may make once it is confined: seccomp filters. Any other call fails
+// with EPERM and does nothing.
 #pragma once
 
 #include "base/result.h"
@@ -17,7 +17,7 @@ enum class Confined {
   network,  // and makes connections, and reads files as far as they are allowed
 };
 
-// For all threads of the process. Sets no_new_privs. An error: the host cannot do it.
+// Confines all threads of the process. Sets no_new_privs. An error: the host cannot do it.
 Status filter_system_calls(Confined what);
 
 }  // namespace deja

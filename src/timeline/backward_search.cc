@@ -1,19 +1,17 @@
 #include "timeline/backward_search.h"
 
 #include <algorithm>
-#include <chrono>
-#include <condition_variable>
-#include <mutex>
 #include <utility>
 
 #include "replay/position.h"
+#include "timeline/observation_codec.h"
+#include "timeline/work_queue.h"
 
 namespace deja {
 namespace {
 
-constexpr Step kSlice = 4'000'000;             // between two looks at `interrupted`
-constexpr Step kWorthWorkers = 20'000'000;     // steps to search at a stretch
-constexpr std::chrono::milliseconds kPoll{5};  // between two looks at `interrupted` while others search
+constexpr Step kSlice = 4'000'000;          // between two looks at `interrupted`
+constexpr Step kWorthWorkers = 20'000'000;  // steps to search at a stretch
 
 // Damaged ones count: going there begins at one before.
 Step checkpoint_before(const Navigator& nav, Step step) {
@@ -21,12 +19,17 @@ Step checkpoint_before(const Navigator& nav, Step step) {
   return n ? std::max(nav.first(), nav.checkpoints().point(n - 1).step) : nav.first();
 }
 
-// Whether snapshots are left for whoever comes back to where something was found.
-enum class Trail : u8 { left, none };
+// What is looked for, wherever that is done.
+struct Search {
+  const ObservationSpec& spec;
+  const HitTest& accept;
+  const Interrupted& interrupted;
+};
 
 // One segment, [from, to): the last accepted place in it goes into `result`.
-Status search_segment(Navigator& nav, const BackwardSearch& search, Trail trail, Step from, Step to,
+Status search_segment(const WorkPlace& place, const Search& search, Step from, Step to,
                       BackwardResult* result) {
+  Navigator& nav = place.nav;
   Observation& observation = nav.machine().engine().observation();
   nav.machine().engine().observe({});
   DEJA_TRY(nav.seek(from));
@@ -37,18 +40,18 @@ Status search_segment(Navigator& nav, const BackwardSearch& search, Trail trail,
       return {};
     }
     const Step next = std::min(to, nav.position() + kSlice);
-    DEJA_ASSIGN(const Replayer::Stop stop,
-                trail == Trail::left ? nav.run_to(next) : nav.replayer().run_to(next));
+    // Snapshots are for whoever comes back to where something was found.
+    DEJA_ASSIGN(const Replayer::Stop stop, place.asks ? nav.run_to(next) : nav.replayer().run_to(next));
     if (stop == Replayer::Stop::diverged || stop == Replayer::Stop::log_end)
       return make_error("the replay does not get from step {} to step {} as recorded: deja verify {}",
                         format_count(from), format_count(to), nav.dir().string());
     there = stop == Replayer::Stop::reached && nav.position() >= to;
     for (Hit& hit : observation.take()) {
-      const Step place = place_of(hit);
-      if (place >= to || place < from || (search.accept && !search.accept(nav.machine(), hit))) continue;
-      if (place != result->at) result->hits.clear();
+      const Step at = place_of(hit);
+      if (at >= to || at < from || !search.accept(nav.machine(), hit)) continue;
+      if (at != result->at) result->hits.clear();
       result->outcome = BackwardResult::Outcome::found;
-      result->at = place;
+      result->at = at;
       result->hits.push_back(std::move(hit));
     }
     observation.skip_at(nav.position());
@@ -57,15 +60,17 @@ Status search_segment(Navigator& nav, const BackwardSearch& search, Trail trail,
 }
 
 // All of [floor, before), backward. `at_length`, unless empty, is called before long stretches.
-Result<BackwardResult> search_range(Navigator& nav, const BackwardSearch& search, Trail trail, Step floor,
-                                    Step before, const std::function<void()>& at_length = {}) {
+Result<BackwardResult> search_range(const WorkPlace& place, const Search& search, Step floor, Step before,
+                                    const std::function<void()>& at_length = {}) {
+  Navigator& nav = place.nav;
   BackwardResult result;
   for (Step to = before; to > floor && result.outcome == BackwardResult::Outcome::nothing;) {
     result.searched_to = to;
     const Step from = std::max(floor, nav.segment_start(to - 1));
+    DEJA_CHECK(from < to, "a segment of steps {} to {}", from, to);
     if (!is_ruled_out(nav, search.spec, from, to)) {
       if (at_length && to - from > kWorthWorkers) at_length();
-      DEJA_TRY(search_segment(nav, search, trail, from, to, &result));
+      DEJA_TRY(search_segment(place, search, from, to, &result));
     }
     to = from;
   }
@@ -74,117 +79,92 @@ Result<BackwardResult> search_range(Navigator& nav, const BackwardSearch& search
   return result;
 }
 
-// A search that several threads share. They take the intervals between checkpoints one by one, the nearest
-// first; once something was found in one, those further back do not matter any more.
-class SharedSearch {
- public:
-  // Of [floor, before); `before` is a checkpoint. Intervals that are ruled out are left out.
-  SharedSearch(const Navigator& nav, const BackwardSearch& search, Step floor, Step before)
-      : search_(search), floor_(floor) {
-    search_.interrupted = nullptr;
-    for (Step to = before; to > floor;) {
-      const Step from = std::max(floor, checkpoint_before(nav, to - 1));
-      if (!is_ruled_out(nav, search.spec, from, to)) intervals_.push_back({from, to});
-      to = from;
-    }
-    answer_ = intervals_.size();
-  }
+// --- the same as work
 
-  std::size_t intervals() const { return intervals_.size(); }
+constexpr u32 kVersion = 1;  // of both
 
-  // Searches intervals until there is none left to take, or `interrupted`.
-  void help(Navigator& nav, Trail trail, const std::function<bool()>& interrupted = {}) {
-    while (const std::optional<std::size_t> i = take()) {
-      // Should memory run out, somebody else takes the interval.
-      struct PutBack {
-        SharedSearch& of;
-        std::size_t i;
-        ~PutBack() { of.put_back(i); }
-      } const put_back{*this, *i};
-      BackwardSearch search = search_;
-      search.interrupted = [&] { return does_not_matter(*i) || (interrupted && interrupted()); };
-      auto result = search_range(nav, search, trail, intervals_[*i].from, intervals_[*i].to);
-      // What ails a worker's machine need not ail that of who asks.
-      if (!result && trail == Trail::none) return;
-      if (!result || result->outcome != BackwardResult::Outcome::interrupted)
-        settle(*i, std::move(result));
-      else if (interrupted && interrupted())
-        return;
-    }
-  }
-
-  // The whole search, by this thread and whoever helps.
-  Result<BackwardResult> finish(Navigator& nav, const std::function<bool()>& asked_to_stop) {
-    bool stopped = false;
-    const auto interrupted = [&] { return stopped = stopped || (asked_to_stop && asked_to_stop()); };
-    while (true) {
-      help(nav, Trail::left, interrupted);
-      std::unique_lock lock(mutex_);
-      const auto unfinished = std::find_if(intervals_.begin(), intervals_.end(),
-                                           [](const Interval& t) { return t.state != State::searched; });
-      const std::size_t known = static_cast<std::size_t>(unfinished - intervals_.begin());
-      if (answer_ <= known) {
-        if (answer_ < intervals_.size()) return std::move(*intervals_[answer_].result);
-        return BackwardResult{BackwardResult::Outcome::nothing, 0, {}, floor_};
-      }
-      if (interrupted()) {
-        abandoned_ = true;
-        return BackwardResult{BackwardResult::Outcome::interrupted, 0, {}, unfinished->to};
-      }
-      news_.wait_for(lock, kPoll);
-    }
-  }
-
-  void abandon() {
-    const std::lock_guard lock(mutex_);
-    abandoned_ = true;
-  }
-
- private:
-  enum class State : u8 { open, taken, searched };
-  struct Interval {
-    Step from, to;
-    State state = State::open;
-    std::optional<Result<BackwardResult>> result;  // of the answer
-  };
-
-  std::optional<std::size_t> take() {
-    const std::lock_guard lock(mutex_);
-    for (std::size_t i = 0; i < answer_ && !abandoned_; ++i)
-      if (intervals_[i].state == State::open) {
-        intervals_[i].state = State::taken;
-        return i;
-      }
-    return std::nullopt;
-  }
-  void put_back(std::size_t i) {
-    const std::lock_guard lock(mutex_);
-    if (intervals_[i].state == State::taken) intervals_[i].state = State::open;
-  }
-  bool does_not_matter(std::size_t i) {
-    const std::lock_guard lock(mutex_);
-    return answer_ < i || abandoned_;
-  }
-  void settle(std::size_t i, Result<BackwardResult> result) {
-    {
-      const std::lock_guard lock(mutex_);
-      intervals_[i].state = State::searched;
-      if (i < answer_ && !(result && result->outcome == BackwardResult::Outcome::nothing)) {
-        answer_ = i;
-        intervals_[i].result.emplace(std::move(result));
-      }
-    }
-    news_.notify_all();
-  }
-
-  BackwardSearch search_;
-  const Step floor_;
-  std::mutex mutex_;
-  std::condition_variable news_;
-  std::vector<Interval> intervals_;  // the nearest first
-  std::size_t answer_ = 0;  // the nearest in which there was something; as many as there are: none yet
-  bool abandoned_ = false;
+struct Question {
+  ObservationSpec spec;
+  HitFilter accept;
 };
+template <class A>
+void serialize(A& a, Question& q) {
+  serialize(a, q.spec);
+  serialize(a, q.accept);
+}
+
+// In one interval, or in several that are neighbours.
+struct Find {
+  bool found = false;
+  Step at = 0;
+  std::vector<Hit> hits;
+};
+template <class A>
+void serialize(A& a, Find& f) {
+  a.field(f.found);
+  a.field(f.at);
+  list_field(a, f.hits);
+}
+
+Result<Find> find_from(const ValueBytes& bytes) {
+  return from_bytes<Find>(kVersion, "the result of a search", bytes);
+}
+
+Result<std::optional<ValueBytes>> run(const WorkPlace& place, const Work& work,
+                                      const Interrupted& interrupted) {
+  DEJA_ASSIGN(const Question question, from_bytes<Question>(kVersion, "a search", work.parameters));
+  DEJA_ASSIGN(const HitTest accept, make_test(question.accept));
+  DEJA_ASSIGN(BackwardResult result, search_range(place, {question.spec, accept, interrupted},
+                                                  work.interval.from, work.interval.to));
+  if (result.outcome == BackwardResult::Outcome::interrupted) return std::optional<ValueBytes>();
+  const bool found = result.outcome == BackwardResult::Outcome::found;
+  return std::optional(to_bytes(kVersion, Find{found, result.at, std::move(result.hits)}));
+}
+
+bool has_found(const ValueBytes& bytes) {
+  auto find = find_from(bytes);
+  return !find || find->found;  // merge() will say what is wrong with it
+}
+
+Status keep_nearest(ValueBytes* result, const ValueBytes& next) {
+  DEJA_ASSIGN(const Find nearer, find_from(*result));
+  if (!nearer.found) *result = next;
+  return {};
+}
+
+const WorkKind kSearchBackward{"search-backward", {run, keep_nearest, has_found}};
+
+// Those of [floor, before) between checkpoints, the nearest first; `before` is one. Intervals that are ruled
+// out are left out.
+std::vector<Interval> intervals_of(const Navigator& nav, const ObservationSpec& spec, Step floor,
+                                   Step before) {
+  std::vector<Interval> intervals;
+  for (Step to = before; to > floor;) {
+    const Step from = std::max(floor, checkpoint_before(nav, to - 1));
+    if (!is_ruled_out(nav, spec, from, to)) intervals.push_back({from, to});
+    to = from;
+  }
+  return intervals;
+}
+
+Result<BackwardResult> finish(Navigator& nav, const Interrupted& interrupted, WorkQueue& queue, Step floor) {
+  DEJA_ASSIGN(const WorkQueue::Answer answer, queue.finish(runner({nav, true}), interrupted));
+  nav.machine().engine().observe({});
+  BackwardResult result;
+  result.searched_to = floor;
+  if (answer.interrupted) {
+    result.outcome = BackwardResult::Outcome::interrupted;
+    result.searched_to = queue.intervals()[answer.done].to;
+  } else if (answer.done) {
+    DEJA_ASSIGN(Find find, find_from(answer.merged));
+    if (!find.found) return result;
+    result.outcome = BackwardResult::Outcome::found;
+    result.at = find.at;
+    result.hits = std::move(find.hits);
+    result.searched_to = queue.intervals()[answer.done - 1].to;
+  }
+  return result;
+}
 
 }  // namespace
 
@@ -204,24 +184,28 @@ bool is_ruled_out(const Navigator& nav, const ObservationSpec& spec, Step from, 
 }
 
 Result<BackwardResult> search_backward(Navigator& nav, const BackwardSearch& search) {
+  DEJA_ASSIGN(const HitTest accept, make_test(search.accept));
+  const WorkPlace here{nav, true};
+  const Search near_search{search.spec, accept, search.interrupted};
   const Step floor = std::max(search.floor, nav.first());
   if (!search.workers || search.workers->count() == 0 || search.before <= floor)
-    return search_range(nav, search, Trail::left, floor, search.before);
+    return search_range(here, near_search, floor, search.before);
   // Down to the nearest checkpoint there are snapshots, in which this thread alone may soon find it.
   const Step near = std::max(floor, checkpoint_before(nav, search.before - 1));
-  std::shared_ptr<SharedSearch> shared;
-  const auto share = [&] {
-    if (shared) return;
-    shared = std::make_shared<SharedSearch>(nav, search, floor, near);
-    if (shared->intervals() == 0) return;
-    search.workers->start([shared](Navigator& other) { shared->help(other, Trail::none); });
+  std::shared_ptr<WorkQueue> queue;
+  const auto share_out = [&] {
+    if (queue) return;
+    queue =
+        std::make_shared<WorkQueue>(kSearchBackward, to_bytes(kVersion, Question{search.spec, search.accept}),
+                                    intervals_of(nav, search.spec, floor, near));
+    if (!queue->intervals().empty()) share(queue, *search.workers);
   };
-  Result<BackwardResult> result = search_range(nav, search, Trail::left, near, search.before, share);
+  Result<BackwardResult> result = search_range(here, near_search, near, search.before, share_out);
   if (result && result->outcome == BackwardResult::Outcome::nothing) {
-    share();
-    return shared->finish(nav, search.interrupted);
+    share_out();
+    return finish(nav, search.interrupted, *queue, floor);
   }
-  if (shared) shared->abandon();
+  if (queue) queue->abandon();
   return result;
 }
 

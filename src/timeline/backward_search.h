@@ -1,13 +1,13 @@
 // Finds the last time before a moment that something happened: segment by segment from the nearest
 // checkpoint, each one replayed forward, the last hit in it wins. Where a search gets long, workers replay
-// segments further back meanwhile; what they find counts when nothing nearer does, so the answer is the same
-// with any number of them.
+// segments further back meanwhile (work_queue.h); the answer is the same with any number of them.
 #pragma once
 
-#include <functional>
+#include <vector>
 
-#include "timeline/navigator.h"
+#include "timeline/hit_filter.h"
 #include "timeline/search_workers.h"
+#include "timeline/work.h"
 
 namespace deja {
 
@@ -16,13 +16,10 @@ struct BackwardSearch {
   // Places before this step count. The place of a breakpoint's hit is the step it stopped at; of an access,
   // the step before which it had not happened.
   Step before = 0;
-  Step floor = 0;  // not below this step
-  // Whether a hit counts; the machine stands where it was observed. Empty: each does. Several threads call it
-  // with a machine of their own, for a moment even after the search has ended: it owns what it needs, and
-  // changes nothing.
-  std::function<bool(Machine&, const Hit&)> accept;
-  std::function<bool()> interrupted;  // looked at every few milliseconds, by the thread that searches
-  SearchWorkers* workers = nullptr;   // of the same recording; null: there are none
+  Step floor = 0;                    // not below this step
+  HitFilter accept = {};             // which hits count; each, unless something is said
+  Interrupted interrupted;           // looked at every few milliseconds, by the thread that searches
+  SearchWorkers* workers = nullptr;  // of the same recording; null: there are none
 };
 
 struct BackwardResult {

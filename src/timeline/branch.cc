@@ -82,7 +82,9 @@ Result<BranchPoint> branch_here(Navigator& nav) {
   DEJA_ASSIGN(Recording recording, Recording::reopen(nav.dir(), nav.manifest()));
   while (branch.log.size() < branch.counts.events) {
     DEJA_ASSIGN(const std::optional<LogEvent> event, recording.log.next());
-    DEJA_CHECK(event, "the log has become shorter");
+    if (!event)
+      return make_error("{}: the log has {} events, and had {} when it was opened", nav.dir().string(),
+                        branch.log.size(), branch.counts.events);
     // An end that was of the host's making was not the machine's.
     if (!std::holds_alternative<event::End>(event->body))
       branch.log.push_back(*event);

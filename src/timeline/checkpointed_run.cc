@@ -20,6 +20,7 @@ Status run_with_checkpoints(Replayer& replayer, CheckpointWriter& writer, const 
     const char c = static_cast<char>(byte);
     add_serial_text(serial, {&c, 1});
   });
+  DEJA_CHECK(run.interval > 0, "from step {} to {}", replayer.step(), run.to);
   const auto go = [&]() -> Status {
     Step next_checkpoint = (replayer.step() / run.interval + 1) * run.interval;
     while (replayer.step() < run.to) {

@@ -12,20 +12,20 @@ bool left_behind(const CpuState& s) {
 
 }  // namespace
 
-std::vector<PagingKey> living_spaces(const Machine& machine) {
-  std::vector<PagingKey> spaces;
-  const auto add = [&](const CpuState& s) {
-    PagingKey space = paging_key(s);
-    if (!(space.bits & PagingKey::kLong)) return;
+std::vector<GuestView> living_spaces(const Machine& machine) {
+  std::vector<GuestView> spaces;
+  const auto add = [&](unsigned vcpu) {
+    const CpuState& s = machine.cpu(vcpu);
+    if (!s.long_mode_active()) return;
+    const GuestView space = GuestView::of_vcpu(machine, vcpu);
     spaces.push_back(space);
-    if (s.cpl() != 3 || !(space.cr3 & kUserTable)) return;
-    space.cr3 &= ~kUserTable;
-    spaces.push_back(space);
+    if (s.cpl() == 3 && (space.table() & kUserTable))
+      spaces.push_back(space.with_table(space.table() & ~kUserTable));
   };
   const auto turn = machine.next_vcpu();
-  if (turn) add(machine.cpu(*turn));
+  if (turn) add(*turn);
   for (unsigned i = 0; i < machine.vcpu_count(); ++i)
-    if (i != turn && !left_behind(machine.cpu(i))) add(machine.cpu(i));
+    if (i != turn && !left_behind(machine.cpu(i))) add(i);
   return spaces;
 }
 

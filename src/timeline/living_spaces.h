@@ -3,8 +3,7 @@
 
 #include <vector>
 
-#include "execute/page_walk.h"
-#include "machine/machine.h"
+#include "timeline/guest_view.h"
 
 namespace deja {
 
@@ -12,6 +11,6 @@ namespace deja {
 // behind, after a panic or a kexec, is halted with interrupts off, and still has that kernel's page tables:
 // it is not among them. Of a vCPU in user mode there are two, for with page-table isolation a process has a
 // page table of its own behind that of the kernel.
-std::vector<PagingKey> living_spaces(const Machine& machine);
+std::vector<GuestView> living_spaces(const Machine& machine);
 
 }  // namespace deja

@@ -13,7 +13,7 @@ using testing::IsEmpty;
 
 std::vector<u64> tables(const Machine& machine) {
   std::vector<u64> out;
-  for (const PagingKey& space : living_spaces(machine)) out.push_back(space.cr3);
+  for (const GuestView& space : living_spaces(machine)) out.push_back(space.table());
   return out;
 }
 

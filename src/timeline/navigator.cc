@@ -79,6 +79,7 @@ std::optional<std::size_t> Navigator::sound_checkpoint(Step step) const {
 }
 
 Step Navigator::segment_start(Step step) const {
+  DEJA_CHECK(step >= first(), "step {} of a recording that begins at {}", step, first());
   const Step snapshot = std::prev(snapshots_.upper_bound(step))->first;
   const std::optional<std::size_t> checkpoint = sound_checkpoint(step);
   return checkpoint ? std::max(snapshot, checkpoints_.point(*checkpoint).step) : snapshot;
@@ -112,6 +113,7 @@ Result<Replayer::Point> Navigator::checkpointed_point(std::size_t i) {
 
 // Where the recorder took a digest right before the checkpoint, it is known what the whole of RAM adds up to.
 RamHistory::State Navigator::ram_at(std::size_t i) const {
+  DEJA_CHECK(i < checkpoints_.size(), "checkpoint {} of {}", i, checkpoints_.size());
   const CheckpointPoint& p = checkpoints_.point(i);
   const auto after =
       std::upper_bound(survey_.digests.begin(), survey_.digests.end(), p.events,
@@ -208,6 +210,10 @@ Result<CheckpointWriter::Continuation> Navigator::continuation() {
 }
 
 Status Navigator::jump_near(Step target) {
+  DEJA_CHECK(snapshots_.begin()->first == first(),
+             "the first snapshot is at step {}, the recording's first at {}", snapshots_.begin()->first,
+             first());
+  DEJA_CHECK(target >= first(), "step {} of a recording that begins at {}", target, first());
   bool usable = !replayer_->divergence() && sound().ok() && position() <= target && position() >= first();
   if (usable && target - position() < kWorthAJump) return {};
   while (true) {
@@ -235,6 +241,8 @@ Status Navigator::jump_near(Step target) {
 }
 
 void Navigator::take_snapshot() {
+  DEJA_CHECK(sound().ok(), "step {}: {}", position(), history_->damage()->message);
+  DEJA_CHECK(!replayer_->divergence(), "step {}: {}", position(), replayer_->divergence()->reason);
   Replayer::Point point = replayer_->save();
   snapshots_.insert_or_assign(position(), Snapshot{std::move(point), history_->capture()});
 }
@@ -300,7 +308,8 @@ Status Navigator::expect_reached(Replayer::Stop stop) const {
         "{}: at step {} the replay is not what was recorded: {}; `deja verify` and `deja bisect` tell more",
         dir_.string(), format_count(d.step), d.reason);
   }
-  DEJA_CHECK(stop == Replayer::Stop::reached);
+  DEJA_CHECK(stop == Replayer::Stop::reached, "nothing is observed, and the replay stopped at step {} for {}",
+             position(), static_cast<int>(stop));
   return {};
 }
 
@@ -337,6 +346,10 @@ Status Navigator::travel_once(Step target) {
     DEJA_ASSIGN(const Replayer::Stop stop, replayer_->run_to(next));
     DEJA_TRY(sound());
     DEJA_TRY(expect_reached(stop));
+    // Only a log that was made to could lead past it.
+    if (position() != next)
+      return make_error("{}: the log leads past step {}, to {}: it is damaged", dir_.string(),
+                        format_count(next), format_count(position()));
     if (next == target) break;
     take_snapshot();
   }

@@ -49,6 +49,7 @@ class Navigator {
   // The same object for the life of the Navigator. Only to be looked at: what is changed in it is gone with
   // the next seek, and until then the replay is no longer what was recorded.
   Machine& machine() { return replayer_->machine(); }
+  const Machine& machine() const { return replayer_->machine(); }
   Replayer& replayer() { return *replayer_; }
 
   // Goes to `target`, in either direction: the state after everything stamped with it. An error: beyond the

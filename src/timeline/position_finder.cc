@@ -5,8 +5,10 @@
 #include <functional>
 #include <string>
 
+#include "base/printable.h"
 #include "replay/end_condition.h"
 #include "replay/position.h"
+#include "timeline/guest_view.h"
 #include "timeline/serial_text.h"
 
 namespace deja {
@@ -313,6 +315,20 @@ Result<Step> find_position(const std::filesystem::path& dir, const EngineOptions
   if (found) return *found;
   DEJA_ASSIGN(const std::unique_ptr<Navigator> nav, Navigator::open(dir, engine));
   return find_position(*nav, text);
+}
+
+std::string describe_moment(const Navigator& nav, unsigned vcpu) {
+  const CpuState& s = nav.machine().cpu(vcpu);
+  const Step at = nav.position(), first = nav.first();
+  const u64 ns = nav.machine().now();
+  auto last = nav.steps().whole_end();
+  const std::string percent =
+      !last ? "of a damaged recording"
+      : *last > first
+          ? show("{:.2f}%", 100.0 * static_cast<double>(at - first) / static_cast<double>(*last - first))
+          : "100.00%";
+  return show("step {} ({}), {}.{:09} s of guest time, vCPU {} {} at {:#x}", format_count(at), percent,
+              ns / 1'000'000'000, ns % 1'000'000'000, vcpu, s.cpl() == 3 ? "user" : "kernel", linear_pc(s));
 }
 
 }  // namespace deja

@@ -59,7 +59,8 @@ u32 RamHistory::keep(const u8* page) {
 }
 
 RamHistory::State RamHistory::capture() {
-  DEJA_CHECK(!lost_);
+  DEJA_CHECK(!lost_, "RAM does not hold what checkpoint {} and {} frames say", base_,
+             since_base_.frames().size());
   ram_.collect_writes();
   for (const u32 frame : written_.frames()) {
     present_[frame] = keep(ram_.host(address_of(frame)));
@@ -103,9 +104,11 @@ Status RamHistory::put_all(std::vector<FramePage> pages) {
   for (const FramePage& p : pages)
     if (numbers.empty() || numbers.back() != p.page) numbers.push_back(p.page);
   auto next = pages.begin();
-  return checkpoints_.read_pages(numbers, [&](u32 number, const u8* page) {
+  DEJA_TRY(checkpoints_.read_pages(numbers, [&](u32 number, const u8* page) {
     for (; next != pages.end() && next->page == number; ++next) put(next->frame, page);
-  });
+  }));
+  DEJA_CHECK(next == pages.end(), "frame {:#x} did not get page {}", next->frame, next->page);
+  return {};
 }
 
 bool RamHistory::may_be_absent(u32 frame) const {
@@ -113,6 +116,7 @@ bool RamHistory::may_be_absent(u32 frame) const {
 }
 
 void RamHistory::load(u64 frame, u8* page) {
+  DEJA_CHECK(frame < present_.size(), "frame {:#x} of {:#x}", frame, present_.size());
   const u32 number = present_[frame];
   if (!is_stored(number)) {
     std::memcpy(page, content(static_cast<u32>(frame), number), kPageSize);
@@ -132,6 +136,7 @@ void RamHistory::load_all() {
 }
 
 Status RamHistory::restore(const State& state) {
+  DEJA_CHECK(state.base <= checkpoints_.size(), "checkpoint {} of {}", state.base, checkpoints_.size());
   ram_.collect_writes();
   if (damage_) lost_ = true;
   damage_.reset();
@@ -156,6 +161,8 @@ Status RamHistory::restore(const State& state) {
       if (changed != state.changed.end() && changed->frame == frame) wanted = changed++->page;
       if (ram_.contains(address_of(frame))) check(frame, wanted);
     }
+    DEJA_CHECK(changed == state.changed.end(), "frame {:#x} of a state is out of order, or beyond {:#x}",
+               changed->frame, image.size());
     base_image_ = std::move(image);
     base_ = state.base;
     present_ = base_image_;
@@ -189,7 +196,7 @@ Status RamHistory::restore(const State& state) {
 }
 
 RamHistory::SinceBase RamHistory::since_base() {
-  DEJA_CHECK(!lost_);
+  DEJA_CHECK(!lost_, "RAM is of no moment: a restore from checkpoint {} failed", base_);
   ram_.collect_writes();
   SinceBase out{base_, since_base_.frames()};
   for (const u32 frame : written_.frames())
@@ -200,7 +207,9 @@ RamHistory::SinceBase RamHistory::since_base() {
 void RamHistory::free_all_but(std::span<const State* const> alive) {
   std::vector<bool> needed(chunks_.size() * kSlotsPerChunk);
   const auto mark = [&](u32 number) {
-    if (number >= kFirstSlot) needed[number - kFirstSlot] = true;
+    if (number < kFirstSlot) return;
+    DEJA_CHECK(number - kFirstSlot < needed.size(), "slot {} of {}", number - kFirstSlot, needed.size());
+    needed[number - kFirstSlot] = true;
   };
   for (const State* state : alive)
     for (const FramePage& c : state->changed) mark(c.page);

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "base/check.h"
 #include "checkpoint/checkpoint_reader.h"
 #include "guest/ram.h"
 
@@ -64,6 +65,8 @@ class RamHistory final : private PageSource {
 
   u8* slot(u32 number) const {
     const u32 i = number - kFirstSlot;
+    DEJA_CHECK(number >= kFirstSlot && i / kSlotsPerChunk < chunks_.size(), "page {} of {} chunks", number,
+               chunks_.size());
     return chunks_[i / kSlotsPerChunk].get() + u64{i % kSlotsPerChunk} * kPageSize;
   }
   u32 keep(const u8* page);

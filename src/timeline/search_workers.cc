@@ -8,7 +8,7 @@
 #include <system_error>
 
 #include "base/log.h"
-#include "execute/code_memory.h"
+#include "execute/cache/code_memory.h"
 #include "timeline/own_signals.h"
 
 namespace deja {

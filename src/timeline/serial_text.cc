@@ -64,9 +64,11 @@ std::size_t SerialSearch::find(std::string_view text) {
 }
 
 Result<Step> SerialSearch::step_of(std::size_t i) {
+  DEJA_CHECK(i < found_.size(), "place {} of {}", i, found_.size());
   const std::size_t wanted = found_[i];
   const auto after = std::upper_bound(stretches_.begin(), stretches_.end(), wanted,
                                       [](std::size_t at, const Stretch& s) { return at < s.text; });
+  DEJA_CHECK(after != stretches_.begin(), "byte {} is sent before anything is", wanted);
   const Stretch& stretch = *std::prev(after);
   std::size_t at = stretch.text;
   std::optional<Step> step;

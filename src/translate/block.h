@@ -7,6 +7,7 @@
 
 #include "decode/insn.h"
 #include "guest/fault.h"
+#include "semantics/vcpu.h"
 #include "translate/form.h"
 #include "translate/mode.h"
 #include "translate/quick.h"
@@ -14,7 +15,7 @@
 namespace deja {
 
 // Blocks, sites and what belongs to them are numbered within the region of the code cache that their code is
-// in (execute/code_cache.h), which stands in the number's top byte: a region is thrown away as a whole.
+// in (execute/cache/code_cache.h), which stands in the number's top byte: a region is thrown away as a whole.
 using BlockId = u32;
 inline constexpr u32 kNone = ~u32{0};
 inline constexpr unsigned kMaxRegions = 16;
@@ -52,9 +53,9 @@ struct InsnPlace {
 };
 
 struct alignas(64) Block {
-  Gpa pc;                    // physical address of the first instruction
-  Gpa second_page{~u64{0}};  // when the only instruction crosses into another physical page
-  BlockMode mode;            // with limit
+  Gpa pc;                     // physical address of the first instruction
+  Gpa second_page = kNoPage;  // when the only instruction crosses into another physical page
+  BlockMode mode;             // with limit
   // Offsets in the code cache. What is seldom run stands apart, so that it takes no room in the host's
   // caches.
   u32 far_entry = 0, near_entry = 0, end = 0;
@@ -73,6 +74,7 @@ struct alignas(64) Block {
   // such jump; 0: no more.
   u8 parts[kMaxJumpsPassed] = {};
 
+  bool crosses() const { return second_page != kNoPage; }
   // The head takes the steps of the first part only, and after its probe.
   bool in_parts() const { return parts[0] != 0; }
   // When this instruction is executed, the steps of so many are off the counter that have yet to complete,
@@ -135,10 +137,10 @@ struct HelperSite {
   u16 insn;
   bool ends_block;
   QuickOp quick = QuickOp::none;  // is tried first
-  u8 raise = 0xff;                // instead of executing, raise this vector (kUD, kNM, kGP with error 0)
+  u8 raise = kNoVector;           // instead of executing, raise this vector (kUD, kNM, kGP with error 0)
   u32 resume = 0;
   Insn decoded;
-  void* function = nullptr;  // resolved by execute/ at the first call
+  Helper helper;  // found by execute/ at the first call
 };
 
 // An indirect or far-reaching jump, for a target that turns out not to be canonical: #GP(0) at the branch.

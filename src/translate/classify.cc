@@ -5,22 +5,14 @@
 namespace deja {
 namespace {
 
-Way classify_base(const Insn& i) {
-  switch (i.mnemonic) {
-    case ZYDIS_MNEMONIC_MOV:
-      for (unsigned k = 0; k < i.operand_count; ++k)
-        if (i.op[k].kind == OperandKind::seg || i.op[k].kind == OperandKind::cr ||
-            i.op[k].kind == OperandKind::dr)
-          return Way::helper;
-      if (i.has_mem && !i.has_modrm) return Way::moffs;
-      return Way::carry;
-    case ZYDIS_MNEMONIC_BT:
-    case ZYDIS_MNEMONIC_BTC:
-    case ZYDIS_MNEMONIC_BTR:
-    case ZYDIS_MNEMONIC_BTS:
-      // A register bit index moves the memory operand.
-      if (i.has_mem && i.op[1].kind == OperandKind::gpr) return Way::helper_inline;
-      return Way::carry;
+// CMOVcc and SETcc.
+bool is_conditional_move_or_set(const Insn& i) {
+  return i.category == ZYDIS_CATEGORY_CMOV || i.category == ZYDIS_CATEGORY_SETCC;
+}
+
+// Instructions on general registers and one memory operand that are the same on the host.
+bool carried_whole(ZydisMnemonic m) {
+  switch (m) {
     case ZYDIS_MNEMONIC_ADC:
     case ZYDIS_MNEMONIC_ADD:
     case ZYDIS_MNEMONIC_AND:
@@ -31,22 +23,6 @@ Way classify_base(const Insn& i) {
     case ZYDIS_MNEMONIC_CDQE:
     case ZYDIS_MNEMONIC_CLC:
     case ZYDIS_MNEMONIC_CMC:
-    case ZYDIS_MNEMONIC_CMOVB:
-    case ZYDIS_MNEMONIC_CMOVBE:
-    case ZYDIS_MNEMONIC_CMOVL:
-    case ZYDIS_MNEMONIC_CMOVLE:
-    case ZYDIS_MNEMONIC_CMOVNB:
-    case ZYDIS_MNEMONIC_CMOVNBE:
-    case ZYDIS_MNEMONIC_CMOVNL:
-    case ZYDIS_MNEMONIC_CMOVNLE:
-    case ZYDIS_MNEMONIC_CMOVNO:
-    case ZYDIS_MNEMONIC_CMOVNP:
-    case ZYDIS_MNEMONIC_CMOVNS:
-    case ZYDIS_MNEMONIC_CMOVNZ:
-    case ZYDIS_MNEMONIC_CMOVO:
-    case ZYDIS_MNEMONIC_CMOVP:
-    case ZYDIS_MNEMONIC_CMOVS:
-    case ZYDIS_MNEMONIC_CMOVZ:
     case ZYDIS_MNEMONIC_CMP:
     case ZYDIS_MNEMONIC_CMPXCHG:
     case ZYDIS_MNEMONIC_CQO:
@@ -73,22 +49,6 @@ Way classify_base(const Insn& i) {
     case ZYDIS_MNEMONIC_SAHF:
     case ZYDIS_MNEMONIC_SAR:
     case ZYDIS_MNEMONIC_SBB:
-    case ZYDIS_MNEMONIC_SETB:
-    case ZYDIS_MNEMONIC_SETBE:
-    case ZYDIS_MNEMONIC_SETL:
-    case ZYDIS_MNEMONIC_SETLE:
-    case ZYDIS_MNEMONIC_SETNB:
-    case ZYDIS_MNEMONIC_SETNBE:
-    case ZYDIS_MNEMONIC_SETNL:
-    case ZYDIS_MNEMONIC_SETNLE:
-    case ZYDIS_MNEMONIC_SETNO:
-    case ZYDIS_MNEMONIC_SETNP:
-    case ZYDIS_MNEMONIC_SETNS:
-    case ZYDIS_MNEMONIC_SETNZ:
-    case ZYDIS_MNEMONIC_SETO:
-    case ZYDIS_MNEMONIC_SETP:
-    case ZYDIS_MNEMONIC_SETS:
-    case ZYDIS_MNEMONIC_SETZ:
     case ZYDIS_MNEMONIC_SHL:
     case ZYDIS_MNEMONIC_SHLD:
     case ZYDIS_MNEMONIC_SHR:
@@ -99,9 +59,30 @@ Way classify_base(const Insn& i) {
     case ZYDIS_MNEMONIC_XADD:
     case ZYDIS_MNEMONIC_XCHG:
     case ZYDIS_MNEMONIC_XOR:
-      return Way::carry;
+      return true;
+    default:
+      return false;
+  }
+}
 
-    // Of a 16-bit register it is undefined.
+Way classify_base(const Insn& i) {
+  if (carried_whole(i.mnemonic) || is_conditional_move_or_set(i)) return Way::carry;
+  switch (i.mnemonic) {
+    case ZYDIS_MNEMONIC_MOV:
+      for (unsigned k = 0; k < i.operand_count; ++k)
+        if (i.op[k].kind == OperandKind::seg || i.op[k].kind == OperandKind::cr ||
+            i.op[k].kind == OperandKind::dr)
+          return Way::helper;
+      if (i.has_mem && !i.has_modrm) return Way::moffs;
+      return Way::carry;
+    case ZYDIS_MNEMONIC_BT:
+    case ZYDIS_MNEMONIC_BTC:
+    case ZYDIS_MNEMONIC_BTR:
+    case ZYDIS_MNEMONIC_BTS:
+      // A register bit index moves the memory operand.
+      if (i.has_mem && i.op[1].kind == OperandKind::gpr) return Way::helper_inline;
+      return Way::carry;
+    // What it does to a 16-bit register is undefined.
     case ZYDIS_MNEMONIC_BSWAP:
       return i.operand_size == 2 ? Way::helper_inline : Way::carry;
     case ZYDIS_MNEMONIC_NOP:
@@ -254,62 +235,14 @@ Way classify(const Insn& i) {
   }
 }
 
-FlagGroup flag_group(ZydisMnemonic m) {
-  switch (m) {
-    case ZYDIS_MNEMONIC_AND:
-    case ZYDIS_MNEMONIC_OR:
-    case ZYDIS_MNEMONIC_XOR:
-    case ZYDIS_MNEMONIC_TEST:
-      return FlagGroup::logic;
-    case ZYDIS_MNEMONIC_SHL:
-    case ZYDIS_MNEMONIC_SHR:
-    case ZYDIS_MNEMONIC_SAR:
-      return FlagGroup::shift;
-    case ZYDIS_MNEMONIC_ROL:
-    case ZYDIS_MNEMONIC_ROR:
-    case ZYDIS_MNEMONIC_RCL:
-    case ZYDIS_MNEMONIC_RCR:
-      return FlagGroup::rotate;
-    case ZYDIS_MNEMONIC_SHLD:
-    case ZYDIS_MNEMONIC_SHRD:
-      return FlagGroup::double_shift;
-    case ZYDIS_MNEMONIC_MUL:
-    case ZYDIS_MNEMONIC_IMUL:
-      return FlagGroup::multiply;
-    case ZYDIS_MNEMONIC_DIV:
-    case ZYDIS_MNEMONIC_IDIV:
-      return FlagGroup::divide;
-    case ZYDIS_MNEMONIC_BT:
-    case ZYDIS_MNEMONIC_BTC:
-    case ZYDIS_MNEMONIC_BTR:
-    case ZYDIS_MNEMONIC_BTS:
-      return FlagGroup::bit_test;
-    case ZYDIS_MNEMONIC_BSF:
-    case ZYDIS_MNEMONIC_BSR:
-      return FlagGroup::bit_scan;
-    case ZYDIS_MNEMONIC_TZCNT:
-    case ZYDIS_MNEMONIC_LZCNT:
-      return FlagGroup::count;
-    case ZYDIS_MNEMONIC_ANDN:
-    case ZYDIS_MNEMONIC_BEXTR:
-    case ZYDIS_MNEMONIC_BLSI:
-    case ZYDIS_MNEMONIC_BLSMSK:
-    case ZYDIS_MNEMONIC_BLSR:
-    case ZYDIS_MNEMONIC_BZHI:
-      return FlagGroup::bmi;
-    default:
-      return FlagGroup::none;
-  }
-}
-
 u8 fpu_gate(const Insn& i, BlockMode mode) {
   switch (i.isa_ext) {
     case ZYDIS_ISA_EXT_X87:
-      if (i.mnemonic == ZYDIS_MNEMONIC_FWAIT) return mode.has(BlockMode::kWaitNm) ? kNM : 0xff;
-      return mode.has(BlockMode::kNoX87) ? kNM : 0xff;
+      if (i.mnemonic == ZYDIS_MNEMONIC_FWAIT) return mode.has(BlockMode::kWaitNm) ? kNM : kNoVector;
+      return mode.has(BlockMode::kNoX87) ? kNM : kNoVector;
     case ZYDIS_ISA_EXT_MMX:
       if (mode.has(BlockMode::kEm)) return kUD;
-      return mode.has(BlockMode::kTs) ? kNM : 0xff;
+      return mode.has(BlockMode::kTs) ? kNM : kNoVector;
     case ZYDIS_ISA_EXT_SSE:
     case ZYDIS_ISA_EXT_SSE2:
     case ZYDIS_ISA_EXT_SSE3:
@@ -319,8 +252,8 @@ u8 fpu_gate(const Insn& i, BlockMode mode) {
     case ZYDIS_ISA_EXT_PCLMULQDQ:
     case ZYDIS_ISA_EXT_SHA:
       if (!touches_vector_state(i)) {
-        if (i.mnemonic == ZYDIS_MNEMONIC_FISTTP) return mode.has(BlockMode::kNoX87) ? kNM : 0xff;
-        return 0xff;
+        if (i.mnemonic == ZYDIS_MNEMONIC_FISTTP) return mode.has(BlockMode::kNoX87) ? kNM : kNoVector;
+        return kNoVector;
       }
       if (mode.has(BlockMode::kEm)) return kUD;
       if (!mode.has(BlockMode::kSse)) {
@@ -329,7 +262,7 @@ u8 fpu_gate(const Insn& i, BlockMode mode) {
         for (unsigned k = 0; k < i.operand_count; ++k) xmm |= i.op[k].kind == OperandKind::xmm;
         if (xmm) return kUD;
       }
-      return mode.has(BlockMode::kTs) ? kNM : 0xff;
+      return mode.has(BlockMode::kTs) ? kNM : kNoVector;
     case ZYDIS_ISA_EXT_AVX:
     case ZYDIS_ISA_EXT_AVX2:
     case ZYDIS_ISA_EXT_AVX2GATHER:
@@ -337,12 +270,13 @@ u8 fpu_gate(const Insn& i, BlockMode mode) {
     case ZYDIS_ISA_EXT_FMA:
     case ZYDIS_ISA_EXT_F16C:
       if (!mode.has(BlockMode::kAvx)) return kUD;
-      return mode.has(BlockMode::kTs) ? kNM : 0xff;
+      return mode.has(BlockMode::kTs) ? kNM : kNoVector;
     case ZYDIS_ISA_EXT_BMI1:
     case ZYDIS_ISA_EXT_BMI2:
-      return i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && !mode.has(BlockMode::kProtected) ? kUD : 0xff;
+      return i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && !mode.has(BlockMode::kProtected) ? kUD
+                                                                                              : kNoVector;
     default:
-      return 0xff;
+      return kNoVector;
   }
 }
 

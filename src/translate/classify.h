@@ -26,26 +26,8 @@ enum class Way : u8 {
 
 Way classify(const Insn& insn);
 
-// Instructions that leave status flags undefined, grouped by what a CPU maker decides as one
-// (docs/undefined-flags.md). A set of groups is a mask of 1 << group.
-enum class FlagGroup : u8 {
-  logic,
-  shift,
-  rotate,
-  double_shift,
-  multiply,
-  divide,
-  bit_test,
-  bit_scan,
-  count,
-  bmi,
-  none
-};
-inline constexpr unsigned kFlagGroups = static_cast<unsigned>(FlagGroup::none);
-FlagGroup flag_group(ZydisMnemonic mnemonic);
-
-// The exception that the instruction raises before anything else because of the FPU bits of `mode` (0xff:
-// none).
+// The exception that the instruction raises before anything else because of the FPU bits of `mode`
+// (kNoVector: none).
 u8 fpu_gate(const Insn& insn, BlockMode mode);
 
 // Waiting x87 instructions: a pending unmasked exception raises #MF before anything else.

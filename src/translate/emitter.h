@@ -55,10 +55,6 @@ class Emitter {
   void mov_load(unsigned reg, u64 address) {
     b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x8b), rip(reg, address);
   }
-  void mov_load32(unsigned reg, u64 address) {
-    if (reg >= 8) b(0x44);
-    b(0x8b), rip(reg, address);
-  }
   void movzx8_load(unsigned reg, u64 address) {
     b(static_cast<u8>(0x48 | (reg >> 3) << 2), 0x0f, 0xb6), rip(reg, address);
   }
@@ -154,8 +150,6 @@ class Emitter {
   // Short forward jumps, patched by land().
   u8* jrcxz() { return b(0xe3, 0), p - 1; }
   u8* jecxz() { return b(0x67, 0xe3, 0), p - 1; }
-  u8* jcc_short(unsigned condition) { return b(static_cast<u8>(0x70 | condition), 0), p - 1; }
-  u8* jmp_short() { return b(0xeb, 0), p - 1; }
   void land(u8* at) { *at = static_cast<u8>(p - at - 1); }
 
  private:

@@ -34,7 +34,7 @@ inline constexpr unsigned kViews = 3;
 // page address or PC, so that adding the address looked up gives 0 (+ offset) on a hit. Most of them is never
 // touched.
 inline constexpr u64 kTlbSlots = 1 << 20;
-constexpr u64 page_slot(u64 linear) { return linear >> kPageShift & (kTlbSlots - 1); }
+constexpr u64 page_slot(Gva linear) { return linear.value >> kPageShift & (kTlbSlots - 1); }
 inline constexpr u64 kJumpSlots = 1 << 16;
 // Direct jumps to other pages have slots of their own, by site (FarLink).
 inline constexpr u64 kFarLinks = 1 << 17;
@@ -63,14 +63,14 @@ constexpr u64 invalid_page_tag(u64 index) {
 // No two PCs less than 60 KiB apart have the same slot, and function entries, which stand on 16-byte
 // boundaries, use all slots: 17 is odd.
 inline constexpr unsigned kJumpSlotShift = 4;
-constexpr u64 jump_slot(u64 pc) { return (pc + (pc >> kJumpSlotShift)) & (kJumpSlots - 1); }
+constexpr u64 jump_slot(Gva pc) { return (pc.value + (pc.value >> kJumpSlotShift)) & (kJumpSlots - 1); }
 constexpr u64 invalid_jump_tag(u64 slot) { return slot == 0 ? u64{0} - (1 << kJumpSlotShift) : 0; }
 
 // Where the jump cache has `pc` lead, or 0. What is found is in its slot's first way from now on.
-inline u64 find_jump(ViewTables& t, u64 pc) {
+inline u64 find_jump(ViewTables& t, Gva pc) {
   const u64 slot = jump_slot(pc);
-  if (t.jump_tag[slot] + pc == 0) return t.jump_code[slot];
-  if (t.second_jump_tag[slot] + pc != 0) return 0;
+  if (t.jump_tag[slot] + pc.value == 0) return t.jump_code[slot];
+  if (t.second_jump_tag[slot] + pc.value != 0) return 0;
   const u64 tag = t.jump_tag[slot], code = t.jump_code[slot];
   t.jump_tag[slot] = t.second_jump_tag[slot];
   t.jump_code[slot] = t.second_jump_code[slot];
@@ -125,6 +125,7 @@ struct alignas(4096) ExecContext {
   u8 vectors_away = 1;
   u8 vectors_wanted = 0;  // C++ returns to code that takes them for granted: load them if they are away
   u64 end_step = 0;       // the step at which the counter reaches 0
+  class Engine* engine = nullptr;  // execute/engine.h: whose context it is
   QuickContext quick;
   alignas(64) u8 bounce[128] = {};
 

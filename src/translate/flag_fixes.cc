@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include "base/check.h"
+#include "decode/flag_groups.h"
 #include "translate/translator.h"
 
 namespace deja {

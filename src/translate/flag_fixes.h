@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "decode/flag_groups.h"
 #include "translate/form.h"
 
 namespace deja {

@@ -1,4 +1,5 @@
 #include "translate/flag_fixes.h"
+#include "decode/flag_groups.h"
 
 #include <gtest/gtest.h>
 
@@ -10,8 +11,7 @@ std::vector<BlockInsn> planned(std::vector<u8> code, TranslateOptions options = 
   options.soft_flags = ~kGroupsForFixes;
   std::vector<BlockInsn> block;
   const BlockMode mode{BlockMode::kUser | kMode64 | BlockMode::kSse};
-  const TranslateInput input{Gpa(0x1020),  mode, code.data(), static_cast<unsigned>(code.size()),
-                             Gpa(~u64{0}), {}};
+  const TranslateInput input{Gpa(0x1020), mode, code.data(), static_cast<unsigned>(code.size()), kNoPage, {}};
   EXPECT_EQ(form_block(input, options, &block), FormStatus::ok);
   plan_flags(block);
   return block;

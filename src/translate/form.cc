@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "decode/flag_groups.h"
 #include "decode/templates.h"
 #include "guest/fault.h"
 #include "translate/flag_fixes.h"
@@ -28,13 +29,13 @@ bool leaves_page(const BlockInsn& b) {
   return target < 0 || target >= static_cast<i64>(kPageSize);
 }
 
-// The vector that `b` raises instead of being executed, or 0xff; and else its way.
+// The vector that `b` raises instead of being executed, or kNoVector; and else its way.
 u8 choose_way(const TranslateOptions& options, BlockMode mode, BlockInsn& b) {
   Insn& i = b.insn;
   Way* const way = &b.way;
   *way = Way::helper;
-  if (!in_model(options, i)) return 0xff;
-  if (const u8 gate = fpu_gate(i, mode); gate != 0xff) return gate;
+  if (!in_model(options, i)) return kNoVector;
+  if (const u8 gate = fpu_gate(i, mode); gate != kNoVector) return gate;
   if (!options.avx_model &&
       (i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX || i.isa_ext == ZYDIS_ISA_EXT_MOVBE))
     return kUD;
@@ -51,7 +52,7 @@ u8 choose_way(const TranslateOptions& options, BlockMode mode, BlockInsn& b) {
       b.fix_flags = b.soft && can_fix_flags(i);
       *way = b.fix_flags ? Way::carry : Way::helper_inline;
       i = meant;
-      return 0xff;
+      return kNoVector;
     }
   }
   const bool flat_stack = mode.has(BlockMode::kFlatData);
@@ -61,25 +62,25 @@ u8 choose_way(const TranslateOptions& options, BlockMode mode, BlockInsn& b) {
     case Way::push:
     case Way::pop:
     case Way::leave:
-      if (!flat_stack || (by_kind == Way::leave && i.operand_size == 2)) return 0xff;
+      if (!flat_stack || (by_kind == Way::leave && i.operand_size == 2)) return kNoVector;
       break;
     case Way::call:
     case Way::ret:
-      if (!flat_stack || !flat_code || word_branch) return 0xff;
+      if (!flat_stack || !flat_code || word_branch) return kNoVector;
       break;
     case Way::loop:
       // Where the target may lie outside the canonical addresses, RCX must not have changed when it does.
-      if (leaves_page(b)) return 0xff;
+      if (leaves_page(b)) return kNoVector;
       [[fallthrough]];
     case Way::jump:
     case Way::jcc:
-      if (!flat_code || word_branch) return 0xff;
+      if (!flat_code || word_branch) return kNoVector;
       break;
     default:
       break;
   }
   *way = by_kind;
-  return 0xff;
+  return kNoVector;
 }
 
 }  // namespace
@@ -120,7 +121,7 @@ DecodeStatus form_insn(const TranslateInput& input, const TranslateOptions& opti
   if (status == DecodeStatus::ok) {
     b.raise = choose_way(options, input.mode, b);
     const bool in_cpp = b.way == Way::helper || b.way == Way::helper_inline;
-    if (in_cpp && b.raise == 0xff && options.quick) b.quick = quick_op(b.insn, input.mode);
+    if (in_cpp && b.raise == kNoVector && options.quick) b.quick = quick_op(b.insn, input.mode);
   } else {
     b.insn = Insn{};
     b.insn.length = 1;

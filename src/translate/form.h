@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "guest/fault.h"
 #include "translate/classify.h"
 #include "translate/mode.h"
 #include "translate/quick.h"
@@ -53,12 +54,15 @@ inline constexpr EngineSwitch kEngineSwitches[] = {
     {"share-kernel", &TranslateOptions::share_kernel},
 };
 
+// In place of the second page of what is in one.
+inline constexpr Gpa kNoPage{~u64{0}};
+
 struct TranslateInput {
   Gpa pc;
   BlockMode mode;
   const u8* bytes = nullptr;  // at pc
   unsigned size = 0;          // bytes available
-  Gpa second_page{~u64{0}};   // bytes beyond the page end belong to this page
+  Gpa second_page = kNoPage;  // bytes beyond the page end belong to this page
   std::span<const u16> cuts;  // page offsets, ascending: no instruction but the first may begin at one
 };
 
@@ -79,7 +83,7 @@ struct PlannedAccess {
 struct BlockInsn {
   Insn insn;
   Way way = Way::helper;
-  u8 raise = 0xff;                // way helper: raise this vector instead
+  u8 raise = kNoVector;           // way helper: raise this vector instead
   QuickOp quick = QuickOp::none;  // way helper: the quick way that is tried first
   u16 start = 0, end = 0;         // page offsets
   bool soft = false;       // the host may compute other flags than the canonical ones, which can be mended…

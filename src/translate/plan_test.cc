@@ -12,8 +12,7 @@ BlockMode user64() {
 
 std::vector<BlockInsn> formed(std::vector<u8> code, const TranslateOptions& options = {}) {
   std::vector<BlockInsn> block;
-  TranslateInput input{Gpa(0x1000),  user64(), code.data(), static_cast<unsigned>(code.size()),
-                       Gpa(~u64{0}), {}};
+  TranslateInput input{Gpa(0x1000), user64(), code.data(), static_cast<unsigned>(code.size()), kNoPage, {}};
   EXPECT_EQ(form_block(input, options, &block), FormStatus::ok);
   return block;
 }
@@ -40,7 +39,7 @@ TEST(FormBlock, EndsBeforeACutAndAtTheLimit) {
   const std::vector<u8> code(10, 0x90);
   std::vector<BlockInsn> block;
   const u16 cuts[] = {4};
-  TranslateInput input{Gpa(0x1000), user64(), code.data(), 10, Gpa(~u64{0}), cuts};
+  TranslateInput input{Gpa(0x1000), user64(), code.data(), 10, kNoPage, cuts};
   ASSERT_EQ(form_block(input, {}, &block), FormStatus::ok);
   EXPECT_EQ(block.size(), 4u);
   input.cuts = {};
@@ -53,7 +52,7 @@ TEST(FormBlock, AsksForTheNextPageOnlyForItsFirstInstruction) {
   const std::vector<u8> code = {0x90, 0x48, 0x8b};
   EXPECT_EQ(formed(code).size(), 1u);
   std::vector<BlockInsn> block;
-  TranslateInput input{Gpa(0x1ffe), user64(), code.data() + 1, 2, Gpa(~u64{0}), {}};
+  TranslateInput input{Gpa(0x1ffe), user64(), code.data() + 1, 2, kNoPage, {}};
   EXPECT_EQ(form_block(input, {}, &block), FormStatus::need_next_page);
 }
 

@@ -39,205 +39,246 @@ bool always_writes(const Insn& i) {
   }
 }
 
+// Instructions of the one-byte map that mean the same with either operand in memory.
+bool works_on_slots(ZydisMnemonic m) {
+  switch (m) {
+    case ZYDIS_MNEMONIC_ADD:
+    case ZYDIS_MNEMONIC_ADC:
+    case ZYDIS_MNEMONIC_AND:
+    case ZYDIS_MNEMONIC_CMP:
+    case ZYDIS_MNEMONIC_DEC:
+    case ZYDIS_MNEMONIC_IMUL:
+    case ZYDIS_MNEMONIC_INC:
+    case ZYDIS_MNEMONIC_MOV:
+    case ZYDIS_MNEMONIC_NEG:
+    case ZYDIS_MNEMONIC_NOT:
+    case ZYDIS_MNEMONIC_OR:
+    case ZYDIS_MNEMONIC_SAR:
+    case ZYDIS_MNEMONIC_SBB:
+    case ZYDIS_MNEMONIC_SHL:
+    case ZYDIS_MNEMONIC_SHR:
+    case ZYDIS_MNEMONIC_SUB:
+    case ZYDIS_MNEMONIC_TEST:
+    case ZYDIS_MNEMONIC_XOR:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
-void Translator::emit_op(const Insn& i) {
-  if (emit_on_slots(i)) return;
-  const bool mem = i.has_mem && i.op[0].kind != OperandKind::none && [&] {
-    for (unsigned k = 0; k < i.operand_count; ++k)
-      if (i.op[k].kind == OperandKind::mem) return true;
-    return false;
-  }();
-
-  // Intel's CPUs raise #GP for a misaligned operand of the SHA instructions, AMD's take it. PXOR raises it
-  // everywhere, and a second one undoes the first.
-  if (mem && i.isa_ext == ZYDIS_ISA_EXT_SHA)
-    for (int turn = 0; turn < 2; ++turn) {
-      e_.b(0x66, mem_rex(i.op[0].reg, false)), e_.b(0x0f, 0xef);
-      emit_mem(i.op[0].reg);
-    }
-
+// An instruction on its way to the host: where its operands stand while it runs.
+struct Translator::CarriedOp {
+  bool mem = false;
   // AH..BH can be encoded only without REX: then every register must be a legacy one under its own number,
   // with guest RCX copied to host rcx around the instruction.
   bool norex = false;
-  bool guest_rcx = i.implicit_rcx;
-  for (unsigned k = 0; k < i.operand_count; ++k) {
-    const Operand& o = i.op[k];
-    if (o.kind == OperandKind::gpr && o.high) norex = true;
-  }
-  if (norex)
-    for (unsigned k = 0; k < i.operand_count; ++k)
-      if (i.op[k].kind == OperandKind::gpr && i.op[k].reg == RCX) guest_rcx = true;
+  bool guest_rcx = false;  // guest RCX is in host rcx, too
+  bool folded = false;     // the memory operand is at [r9], and r10 is free
+  unsigned swap = 0;       // else, of norex: at [swap], whose value is in r9 meanwhile; 0: at [rcx]
 
   // Where each encoded general register goes.
   struct Place {
     int guest = -1;
     unsigned host = 0;
     bool read = false, written = false;
+    bool in_slot() const { return guest >= R8 && guest <= R11; }
   };
   Place places[4];
   unsigned place_count = 0;
-  unsigned need = 0;  // distinct guest registers in slots
+
+  Place* find(int guest) {
+    for (unsigned j = 0; j < place_count; ++j)
+      if (places[j].guest == guest) return &places[j];
+    return nullptr;
+  }
+  unsigned host_of(const Operand& o) {
+    if (o.high) return o.reg + 4u;
+    const Place* const p = find(o.reg);
+    DEJA_CHECK(p, "general register {} has no place", o.reg);
+    return p->host;
+  }
+};
+
+// The values of what an encoding has fields for.
+struct Translator::EncodedFields {
+  unsigned reg, rm, vvvv;
+  unsigned opcode_reg = 0;
+  bool has_opcode_reg = false, force_rex = false;
+  unsigned bit_r, bit_x, bit_b;  // upper bits, as in REX and, inverted, in VEX
+};
+
+void Translator::emit_op(const Insn& i) {
+  if (emit_on_slots(i)) return;
+  CarriedOp op = place_operands(i);
+  // Intel's CPUs raise #GP for a misaligned operand of the SHA instructions, AMD's take it. PXOR raises it
+  // everywhere, and a second one undoes the first.
+  if (op.mem && i.isa_ext == ZYDIS_ISA_EXT_SHA)
+    for (int turn = 0; turn < 2; ++turn) {
+      e_.b(0x66, mem_rex(i.op[0].reg, false)), e_.b(0x0f, 0xef);
+      emit_mem(i.op[0].reg);
+    }
+  assign_registers(op);
+  emit_encoding(i, op);
+  write_back(i, op);
+}
+
+Translator::CarriedOp Translator::place_operands(const Insn& i) {
+  CarriedOp op;
+  op.guest_rcx = i.implicit_rcx;
+  for (unsigned k = 0; k < i.operand_count; ++k) {
+    op.mem |= i.has_mem && i.op[k].kind == OperandKind::mem;
+    op.norex |= i.op[k].kind == OperandKind::gpr && i.op[k].high;
+  }
   for (unsigned k = 0; k < i.operand_count; ++k) {
     const Operand& o = i.op[k];
-    if (o.kind != OperandKind::gpr || o.field == Field::implicit) continue;
-    Place* p = nullptr;
-    for (unsigned j = 0; j < place_count; ++j)
-      if (places[j].guest == o.reg) p = &places[j];
+    if (o.kind != OperandKind::gpr) continue;
+    op.guest_rcx |= op.norex && o.reg == RCX;
+    if (o.field == Field::implicit) continue;
+    CarriedOp::Place* p = op.find(o.reg);
     if (!p) {
-      p = &places[place_count++];
+      p = &op.places[op.place_count++];
       p->guest = o.reg;
-      if (o.reg >= R8 && o.reg <= R11) ++need;
     }
     // A write that leaves part of the register as it is needs it in place.
     p->read |= o.read || o.size < 4 || !always_writes(i);
     p->written |= o.written;
   }
+  return op;
+}
 
-  // Scratch registers for slots. The memory operand can be folded into r9 to free r10.
+void Translator::assign_registers(CarriedOp& op) {
+  unsigned need = 0;  // guest registers in slots
+  for (unsigned j = 0; j < op.place_count; ++j) need += op.places[j].in_slot();
+  // Scratch registers for them. The memory operand can be folded into r9 to free r10.
   unsigned scratch[3];
   unsigned scratch_count = 0;
-  bool folded = false;
-  if (mem) {
-    if (!guest_rcx) scratch[scratch_count++] = HRCX;
-    if (need > scratch_count) {
-      e_.lea(HR9, static_cast<int>(mem_base_), HR10, 1, mem_disp_);
-      folded = true;
-      scratch[scratch_count++] = HR10;
-    }
-  } else {
-    scratch[scratch_count++] = HR9;
-    if (!guest_rcx) scratch[scratch_count++] = HRCX;
-    scratch[scratch_count++] = HR10;
+  if (!op.mem) scratch[scratch_count++] = HR9;
+  if (!op.guest_rcx) scratch[scratch_count++] = HRCX;
+  if (op.mem && need > scratch_count) {
+    e_.lea(HR9, static_cast<int>(mem_base_), HR10, 1, mem_disp_);
+    op.folded = true;
   }
+  if (!op.mem || op.folded) scratch[scratch_count++] = HR10;
   DEJA_CHECK(need <= scratch_count, "{} slot registers in one instruction", need);
   unsigned next_scratch = 0;
-  for (unsigned j = 0; j < place_count; ++j) {
-    Place& p = places[j];
+  for (unsigned j = 0; j < op.place_count; ++j) {
+    CarriedOp::Place& p = op.places[j];
     const unsigned g = static_cast<unsigned>(p.guest);
-    if (g >= R8 && g <= R11) {
+    if (p.in_slot()) {
       p.host = scratch[next_scratch++];
       if (p.host == HR10) lose_r10();
       if (p.read) e_.mov_load(p.host, gpr_slot(g));
     } else if (g == RCX) {
-      p.host = norex ? HRCX : HR8;
+      p.host = op.norex ? HRCX : HR8;
     } else {
       p.host = g;
     }
   }
-  const auto host_of = [&](u8 guest) -> unsigned {
-    for (unsigned j = 0; j < place_count; ++j)
-      if (places[j].guest == guest) return places[j].host;
-    DEJA_UNREACHABLE();
-  };
-
   // Memory base for instructions that cannot have REX.
-  unsigned swap = 0;
-  if (norex && mem) {
-    if (guest_rcx) {
-      // The address takes the place of RBX (RAX may be implied by CMPXCHG) for the length of the instruction.
-      e_.lea(HR9, static_cast<int>(mem_base_), HR10, 1, mem_disp_);
-      swap = HRBX;
-      for (unsigned j = 0; j < place_count; ++j)
-        if (places[j].guest == RBX) swap = HRSI;
-      e_.b(0x49, 0x87, static_cast<u8>(0xc1 | swap << 3));  // xchg r9, swap
-    } else {
-      e_.lea(HRCX, static_cast<int>(mem_base_), HR10, 1, mem_disp_);
-    }
+  if (op.norex && op.mem && op.guest_rcx) {
+    // The address takes the place of RBX (RAX may be implied by CMPXCHG) for the length of the instruction.
+    e_.lea(HR9, static_cast<int>(mem_base_), HR10, 1, mem_disp_);
+    op.swap = op.find(RBX) ? HRSI : HRBX;
+    exchange_with_r9(op.swap);
+  } else if (op.norex && op.mem) {
+    e_.lea(HRCX, static_cast<int>(mem_base_), HR10, 1, mem_disp_);
   }
-  if (guest_rcx) e_.mov(HRCX, HR8);
+  if (op.guest_rcx) e_.mov(HRCX, HR8);
+}
 
-  // ModRM fields.
-  unsigned reg = static_cast<unsigned>(i.rex_r) << 3 | i.modrm_reg();
-  unsigned rm = static_cast<unsigned>(i.rex_b) << 3 | i.modrm_rm();
-  unsigned vvvv = i.vex_vvvv;
-  unsigned opcode_reg = 0;
-  bool has_opcode_reg = false, force_rex = false;
+void Translator::emit_encoding(const Insn& i, CarriedOp& op) {
+  EncodedFields f{.reg = static_cast<unsigned>(i.rex_r) << 3 | i.modrm_reg(),
+                  .rm = static_cast<unsigned>(i.rex_b) << 3 | i.modrm_rm(),
+                  .vvvv = i.vex_vvvv};
   for (unsigned k = 0; k < i.operand_count; ++k) {
     const Operand& o = i.op[k];
-    if (o.kind != OperandKind::gpr) continue;
-    if (o.field == Field::implicit) continue;
-    const unsigned h = o.high ? o.reg + 4u : host_of(o.reg);
-    if (o.size == 1 && !o.high && h >= 4 && h < 8) force_rex = true;
-    if (o.field == Field::modrm_reg) reg = h;
-    if (o.field == Field::modrm_rm) rm = h;
-    if (o.field == Field::vvvv) vvvv = h;
-    if (o.field == Field::opcode) opcode_reg = h, has_opcode_reg = true;
+    // XCHG rAX, r encodes rAX implicitly and r in the opcode.
+    if (o.kind != OperandKind::gpr || o.field == Field::implicit) continue;
+    const unsigned h = op.host_of(o);
+    if (o.size == 1 && !o.high && h >= 4 && h < 8) f.force_rex = true;
+    if (o.field == Field::modrm_reg) f.reg = h;
+    if (o.field == Field::modrm_rm) f.rm = h;
+    if (o.field == Field::vvvv) f.vvvv = h;
+    if (o.field == Field::opcode) f.opcode_reg = h, f.has_opcode_reg = true;
   }
-  // XCHG rAX, r encodes rAX implicitly and r in the opcode.
-
-  const auto emit_modrm = [&] {
-    if (!i.has_modrm) return;
-    if (!mem) {
-      e_.b(static_cast<u8>(0xc0 | (reg & 7) << 3 | (rm & 7)));
-    } else if (norex) {
-      const unsigned base = swap ? swap : static_cast<unsigned>(HRCX);
-      e_.b(static_cast<u8>((reg & 7) << 3 | base));  // rcx, rbx, rsi: no SIB, no displacement needed
-    } else if (folded) {
-      e_.b(static_cast<u8>((reg & 7) << 3 | 1));  // [r9]
-    } else {
-      emit_mem(reg);
-    }
-  };
-  const bool mem_rexed = mem && !norex;
-  const unsigned bit_r = i.has_modrm ? reg >> 3 : 0;
-  const unsigned bit_x = mem_rexed && !folded ? 1 : 0;
-  const unsigned bit_b = mem_rexed        ? (folded ? 1 : mem_base_ >> 3)
-                         : i.has_modrm    ? (mem ? 0 : rm >> 3)
-                         : has_opcode_reg ? opcode_reg >> 3
-                                          : 0;
-
+  const bool mem_rexed = op.mem && !op.norex;
+  f.bit_r = i.has_modrm ? f.reg >> 3 : 0;
+  f.bit_x = mem_rexed && !op.folded ? 1 : 0;
+  f.bit_b = mem_rexed          ? (op.folded ? 1 : mem_base_ >> 3)
+            : i.has_modrm      ? (op.mem ? 0 : f.rm >> 3)
+            : f.has_opcode_reg ? f.opcode_reg >> 3
+                               : 0;
   if (i.encoding == ZYDIS_INSTRUCTION_ENCODING_VEX) {
-    e_.b(0xc4, static_cast<u8>((bit_r ^ 1) << 7 | (bit_x ^ 1) << 6 | (bit_b ^ 1) << 5 | i.map));
-    e_.b(static_cast<u8>((i.rex_w ? 0x80 : 0) | (~vvvv & 15) << 3 | i.vex_l << 2 | i.vex_pp), i.opcode);
-    emit_modrm();
+    e_.b(0xc4, static_cast<u8>((f.bit_r ^ 1) << 7 | (f.bit_x ^ 1) << 6 | (f.bit_b ^ 1) << 5 | i.map));
+    e_.b(static_cast<u8>((i.rex_w ? 0x80 : 0) | (~f.vvvv & 15) << 3 | i.vex_l << 2 | i.vex_pp), i.opcode);
+    emit_modrm(i, op, f);
   } else {
-    u8 mandatory = i.mandatory_prefix;
-    if (!options_.avx_model && (i.mnemonic == ZYDIS_MNEMONIC_TZCNT || i.mnemonic == ZYDIS_MNEMONIC_LZCNT))
-      mandatory = 0;  // without BMI1/LZCNT these bytes are BSF and BSR
-    // Opcodes that mean something else in 64-bit mode.
-    u8 opcode = i.opcode;
-    const bool one_byte_map = i.map == ZYDIS_OPCODE_MAP_DEFAULT;
-    bool incdec = one_byte_map && i.code_size != CodeSize::bits64 && opcode >= 0x40 && opcode <= 0x4f;
-    if (one_byte_map && opcode == 0x82) opcode = 0x80;
-    // MOVSXD that extends nothing is MOV: how much it reads with 16-bit operands depends on the CPU's maker.
-    if (i.mnemonic == ZYDIS_MNEMONIC_MOVSXD && i.op[0].size <= 4) opcode = 0x8b;
-
-    bool prefix66 = i.prefix66;
-    if (i.code_size == CodeSize::bits16 && !is_vector_isa(i.isa_ext)) prefix66 = !prefix66;
-    if (prefix66) e_.b(0x66);
-    if (mandatory == 0xf2 || mandatory == 0xf3) e_.b(mandatory);
-    u8 rex = static_cast<u8>(0x40 | (i.rex_w ? 8 : 0) | bit_r << 2 | bit_x << 1 | bit_b);
-    if (incdec) rex = static_cast<u8>(0x40 | opcode_reg >> 3);
-    if (rex != 0x40 || force_rex) {
-      DEJA_CHECK(!norex, "high-byte register with REX");
-      e_.b(rex);
-    }
-    if (incdec) {
-      e_.b(0xff, static_cast<u8>(0xc0 | (opcode >= 0x48 ? 1 << 3 : 0) | (opcode_reg & 7)));
-    } else {
-      if (!one_byte_map) e_.b(0x0f);
-      if (i.map == ZYDIS_OPCODE_MAP_0F38) e_.b(0x38);
-      if (i.map == ZYDIS_OPCODE_MAP_0F3A) e_.b(0x3a);
-      if (has_opcode_reg) opcode = static_cast<u8>((opcode & 0xf8) | (opcode_reg & 7));
-      e_.b(opcode);
-      emit_modrm();
-    }
+    emit_legacy_encoding(i, op, f);
   }
   const unsigned imm = i.imm_offset ? i.imm_offset : i.length;
   for (unsigned k = imm; k < i.length; ++k) e_.b(i.bytes[k]);
-
-  if (swap) e_.b(0x49, 0x87, static_cast<u8>(0xc1 | swap << 3));  // xchg r9, swap
-  if (guest_rcx) {
-    // An explicit RCX operand of an instruction that may have REX is in r8 already.
-    bool in_rcx = true;
-    if (!norex)
-      for (unsigned j = 0; j < place_count; ++j) in_rcx &= places[j].guest != RCX;
-    if (in_rcx && (i.gpr_written & (1 << RCX))) e_.mov(HR8, HRCX);
-  }
-  for (unsigned j = 0; j < place_count; ++j)
-    if (places[j].written) store_gpr(static_cast<unsigned>(places[j].guest), places[j].host);
 }
+
+void Translator::emit_modrm(const Insn& i, const CarriedOp& op, const EncodedFields& f) {
+  if (!i.has_modrm) return;
+  if (!op.mem) {
+    e_.b(static_cast<u8>(0xc0 | (f.reg & 7) << 3 | (f.rm & 7)));
+  } else if (op.norex) {
+    const unsigned base = op.swap ? op.swap : static_cast<unsigned>(HRCX);
+    e_.b(static_cast<u8>((f.reg & 7) << 3 | base));  // rcx, rbx, rsi: no SIB, no displacement needed
+  } else if (op.folded) {
+    e_.b(static_cast<u8>((f.reg & 7) << 3 | 1));  // [r9]
+  } else {
+    emit_mem(f.reg);
+  }
+}
+
+void Translator::emit_legacy_encoding(const Insn& i, const CarriedOp& op, const EncodedFields& f) {
+  u8 mandatory = i.mandatory_prefix;
+  if (!options_.avx_model && (i.mnemonic == ZYDIS_MNEMONIC_TZCNT || i.mnemonic == ZYDIS_MNEMONIC_LZCNT))
+    mandatory = 0;  // without BMI1/LZCNT these bytes are BSF and BSR
+  // Opcodes that mean something else in 64-bit mode.
+  u8 opcode = i.opcode;
+  const bool one_byte_map = i.map == ZYDIS_OPCODE_MAP_DEFAULT;
+  const bool incdec = one_byte_map && i.code_size != CodeSize::bits64 && opcode >= 0x40 && opcode <= 0x4f;
+  if (one_byte_map && opcode == 0x82) opcode = 0x80;
+  // MOVSXD that extends nothing is MOV: how much it reads with 16-bit operands depends on the CPU's maker.
+  if (i.mnemonic == ZYDIS_MNEMONIC_MOVSXD && i.op[0].size <= 4) opcode = 0x8b;
+
+  bool prefix66 = i.prefix66;
+  if (i.code_size == CodeSize::bits16 && !is_vector_isa(i.isa_ext)) prefix66 = !prefix66;
+  if (prefix66) e_.b(0x66);
+  if (mandatory == 0xf2 || mandatory == 0xf3) e_.b(mandatory);
+  u8 rex = static_cast<u8>(0x40 | (i.rex_w ? 8 : 0) | f.bit_r << 2 | f.bit_x << 1 | f.bit_b);
+  if (incdec) rex = static_cast<u8>(0x40 | f.opcode_reg >> 3);
+  if (rex != 0x40 || f.force_rex) {
+    DEJA_CHECK(!op.norex, "high-byte register with REX");
+    e_.b(rex);
+  }
+  if (incdec) {
+    e_.b(0xff, static_cast<u8>(0xc0 | (opcode >= 0x48 ? 1 << 3 : 0) | (f.opcode_reg & 7)));
+    return;
+  }
+  if (!one_byte_map) e_.b(0x0f);
+  if (i.map == ZYDIS_OPCODE_MAP_0F38) e_.b(0x38);
+  if (i.map == ZYDIS_OPCODE_MAP_0F3A) e_.b(0x3a);
+  if (f.has_opcode_reg) opcode = static_cast<u8>((opcode & 0xf8) | (f.opcode_reg & 7));
+  e_.b(opcode);
+  emit_modrm(i, op, f);
+}
+
+void Translator::write_back(const Insn& i, CarriedOp& op) {
+  if (op.swap) exchange_with_r9(op.swap);
+  // An explicit RCX operand of an instruction that may have REX is in r8 already.
+  const bool in_rcx = op.guest_rcx && (op.norex || !op.find(RCX));
+  if (in_rcx && (i.gpr_written & (1 << RCX))) e_.mov(HR8, HRCX);
+  for (unsigned j = 0; j < op.place_count; ++j)
+    if (op.places[j].written) store_gpr(static_cast<unsigned>(op.places[j].guest), op.places[j].host);
+}
+
+void Translator::exchange_with_r9(unsigned host) { e_.b(0x49, 0x87, static_cast<u8>(0xc1 | host << 3)); }
 
 // Guest r8-r11 live in memory: an instruction on one of them can name its slot as its memory operand.
 bool Translator::emit_on_slots(const Insn& i) {
@@ -269,29 +310,7 @@ bool Translator::emit_on_slots(const Insn& i) {
   }
   if (!slot || !in_slot(*slot) || (reg && in_slot(*reg))) return false;
   if (slot->written && slot->size != 8) return false;  // the upper half would stay
-  switch (i.mnemonic) {
-    case ZYDIS_MNEMONIC_ADD:
-    case ZYDIS_MNEMONIC_ADC:
-    case ZYDIS_MNEMONIC_AND:
-    case ZYDIS_MNEMONIC_CMP:
-    case ZYDIS_MNEMONIC_DEC:
-    case ZYDIS_MNEMONIC_IMUL:
-    case ZYDIS_MNEMONIC_INC:
-    case ZYDIS_MNEMONIC_MOV:
-    case ZYDIS_MNEMONIC_NEG:
-    case ZYDIS_MNEMONIC_NOT:
-    case ZYDIS_MNEMONIC_OR:
-    case ZYDIS_MNEMONIC_SAR:
-    case ZYDIS_MNEMONIC_SBB:
-    case ZYDIS_MNEMONIC_SHL:
-    case ZYDIS_MNEMONIC_SHR:
-    case ZYDIS_MNEMONIC_SUB:
-    case ZYDIS_MNEMONIC_TEST:
-    case ZYDIS_MNEMONIC_XOR:
-      break;
-    default:
-      return false;
-  }
+  if (!works_on_slots(i.mnemonic)) return false;
   const unsigned host = !reg ? i.modrm_reg() : reg->reg == RCX ? static_cast<unsigned>(HR8) : reg->reg;
   const u8 rex = static_cast<u8>(0x40 | (i.rex_w ? 8 : 0) | (host >> 3) << 2);
   if (rex != 0x40) e_.b(rex);

@@ -104,7 +104,6 @@ class Translator {
   static void emit_branching_check(u8* near_entry, bool in_parts);
 
  private:
-  friend class OpEmitter;
   static u64 key(Gpa pc, BlockMode mode) {
     return pc.value ^ u64 { mode.bits } << 32;
   }
@@ -116,7 +115,7 @@ class Translator {
   // Before an instruction of the host that touches vector registers.
   void need_vectors();
   void emit_insn(const BlockInsn& b);
-  void emit_helper(const Insn& insn, bool ends, QuickOp quick, u8 raise = 0xff);
+  void emit_helper(const Insn& insn, bool ends, QuickOp quick, u8 raise = kNoVector);
 
   // Guest register -> host register; r8-r11 are loaded into `scratch` first.
   unsigned load_gpr(unsigned guest, unsigned scratch);
@@ -169,7 +168,19 @@ class Translator {
   // The guest instruction itself with registers renamed; its memory operand is at [mem_base_ + r10 +
   // mem_disp_].
   void emit_op(const Insn& insn);
+  // Guest r8-r11 live in memory: an instruction on one of them can name its slot as its memory operand.
   bool emit_on_slots(const Insn& insn);
+  struct CarriedOp;
+  struct EncodedFields;
+  CarriedOp place_operands(const Insn& insn);
+  // Gives each register operand its host register, with its value in it.
+  void assign_registers(CarriedOp& op);
+  void emit_encoding(const Insn& insn, CarriedOp& op);
+  void emit_legacy_encoding(const Insn& insn, const CarriedOp& op, const EncodedFields& f);
+  void emit_modrm(const Insn& insn, const CarriedOp& op, const EncodedFields& f);
+  // What the instruction wrote becomes the guest's.
+  void write_back(const Insn& insn, CarriedOp& op);
+  void exchange_with_r9(unsigned host);
 
   // --- flag_fixes.cc: emit_op(), and what mends the undefined flags
   void emit_carried_op(const BlockInsn& b) { b.fix_flags ? emit_fixed_op(b.insn) : emit_op(b.insn); }

@@ -10,8 +10,7 @@ namespace {
 std::vector<BlockInsn> formed(std::vector<u8> code) {
   std::vector<BlockInsn> block;
   const BlockMode mode{BlockMode::kUser | kMode64 | BlockMode::kSse};
-  const TranslateInput input{Gpa(0x1020),  mode, code.data(), static_cast<unsigned>(code.size()),
-                             Gpa(~u64{0}), {}};
+  const TranslateInput input{Gpa(0x1020), mode, code.data(), static_cast<unsigned>(code.size()), kNoPage, {}};
   EXPECT_EQ(form_block(input, {}, &block), FormStatus::ok);
   return block;
 }

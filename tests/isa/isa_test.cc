@@ -15,7 +15,7 @@
 #include <iterator>
 #include <sstream>
 
-#include "execute/host_cpu.h"
+#include "execute/host/host_cpu.h"
 #include "fuzz/compare.h"
 #include "fuzz/engine_adapter.h"
 #include "fuzz/native.h"

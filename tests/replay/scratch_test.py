@@ -10,7 +10,7 @@ from pathlib import Path
 from devices_test import devices_guest
 from guest_session import DEJA, PROMPT, TIMEOUT, ReplayTest, deja
 
-MEMORY_MIB = 256  # src/devices/block_store.cc
+MEMORY_MIB = 256  # src/devices/storage/block_store.cc
 FILL = f"drivers; busybox yes | dd of=/dev/vda bs=1M count={MEMORY_MIB + 64} iflag=fullblock conv=fsync; echo fi''lled\n"
 
 

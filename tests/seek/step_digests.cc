@@ -3,21 +3,23 @@
 //   step_digests pick REC --random 500 --turns 500 --seed 7 >steps     steps worth a look, and why
 //   step_digests at REC --steps steps >default                         the machine's digest at each
 //   step_digests at REC --steps steps --engine max-insns=1 | diff default -
+//   step_digests at REC --steps steps --whole >digests                 as `deja replay --digest` tells them
 //
 // `at` also sees that the machine stands where it was asked to stop. What an engine does a step late shows at
 // the few steps around the end of a turn, a timer's moment or an input: `pick` runs from one to the next.
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <random>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-#include "cli/engine_options.h"
+#include "cli/options/command.h"
+#include "cli/options/engine_options.h"
 #include "eventlog/recording.h"
 #include "replay/apply.h"
 #include "replay/position.h"
@@ -102,6 +104,7 @@ Status pick(const PickOptions& o) {
     if (step >= steps.first && step <= steps.last) picked.try_emplace(step, why);
   };
   for (u64 i = 0; i < o.random; ++i) add(steps.first + random() % (steps.last - steps.first + 1), "random");
+  add(steps.last, "end");
   // Mostly one step at an edge, to which the machine comes as if nobody had stopped it before; at some edges
   // all, in a row.
   const auto add_around = [&](const Sample& sample, const char* what) {
@@ -132,10 +135,24 @@ Result<std::vector<Step>> read_steps(const std::string& path) {
   return steps;
 }
 
-Status digests_at(const std::string& dir, const std::string& path, const EngineOptions& engine) {
+// `number`: how many steps were looked at before.
+std::string digest_line(Machine& m, u64 instructions, u64 number) {
+  const auto hash = [](const std::vector<u8>& bytes) { return XXH3_64bits(bytes.data(), bytes.size()); };
+  std::string line = fmt::format("{} cpu {:016x} devices {:016x} instructions {}", m.clock().steps,
+                                 hash(m.save_cpus()), hash(m.save_devices()), instructions);
+  if (number % kRamEvery == 0) line += fmt::format(" ram {:016x}", m.digest().ram);
+  return line;
+}
+
+// Disks and all of RAM are in it.
+std::string whole_digest_line(Machine& m) {
+  const MachineDigest d = m.digest();
+  return fmt::format("{} cpu {:016x} ram {:016x} devices {:016x}", m.clock().steps, d.cpu, d.ram, d.devices);
+}
+
+Status digests_at(const std::string& dir, const std::string& path, const EngineOptions& engine, bool whole) {
   DEJA_ASSIGN(const std::vector<Step> steps, read_steps(path));
   DEJA_ASSIGN(const std::unique_ptr<Replayer> replayer, Replayer::open(dir, engine));
-  const auto hash = [](const std::vector<u8>& bytes) { return XXH3_64bits(bytes.data(), bytes.size()); };
   Machine& m = replayer->machine();
   u64 looked = 0;
   for (const Step step : steps) {
@@ -148,10 +165,7 @@ Status digests_at(const std::string& dir, const std::string& path, const EngineO
     if (m.clock().steps != step)
       return make_error("{}: DIVERGED: asked to stop at step {}, it stopped at {}", dir, step,
                         m.clock().steps);
-    fmt::print("{} cpu {:016x} devices {:016x} instructions {}", step, hash(m.save_cpus()),
-               hash(m.save_devices()), replayer->instructions());
-    if (looked++ % kRamEvery == 0) fmt::print(" ram {:016x}", m.digest().ram);
-    fmt::print("\n");
+    fmt::print("{}\n", whole ? whole_digest_line(m) : digest_line(m, replayer->instructions(), looked++));
   }
   return {};
 }
@@ -163,10 +177,10 @@ int finish(const Status& status) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Compares engines at single steps of a recording.", "step_digests");
-  app.require_subcommand(1);
+  Command app("Compares engines at single steps of a recording.", "step_digests");
+  app.require_subcommand();
   PickOptions picking;
-  CLI::App* pick_verb = app.add_subcommand("pick", "Print steps that are worth a look");
+  Command* pick_verb = app.add_subcommand("pick", "Print steps that are worth a look");
   pick_verb->add_option("REC", picking.dir, "a recording")->required();
   pick_verb->add_option("--random", picking.random, "so many anywhere")->capture_default_str();
   pick_verb->add_option("--turns", picking.turns, "at the ends of so many turns")->capture_default_str();
@@ -175,16 +189,20 @@ int run(int argc, char** argv) {
   pick_verb->add_option("--inputs", picking.inputs, "at so many inputs")->capture_default_str();
   pick_verb->add_option("--seed", picking.seed, "what is chosen")->capture_default_str();
   std::string dir, steps;
+  bool whole = false;
   EngineArguments engine;
-  CLI::App* at_verb = app.add_subcommand("at", "Print the machine's digest at given steps");
+  Command* at_verb = app.add_subcommand("at", "Print the machine's digest at given steps");
   at_verb->add_option("REC", dir, "a recording")->required();
   at_verb->add_option("--steps", steps, "a file: a step in each line, ascending")->required();
+  at_verb->add_flag("--whole", whole, "the digests that recordings hold, instead of what comparing needs");
   engine.add_to(*at_verb);
-  CLI11_PARSE(app, argc, argv);
-  if (*pick_verb) return finish(pick(picking));
+  bool picked = false;
+  pick_verb->final_callback([&] { picked = true; });
+  if (const std::optional<int> status = app.parse({argv + 1, argv + argc})) return *status;
+  if (picked) return finish(pick(picking));
   Result<EngineOptions> options = engine.apply();
   if (!options) return finish(options.error());
-  return finish(digests_at(dir, steps, *options));
+  return finish(digests_at(dir, steps, *options, whole));
 }
 
 }  // namespace

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import paths  # noqa: F401
 import check_banned
+import check_docs
 import check_layers
 
 
@@ -61,18 +62,42 @@ class BannedTest(unittest.TestCase):
 
     def test_text_for_people_is_shown_and_not_obeyed(self):
         for path, text, count in (
-                ("cli/verb_x.cc", 'fmt::print("{}", name);', 1), ("gdb/x.cc", "std::cout << name;", 1),
+                ("cli/verbs/x.cc", 'fmt::print("{}", name);', 1), ("gdb/x.cc", "std::cout << name;", 1),
                 ("linux/x.cc", "std::fputs(name.c_str(), stdout);", 1), ("replay/x.cc", "std::fwrite(p, 1, n, stderr);", 1),
                 ("timeline/x.cc", "::write(STDERR_FILENO, p, n);", 1), ("disk/x.cc", "std::fwrite(p, 1, n, file);", 0),
-                ("cli/verb_x.cc", 'note("{}", fmt::format("{}", name));', 1), ("disk/x.cc", 'fmt::format("{}", name);', 0),
-                ("gdb/monitor_commands.cc", 'fmt::join(names, ",");', 1), ("cli/verb_x.cc", 'say("{}", show("{}", name));', 0),
-                ("cli/verb_x.cc", "json.dump(2);", 1), ("cli/messages.cc", "std::fputs(text, stderr);", 0),
-                ("cli/verb_x.cc", "Navigator::open(dir, engine);", 1), ("gdb/x.cc", "Navigator::open(dir, engine);", 0)):
+                ("cli/verbs/x.cc", 'note("{}", fmt::format("{}", name));', 1), ("disk/x.cc", 'fmt::format("{}", name);', 0),
+                ("gdb/monitor_commands.cc", 'fmt::join(names, ",");', 1), ("cli/verbs/x.cc", 'say("{}", show("{}", name));', 0),
+                ("cli/verbs/x.cc", "json.dump(2);", 1), ("cli/messages.cc", "std::fputs(text, stderr);", 0),
+                ("cli/verbs/x.cc", "Navigator::open(dir, engine);", 1), ("gdb/x.cc", "Navigator::open(dir, engine);", 0)):
             self.assertEqual(len(check_banned.check_text(path, text)), count, text)
 
     def test_message_names_place_reason_and_replacement(self):
         (problem,) = check_banned.check_text("devices/x.cc", "\nsleep(1);")
         self.assertRegex(problem, r"^src/devices/x\.cc:2: .*host time.*; use inputs/")
+
+
+class DocsTest(unittest.TestCase):
+    def problems(self, name: str, text: str) -> list[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            for path in ("src/guest/ram.h", "src/execute/tlb/tlb.cc", "docs/time.md", "tests/isa/add.S", name):
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_text("# Time\n\n## How it *works*, here\n")
+            (root / name).write_text(text)
+            return check_docs.Checker(root).check()
+
+    def test_files_that_are_there(self):
+        self.assertEqual(self.problems("docs/a.md", "`src/guest/ram.h`, guest/ram.h:12, `execute/tlb/`, `ram.h`, `tlb.*`, "
+                                                    "`tests/isa/*.S`. read/write, https://x.org/src/gone.h, ~/src/x/ and "
+                                                    "[time](time.md#how-it-works-here), [top](#a)\n# A\n"), [])
+        self.assertEqual(self.problems("src/guest/b.cc", "// execute/tlb/tlb.cc, docs/time.md.\nopen(\"docs/gone.md\");"), [])
+
+    def test_files_that_are_not_there(self):
+        for text in ("`src/guest/gone.h`", "guest/gone.h", "see docs/gone.md.", "`gone.cc`", "`tests/isa/*.cc`",
+                     "[time](gone.md)", "[time](time.md#gone)"):
+            self.assertEqual(len(self.problems("docs/a.md", text)), 1, text)
+        self.assertEqual(self.problems("src/guest/b.cc", "x;\ny;  // as execute/tlb.cc does"),
+                         ["src/guest/b.cc:2: there is no src/execute/tlb.cc"])
 
 
 if __name__ == "__main__":
