@@ -16,9 +16,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import base
 import bench_guest
 import servers
 import session
@@ -36,12 +37,19 @@ WORKLOADS = [*"""integer sieve pointer_chase memcpy string_hash fp_scalar fp_vec
     syscalls pipe_ping_pong fork_exec page_faults""".split(), *JIT_WORKLOADS, *DEVICE_WORKLOADS, *SMP_WORKLOADS]
 ENGINES = ["native", "deja", "deja-record", "deja-replay", "qemu", "qemu-record", "qemu-replay"]
 NEEDS = {"deja-replay": "deja-record", "qemu-replay": "qemu-record"}
+BASE = "@base"  # behind an engine's name: the executable of --compare
 MEMORY = "512M"
 # Both kinds of guest go without the kernel's workarounds for CPU flaws: the two CPU models have different ones.
 BENCH_APPEND = "console=ttyS0 quiet mitigations=off"
 BOOT_APPEND = "console=ttyS0"
 DEBIAN_APPEND = "root=/dev/vda1 ro console=ttyS0"
 DISK_SIZE = 32 << 20
+EXAMPLES = """examples:
+  ./dev bench                                       every workload on every engine
+  ./dev bench --runs 5 --only boot,sqlite           medians of five rounds
+  ./dev bench --runs 5 --compare HEAD~1             is this revision slower than the last one?
+  ./dev bench --compare /usr/bin/deja --limit 5     than the installed one, by more than 5 %?
+"""
 
 
 @dataclass
@@ -86,6 +94,11 @@ class Guest:
         return self.work / "bench.deja"
 
     @property
+    def base(self) -> "Guest":
+        """The same with recordings of its own, which only the executable that made them need understand."""
+        return replace(self, work=self.work / "base")
+
+    @property
     def qemu_log(self) -> Path:
         return self.work / "qemu.rr"
 
@@ -107,7 +120,7 @@ class Guest:
 class Bench:
     def __init__(self, options: argparse.Namespace, workloads: list[str], engines: list[str]):
         self._options, self._engines = options, engines
-        self._workloads = workloads
+        self._workloads, self._base = workloads, options.compare
         on_host = [name for name in workloads if name not in [*DEVICE_WORKLOADS, *SMP_WORKLOADS, *BOOTS]]
         self._guests = {kind: (bench_guest.make_guest(kind), names)
                         for kind in ("bench", "jit")
@@ -123,7 +136,8 @@ class Bench:
             machines = self._machines(Path(folder))
             for machine, _ in machines:
                 machine.work.mkdir()
-            for engine in self._engines:
+                machine.base.work.mkdir()
+            for engine in self._in_turn(number):
                 if engine == "native":
                     for made, names in self._guests.values():
                         self._run_native(number, made["root"], names)
@@ -132,6 +146,13 @@ class Bench:
                     # QEMU 7.2 refuses to record more than one CPU.
                     if machine.vcpus == 1 or engine not in ("qemu-record", "qemu-replay"):
                         self._run(number, engine, machine, names)
+
+    def _in_turn(self, number: int) -> list[str]:
+        """Each engine, and beside it the same of the base; which of both goes first changes from round to round."""
+        if self._base is None:
+            return self._engines
+        return [name for engine in self._engines
+                for name in ([engine, engine + BASE] if number % 2 else [engine + BASE, engine])]
 
     def _machines(self, folder: Path) -> list[tuple[Guest, list[str]]]:
         """What is started, and which workloads each does."""
@@ -156,12 +177,14 @@ class Bench:
         return machines
 
     def _run(self, number: int, engine: str, guest: Guest, expected: list[str]) -> None:
-        log = guest.log(engine)
-        if engine == "deja-record":
+        kind, of_base = engine.removesuffix(BASE), engine.endswith(BASE)
+        if of_base:
+            guest = guest.base
+        if kind == "deja-record":
             shutil.rmtree(guest.recording, ignore_errors=True)
-        command = guest.command(engine, self._options.deja)
-        self._keep(number, engine, self._pinned(engine, command), expected, log=log, dialogue=BOOTS.get(expected[0]),
-                   types=engine not in NEEDS)
+        command = guest.command(kind, self._base if of_base else self._options.deja)
+        self._keep(number, engine, self._pinned(engine, command), expected, log=guest.log(kind),
+                   dialogue=BOOTS.get(expected[0]), types=kind not in NEEDS)
 
     def _run_native(self, number: int, root: str, names: list[str]) -> None:
         enter = ["chroot"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "chroot"]
@@ -197,15 +220,26 @@ class Bench:
         for name, result in done.results.items():
             self._samples.setdefault((name, engine), []).append(result)
 
+    def engines(self) -> list[str]:
+        return self._in_turn(1)
+
     def commands(self) -> list[str]:
         return sorted(self._printed)
+
+    def compared(self) -> list[tuple[str, str, float]]:
+        """(workload, engine, processor time over the base's) of the fastest round of each: other work only adds to it."""
+        def least(name: str, engine: str) -> float | None:
+            return min((sample.cpu for sample in self._samples.get((name, engine), [])), default=None)
+
+        return [(name, engine, ours / theirs) for name in self._workloads for engine in self._engines
+                if (ours := least(name, engine)) and (theirs := least(name, engine + BASE))]
 
     def rows(self) -> list[dict]:
         """Medians over the rounds; a checksum that is not the same every time and everywhere is a trouble."""
         rows = []
         for name in self._workloads:
             sums = {}
-            for engine in self._engines:
+            for engine in self._in_turn(1):
                 samples = self._samples.get((name, engine))
                 if not samples:
                     continue
@@ -214,6 +248,9 @@ class Bench:
                 logs = [sample.log_bytes for sample in samples if sample.log_bytes is not None]
                 rows.append({"workload": name, "engine": engine,
                              "seconds": round(statistics.median(sample.seconds for sample in samples), 4),
+                             # Native, the process that is seen only waits for the one that works.
+                             "cpu_seconds": None if engine == "native" else
+                             round(statistics.median(sample.cpu for sample in samples), 4),
                              "log_bytes": int(statistics.median(logs)) if logs else None,
                              "peak_rss": max(sample.peak_rss for sample in samples),
                              "checksum": samples[0].checksum})
@@ -274,6 +311,17 @@ def table(rows: list[dict], workloads: list[str], engines: list[str]) -> str:
     return "\n\n".join(parts)
 
 
+def comparison(compared: list[tuple[str, str, float]], workloads: list[str], engines: list[str]) -> tuple[str, float]:
+    """A table of the ratios, and the worst geometric mean of an engine."""
+    found = {(name, engine): ratio for name, engine, ratio in compared}
+    means = {engine: math.exp(statistics.fmean(logs)) for engine in engines
+             if (logs := [math.log(found[name, engine]) for name in workloads if (name, engine) in found])}
+    body = [[name, *[f"{found[name, e]:.3f}" if (name, e) in found else "-" for e in engines]] for name in workloads]
+    body.append(["geometric mean", *[f"{means[e]:.3f}" if e in means else "-" for e in engines]])
+    return ("Processor time over the base's, fastest round of each (below 1: faster than the base)\n"
+            + aligned([["workload", *engines], *body])), max(means.values(), default=math.inf)
+
+
 def first_line(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True)
@@ -287,6 +335,7 @@ def versions(options: argparse.Namespace) -> list[str]:
     return [f"host: {model.group(1) if model else 'unknown CPU'}, {os.cpu_count()} CPUs, Linux {platform.release()}",
             f"pinned to CPU {options.cpu}, {options.runs} round(s), medians",
             f"deja: {first_line(str(options.deja), 'version')}",
+            *([f"base: {first_line(str(options.compare), 'version')}"] if options.compare else []),
             f"qemu: {first_line('qemu-system-x86_64', '--version')}"]
 
 
@@ -301,7 +350,8 @@ def chosen(text: str | None, known: list[str], option: str) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__, epilog=EXAMPLES,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", help="also write one object per workload and engine")
     parser.add_argument("--only", metavar="A,B", help=f"workloads: {', '.join([*WORKLOADS, *BOOTS])}")
     parser.add_argument("--engines", metavar="A,B", help=f"engines: {', '.join(ENGINES)} (a replay needs its record)")
@@ -309,10 +359,19 @@ def main() -> int:
     parser.add_argument("--cpu", type=int, default=max(os.sched_getaffinity(0)), help="CPU to pin to (default: last)")
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one run of one engine (default: 1800)")
     parser.add_argument("--deja", type=Path, default=bench_guest.ROOT / "build" / "deja", help="default: build/deja")
+    parser.add_argument("--compare", type=base.executable, metavar="BASE",
+                        help="run each engine beside the one of another executable or of a revision, which is built; "
+                             "status 1 if it is slower by more than --limit")
+    parser.add_argument("--limit", type=float, default=2, metavar="PERCENT",
+                        help="how much slower than BASE an engine's geometric mean may be (default: 2)")
     parser.add_argument("--verbose", action="store_true", help="print each command line when it is run")
     options = parser.parse_args()
     workloads = chosen(options.only, [*WORKLOADS, *BOOTS], "--only")
     engines = chosen(options.engines, ENGINES, "--engines")
+    if options.compare:
+        engines = [engine for engine in engines if engine.startswith("deja")]
+        if not engines:
+            sys.exit("--compare: none of the engines is DejaVM's")
     for replay, record in NEEDS.items():
         if replay in engines and record not in engines:
             engines.insert(engines.index(replay), record)
@@ -324,12 +383,19 @@ def main() -> int:
     for number in range(1, options.runs + 1):
         bench.round(number)
     rows = bench.rows()
-    print("\n".join([*versions(options), *bench.commands(), "", table(rows, workloads, engines)]))
+    print("\n".join([*versions(options), *bench.commands(), "", table(rows, workloads, bench.engines())]))
+    too_slow = False
+    if options.compare:
+        text, worst = comparison(bench.compared(), workloads, engines)
+        too_slow = worst > 1 + options.limit / 100
+        print(f"\n{text}")
+        if too_slow:
+            print(f"bench: slower than the base by more than {options.limit:g} %", file=sys.stderr)
     if options.json:
         Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
     for trouble in bench.troubles:
         print(f"bench: {trouble}", file=sys.stderr)
-    return 1 if bench.troubles else 0
+    return 1 if bench.troubles or too_slow else 0
 
 
 if __name__ == "__main__":

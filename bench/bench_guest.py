@@ -29,6 +29,8 @@ JIT_PROGRAMS = "usr/bin/node usr/bin/luajit".split()
 DEVICE_APPLETS = "dd head wc nc wget ip udhcpc insmod sha256sum".split()
 FLAVOUR = "cloud-amd64"
 WORKLOADS = ROOT / "bench" / "workloads"
+# What decides how `deja image` makes an image.
+DEBIAN_SOURCES = [ROOT / "src" / "cli" / name for name in ("options/image_script.h", "verbs/image.cc")]
 
 
 def _compiled(source: Path) -> bytes:
@@ -109,7 +111,7 @@ def make_guest(kind: str) -> dict[str, str]:
 
 def make_debian(deja: Path) -> dict[str, str]:
     """{"kernel": PATH, "initrd": PATH, "disk": PATH}: an image as `deja image` makes it, and what is started from it."""
-    recipe = Recipe("debian", [ROOT / "src" / "cli" / name for name in ("image_script.h", "verb_image.cc")], [])
+    recipe = Recipe("debian", DEBIAN_SOURCES, [])
     with locked():
         made = recipe.made()
         if made is None:

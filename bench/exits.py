@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What leaving translated code costs: tests/guest/exit_costs.c does one thing over and over. Prints nanoseconds of the
 process's CPU time for each, which other work on the host disturbs less than wall-clock time, without those of a run that
-does nothing; with --against, also those of another executable, the two taking turns."""
+does nothing; with --compare, also those of another executable, the two taking turns."""
 
 import argparse
 import os
@@ -10,6 +10,8 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+import base
 
 ROOT = Path(__file__).resolve().parent.parent
 ONE = """work in in_nobody out cr8_read cr8_write mmio_lapic mmio_lapic_write mmio_ioapic pause rdmsr_tpr rdmsr_count
@@ -45,18 +47,19 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3, metavar="N", help="rounds; medians are shown (default: 3)")
     parser.add_argument("--only", metavar="A,B", help=f"of: {', '.join(dict.fromkeys(ONE + TWO))}")
     parser.add_argument("--deja", type=Path, default=ROOT / "build/deja", help="default: build/deja")
-    parser.add_argument("--against", type=Path, metavar="DEJA", help="an older executable, for example")
+    parser.add_argument("--compare", type=base.executable, metavar="BASE",
+                        help="another executable, or a revision, which is built")
     args = parser.parse_args()
-    engines = [args.deja] + ([args.against] if args.against else [])
+    engines = [args.deja] + ([args.compare] if args.compare else [])
     for title, options, things in MACHINES:
-        print(f"{title:27}      ns" + ("    against   times faster" if args.against else ""))
+        print(f"{title:27}      ns" + ("       base   times faster" if args.compare else ""))
         for what in things:
             if args.only and what not in args.only.split(","):
                 continue
             rounds = [[measure(deja, options, what) for deja in engines] for _ in range(args.runs)]
             ns = [statistics.median(r[i] for r in rounds) for i in range(len(engines))]
             faster = statistics.median(r[-1] / r[0] for r in rounds)
-            print(f"  {what:20}{ns[0]:11.1f}" + (f"{ns[1]:11.1f}{faster:10.1f}" if args.against else ""), flush=True)
+            print(f"  {what:20}{ns[0]:11.1f}" + (f"{ns[1]:11.1f}{faster:10.1f}" if args.compare else ""), flush=True)
     return 0
 
 

@@ -19,6 +19,7 @@ PEAK = re.compile(rb"BENCH-PEAK (\d+)")
 @dataclass
 class Result:
     seconds: float
+    cpu: float | None  # seconds of the process's threads, which other work on the host disturbs less; None: not known
     checksum: str | None
     log_bytes: int | None
     peak_rss: int  # bytes
@@ -36,6 +37,17 @@ def size_of(file: Path | None) -> int | None:
     if file is None:
         return None
     return file.stat().st_size if file.exists() else 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of all threads of a process that are alive, from proc(5): schedstat, in nanoseconds."""
+    total = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        try:
+            total += int(thread.read_text().split()[0])
+        except (OSError, IndexError):
+            pass  # it has just ended
+    return total / 1e9
 
 
 class PeakMemory:
@@ -68,7 +80,7 @@ def run(command: list[str], expected: list[str], log: Path | None, timeout: floa
     process = subprocess.Popen(command, stdin=subprocess.PIPE if types else subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     memory = PeakMemory(process.pid)
-    running: tuple[str, float, int | None] | None = None
+    running: tuple[str, float, float, int | None] | None = None
     pending, boot, dialogue = b"", expected[0] if dialogue else None, list(dialogue or [])
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
@@ -84,7 +96,8 @@ def run(command: list[str], expected: list[str], log: Path | None, timeout: floa
             pending += arrived
             session.tail = (session.tail + arrived)[-2000:]
             if dialogue and dialogue[0][0] in pending:
-                session.results.setdefault(boot, Result(now - started_at, None, None, memory.read()))
+                session.results.setdefault(boot, Result(now - started_at, cpu_seconds(process.pid), None, None,
+                                                        memory.read()))
                 pending, (_, answer) = b"", dialogue.pop(0)
                 if types:
                     process.stdin.write(answer)
@@ -94,10 +107,11 @@ def run(command: list[str], expected: list[str], log: Path | None, timeout: floa
                 name = mark.group(1).decode()
                 if running is None:
                     memory.reset()
-                    running = (name, now, size_of(log))
+                    running = (name, now, cpu_seconds(process.pid), size_of(log))
                 elif running[0] == name:
-                    growth = None if log is None else size_of(log) - running[2]
-                    session.results[name] = Result(now - running[1], mark.group(2).decode(), growth, memory.read())
+                    growth = None if log is None else size_of(log) - running[3]
+                    cpu = cpu_seconds(process.pid) - running[2]
+                    session.results[name] = Result(now - running[1], cpu, mark.group(2).decode(), growth, memory.read())
                     running = None
             pending = pending[-4096:]
     process.stdout.close()
