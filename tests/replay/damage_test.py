@@ -32,10 +32,14 @@ def lead(recording):
 
 
 class Killed(ReplayTest):
+    def steps(self):
+        return json.loads(deja("info", "--json", self.recording).stdout)["steps"]
+
     def test_recorder_killed_with_sigkill_leaves_a_recording_up_to_the_last_second(self):
         recorder, _ = self.record_until_prompt()
         recorder.type("while :; do relay 10; done\n")
-        time.sleep(3)
+        begun = self.steps()
+        wait_until(lambda: self.steps() > begun)  # on the disk, and the guest goes on
         recorder.process.kill()
         recorder.finish()
         info = json.loads(deja("info", "--json", self.recording).stdout)
