@@ -47,7 +47,7 @@ def main() -> int:
         print(formatted.stderr.strip())
         failures += 1
 
-    for rule in ("layers", "banned", "docs"):
+    for rule in ("layers", "banned", "docs", "functions"):
         failures += subprocess.run([sys.executable, ROOT / "tests" / f"check_{rule}.py"]).returncode != 0
 
     # Clang refuses the declarations of the standard library without floating point, which GCC lets pass.

@@ -152,7 +152,7 @@ Every option of every verb. `tools/options_doc.py` makes this page of what `deja
 there, in `src/cli/verbs/` and `src/cli/options/`, then run it.
 
 Options take their value behind a space or an equals sign, and stand before or after the recording or image; those that
-are repeatable come last, since they take every word up to the next option. REC is the name of a recording, its path, or
+are repeatable are given once for each value. REC is the name of a recording, its path, or
 `latest`. Positions, as `--at`, `--to` and `--from` take them, are explained in
 [time-travel.md](time-travel.md#positions). `deja --version` and `deja version` print the version.
 

@@ -1,10 +1,11 @@
 #include "base/log.h"
 
-#include "base/printable.h"
+#include <fmt/ranges.h>
 
-#include <array>
 #include <mutex>
 #include <vector>
+
+#include "base/printable.h"
 
 namespace deja {
 namespace {
@@ -39,30 +40,38 @@ const char* level_name(LogLevel level) {
 
 }  // namespace
 
-bool log_enabled(LogLevel level, std::string_view category) {
-  return level >= LogLevel::warn || category_on(category);
+bool log_enabled(LogLevel level, LogCategory category) {
+  return level >= LogLevel::warn || category_on(category.name());
 }
 
-void log_write(LogLevel level, std::string_view category, const std::string& message) {
+void log_write(LogLevel level, LogCategory category, const std::string& message) {
   std::lock_guard lock(g_mutex);
   // One line, whatever a guest or a file has put into it.
-  std::string line = show("deja: {}: [{}] {}", level_name(level), category, message);
-  if (level >= LogLevel::warn || category_on(category)) {
+  std::string line = show("deja: {}: [{}] {}", level_name(level), category.name(), message);
+  if (level >= LogLevel::warn || category_on(category.name())) {
     std::fputs((line + "\r\n").c_str(), stderr);
   }
   g_ring[g_next++ % kRing] = std::move(line);
 }
 
-bool log_enable(std::string_view categories) {
+Status log_enable(std::string_view categories) {
+  std::vector<std::string> wanted;
   while (true) {
     const auto comma = categories.find(',');
     const auto name = categories.substr(0, comma);
-    if (name.empty()) return false;
-    if (name == "all") g_all = true;
-    g_categories.emplace_back(name);
-    if (comma == std::string_view::npos) return true;
+    if (name != "all" &&
+        std::find(kLogCategories.begin(), kLogCategories.end(), name) == kLogCategories.end())
+      return make_error("there is no log category '{}'; there are all, {}", name,
+                        fmt::join(kLogCategories, ", "));
+    wanted.emplace_back(name);
+    if (comma == std::string_view::npos) break;
     categories.remove_prefix(comma + 1);
   }
+  for (std::string& name : wanted) {
+    if (name == "all") g_all = true;
+    g_categories.push_back(std::move(name));
+  }
+  return {};
 }
 
 void dump_recent_log(std::FILE* out) {

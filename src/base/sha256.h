@@ -12,7 +12,7 @@
 
 namespace deja {
 
-// Of what comes in pieces.
+// The hash of what comes in pieces.
 class Sha256 {
  public:
   Sha256() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {

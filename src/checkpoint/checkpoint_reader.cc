@@ -9,6 +9,7 @@
 #include <map>
 #include <utility>
 
+#include "base/host_io.h"
 #include "base/host_limits.h"
 #include "checkpoint/page_codec.h"
 #include "eventlog/recording_file.h"
@@ -22,17 +23,10 @@ constexpr std::size_t kMarkEvery = 64;
 constexpr u64 kReadOver = 16 * 1024;  // bytes that are read for nothing rather than begin another read
 
 // Up to `size` bytes at `offset`; fewer at the end of the file.
-Result<std::string> read_at(int fd, u64 offset, u64 size) {
-  std::string out(size, '\0');
-  u64 have = 0;
-  while (have < size) {
-    const ssize_t n = ::pread(fd, out.data() + have, size - have, static_cast<off_t>(offset + have));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return make_error("byte {}: cannot read: {}", offset + have, host_error(errno));
-    if (n == 0) break;
-    have += static_cast<u64>(n);
-  }
-  out.resize(have);
+Result<std::string> read_piece(int fd, u64 offset, u64 size) {
+  std::string out;
+  if (const int error = read_at(fd, offset, size, &out))
+    return make_error("byte {}: cannot read: {}", offset + out.size(), host_error(error));
   return out;
 }
 
@@ -102,7 +96,7 @@ CheckpointReader CheckpointReader::adopt(const std::filesystem::path& file, int 
 
 // The first thing that is wrong is returned; what is sound is kept.
 Status CheckpointReader::load(u64 recording) {
-  DEJA_ASSIGN(const std::string head, read_at(fd_, 0, kCheckpointFileHeaderSize));
+  DEJA_ASSIGN(const std::string head, read_piece(fd_, 0, kCheckpointFileHeaderSize));
   if (head.empty()) return {};  // just being made
   DEJA_ASSIGN(const u64 owner, parse_checkpoint_file_header(head));
   if (owner != recording) return make_error("these are checkpoints of another recording");
@@ -115,7 +109,7 @@ Status CheckpointReader::load(u64 recording) {
   struct stat st {};
   (void)::fstat(fd_, &st);
   while (true) {
-    auto bytes = read_at(fd_, at, kRecordHeaderSize);
+    auto bytes = read_piece(fd_, at, kRecordHeaderSize);
     if (!bytes) return bytes.error();
     if (bytes->size() < kRecordHeaderSize) break;  // the end, or cut off
     auto header = parse_record_header(*bytes);
@@ -126,7 +120,7 @@ Status CheckpointReader::load(u64 recording) {
     const u64 meta_at = at + kRecordHeaderSize, pages_at = meta_at + header->meta_size;
     const u64 end = pages_at + header->pages_size;
     if (end > static_cast<u64>(st.st_size)) break;  // being written, or cut off
-    auto meta = read_at(fd_, meta_at, header->meta_size);
+    auto meta = read_piece(fd_, meta_at, header->meta_size);
     if (!meta) return meta.error();
     auto record = decode_checkpoint(*meta, *header, shape_);
     if (record && !checkpoints_.empty() && record->point.step <= checkpoints_.back().record.point.step)
@@ -205,7 +199,7 @@ Status CheckpointReader::copy_bytes(u64 from, u64 to,
                                     const std::function<Status(std::string_view)>& use) const {
   while (from < to) {
     const u64 size = std::min(kReadAtOnce, to - from);
-    DEJA_ASSIGN(const std::string bytes, read_at(fd_, from, size));
+    DEJA_ASSIGN(const std::string bytes, read_piece(fd_, from, size));
     if (bytes.size() < size) return make_error("{}: ends before byte {}", path_, from + size);
     DEJA_TRY(use(bytes));
     from += size;
@@ -266,7 +260,7 @@ Status CheckpointReader::read_page(u32 number, u8* page) const {
   const u64 end = wanted.offset + wanted.page->size;
   if (wanted.offset < ahead_at_ || end > ahead_at_ + ahead_.size()) {
     ahead_.clear();
-    DEJA_ASSIGN(ahead_, read_at(fd_, wanted.offset, kReadAhead));
+    DEJA_ASSIGN(ahead_, read_piece(fd_, wanted.offset, kReadAhead));
     ahead_at_ = wanted.offset;
   }
   if (end > ahead_at_ + ahead_.size()) return make_error("{}: ends before byte {}", path_, end);
@@ -316,7 +310,7 @@ Status CheckpointReader::read_stored(std::span<const u32> numbers,
       if (wanted[end].offset > to + kReadOver || next_to - from > kReadAtOnce) break;
       to = next_to;
     }
-    DEJA_ASSIGN(const std::string bytes, read_at(fd_, from, to - from));
+    DEJA_ASSIGN(const std::string bytes, read_piece(fd_, from, to - from));
     if (bytes.size() < to - from) return make_error("{}: ends before byte {}", path_, to);
     for (; i < end; ++i) DEJA_TRY(use(wanted[i], bytes.data() + (wanted[i].offset - from)));
   }

@@ -29,8 +29,13 @@ int run(int argc, char** argv) {
     add(app, &action);
 
   std::vector<std::string> notes;
-  std::vector<std::string> arguments = from_qemu_spelling({argv + 1, argv + argc}, &notes);
-  if (const std::optional<int> status = app.parse(std::move(arguments))) return *status;
+  Result<std::vector<std::string>> arguments =
+      from_qemu_spelling({argv + 1, argv + argc}, app.options_with_values(), &notes);
+  if (!arguments) {
+    fail(arguments.error());
+    return kExitUsage;
+  }
+  if (const std::optional<int> status = app.parse(std::move(*arguments))) return *status;
   for (const std::string& text : notes) note("{}", text);
   const Result<int> status = action();
   return status ? exit_status(status.value()) : fail(status.error());

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "cli/verbs/verbs.h"
+#include "replay/position.h"
 
 namespace deja {
 
@@ -41,6 +42,10 @@ std::string bytes(u64 n) {
   std::size_t unit = 0;
   while (x >= 1024 && unit + 1 < units.size()) x /= 1024, ++unit;
   return show("{:.1f} {}", x, units[unit]);
+}
+
+std::string counted(u64 n, std::string_view what) {
+  return show("{} {}{}", format_count(n), what, n == 1 ? "" : "s");
 }
 
 }  // namespace deja

@@ -40,7 +40,8 @@ void note_damage(const std::optional<Error>& damage);
 // The exit status of a verb that ended with `status`.
 int exit_status(int status);
 
-std::string seconds(u64 ns);  // "4.1 s"
-std::string bytes(u64 n);     // "17 bytes", "3.2 KiB"
+std::string seconds(u64 ns);                        // "4.1 s"
+std::string bytes(u64 n);                           // "17 bytes", "3.2 KiB"
+std::string counted(u64 n, std::string_view what);  // "1 digest", "2,000 digests"
 
 }  // namespace deja

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "base/shell_word.h"
 #include "cli/engine_report.h"
 #include "cli/messages.h"
 #include "cli/verbs/verbs.h"
@@ -36,7 +37,7 @@ std::string why(const event::End& end) {
 
 // The image is as it was before: what a guest wrote is not where a user may look for it.
 void tell_where_writes_are(const SessionReport& report, bool network) {
-  const std::string recording = report.recordings.back().dir.string();
+  const std::string recording = shell_word(report.recordings.back().dir.string());
   const bool can_go_on = report.end.reason == event::EndReason::quit ||
                          report.end.reason == event::EndReason::signal ||
                          report.end.reason == event::EndReason::host_error;
@@ -53,12 +54,12 @@ bool tell_of(const RecordingReport& r) {
     return false;
   }
   if (r.image_error) note("{}: this recording cannot be replayed", r.image_error->message);
-  note("recorded in {}: log of {}, {} digests", r.dir.string(), bytes(r.log_bytes), r.digests);
+  note("recorded in {}: log of {}, {}", r.dir.string(), bytes(r.log_bytes), counted(r.digests, "digest"));
   if (r.kept_ns)
     note("it holds the last {} (--keep), with checkpoints of {}", seconds(r.kept_ns),
          bytes(r.checkpoint_bytes));
   else if (r.checkpoints)
-    note("{} checkpoint{} of {}", r.checkpoints, r.checkpoints == 1 ? "" : "s", bytes(r.checkpoint_bytes));
+    note("{} of {}", counted(r.checkpoints, "checkpoint"), bytes(r.checkpoint_bytes));
   if (r.checkpoint_error)
     note(
         "{}; the recording is complete, but has no more checkpoints from there on: "

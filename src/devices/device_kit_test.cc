@@ -1,5 +1,5 @@
-// Every device goes through the shared checks of device_kit.h. A new device adds a bench and a line at the
-// end.
+// Every device goes through the shared checks of device_kit_for_test.h. A new device adds a bench and a line
+// at the end.
 #include "devices/device_kit_for_test.h"
 
 #include <cstdlib>

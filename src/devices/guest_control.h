@@ -47,8 +47,8 @@ class GuestControl final : public Device, public BytePortDevice {
     std::array<u8, kMaxLine> line{};  // as far as it has been written
     u8 length = 0;
     bool too_long = false;  // the line is dropped at its end
-    // Of marks: what is missing from the allowance, as of when; all that were taken, in bytes; whether the
-    // last one was refused.
+    // The allowance for marks: what is missing from it, as of when; all that were taken, in bytes; whether
+    // the last one was refused.
     u64 missing = 0;
     VtimeNs missing_at = 0;
     u64 taken = 0;

@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include "base/archive.h"
+#include "base/host_io.h"
 #include "base/host_limits.h"
 #include "disk/disk_image.h"
 #include "sandbox/helper_process.h"
@@ -48,13 +49,9 @@ struct Reply {
   int fd = -1;
 };
 
-Status write_all(int fd, std::span<const u8> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return make_error("cannot hand over a kernel: {}", host_error(errno));
-    bytes = bytes.subspan(static_cast<std::size_t>(n));
-  }
+Status hand_over(int fd, std::span<const u8> bytes) {
+  if (const int error = write_all(fd, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}))
+    return make_error("cannot hand over a kernel: {}", host_error(error));
   return {};
 }
 
@@ -111,8 +108,8 @@ class ImageServer {
         DEJA_ASSIGN(const BootDisk boot, find_boot_disk(*image->second));
         reply->fd = ::memfd_create("deja-kernel", MFD_CLOEXEC);
         if (reply->fd < 0) return make_error("cannot hand over a kernel: {}", host_error(errno));
-        DEJA_TRY(write_all(reply->fd, boot.kernel));
-        DEJA_TRY(write_all(reply->fd, boot.initrd));
+        DEJA_TRY(hand_over(reply->fd, boot.kernel));
+        DEJA_TRY(hand_over(reply->fd, boot.initrd));
         reply->body.field(u32{boot.partition});
         put_text(reply->body, boot.kernel_path);
         put_text(reply->body, boot.initrd_path);

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "base/host_io.h"
 #include "base/host_limits.h"
 
 namespace deja {
@@ -29,12 +30,7 @@ class RealAppendFile : public AppendFile {
   ~RealAppendFile() override { ::close(fd_); }
 
   Status append(std::string_view bytes) override {
-    while (!bytes.empty()) {
-      const ssize_t n = ::write(fd_, bytes.data(), bytes.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) return failed("write", n == 0 ? ENOSPC : errno);
-      bytes.remove_prefix(static_cast<std::size_t>(n));
-    }
+    if (const int error = write_all(fd_, bytes)) return failed("write", error);
     return {};
   }
   Status truncate(u64 size) override {

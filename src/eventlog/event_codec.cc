@@ -135,6 +135,18 @@ struct Decoder {
   }
 };
 
+Result<event::End> decode_end(Decoder& d) {
+  event::End end;
+  const u8 reason = d.byte();
+  if (reason >= event::kEndReasons) return make_error("end reason {}, which does not exist", reason);
+  end.reason = static_cast<event::EndReason>(reason);
+  const u64 code = d.varint();
+  if (code > ~u32{0}) return make_error("exit code {}, larger than 32 bits", code);
+  end.code = static_cast<u32>(code);
+  end.detail = d.text();
+  return end;
+}
+
 }  // namespace
 
 void put_varint(std::string& out, u64 value) {
@@ -233,15 +245,7 @@ Result<LogEvent> decode_event(std::string_view& in, CodecState& state) {
       break;
     }
     case Kind::end: {
-      event::End end;
-      const u8 reason = d.byte();
-      if (reason >= event::kEndReasons) return make_error("end reason {}, which does not exist", reason);
-      end.reason = static_cast<event::EndReason>(reason);
-      const u64 code = d.varint();
-      if (code > ~u32{0}) return make_error("exit code {}, larger than 32 bits", code);
-      end.code = static_cast<u32>(code);
-      end.detail = d.text();
-      event.body = std::move(end);
+      DEJA_ASSIGN(event.body, decode_end(d));
       break;
     }
     default:

@@ -49,7 +49,7 @@ enum class EndReason : u8 {
   quit = 2,        // a person asked for it
   signal = 3,      // SIGINT, SIGTERM, SIGHUP
   shutdown = 4,    // every vCPU is in shutdown and nothing resets it
-  step_limit = 5,  // a limit given on the command line
+  step_limit = 5,  // no longer made
   host_error = 6,  // the recorder could not go on (disk full…)
   reset = 7,       // the guest reset the machine, and was to run only once
 };

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/host_io.h"
 #include "base/host_limits.h"
 #include "base/sha256.h"
 #include "disk/image_hash.h"
@@ -24,13 +25,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-struct Fd {
-  int fd = -1;
-  ~Fd() {
-    if (fd >= 0) ::close(fd);
-  }
-};
-
 Status open_regular(const fs::path& path, Fd& f) {
   f.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (f.fd < 0) return make_error("{}: cannot open: {}", path.string(), host_error(errno));
@@ -41,18 +35,10 @@ Status open_regular(const fs::path& path, Fd& f) {
   return {};
 }
 
-Status write_all(int fd, const void* data, std::size_t size, const fs::path& source, const fs::path& target) {
-  const char* p = static_cast<const char*>(data);
-  while (size > 0) {
-    const ssize_t n = ::write(fd, p, size);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) {
-      return make_error("{}: cannot store a copy of {}: {}; free some space, or record with --no-copy-inputs",
-                        target.parent_path().string(), source.string(), host_error(errno));
-    }
-    p += n;
-    size -= static_cast<std::size_t>(n);
-  }
+Status store(int fd, std::string_view bytes, const fs::path& source, const fs::path& target) {
+  if (const int error = write_all(fd, bytes))
+    return make_error("{}: cannot store a copy of {}: {}; free some space, or record with --no-copy-inputs",
+                      target.parent_path().string(), source.string(), host_error(error));
   return {};
 }
 
@@ -99,7 +85,7 @@ Result<Hashed> hash_and_copy(int in, const fs::path& path, int out, const fs::pa
     if (n == 0) break;
     sha.update(buffer.data(), static_cast<std::size_t>(n));
     h.size += static_cast<u64>(n);
-    if (out >= 0) DEJA_TRY(write_all(out, buffer.data(), static_cast<std::size_t>(n), path, out_path));
+    if (out >= 0) DEJA_TRY(store(out, {buffer.data(), static_cast<std::size_t>(n)}, path, out_path));
   }
   h.sha256 = sha.hex();
   return h;
@@ -114,7 +100,9 @@ Result<Hashed> hash_from_start(const HostFile& file, int out = -1, const fs::pat
     piece.resize(std::min<u64>(1_MiB, file.size() - h.size));
     DEJA_TRY(file.read(h.size, piece));
     sha.update(piece.data(), piece.size());
-    if (out >= 0) DEJA_TRY(write_all(out, piece.data(), piece.size(), file.path(), out_path));
+    if (out >= 0)
+      DEJA_TRY(
+          store(out, {reinterpret_cast<const char*>(piece.data()), piece.size()}, file.path(), out_path));
   }
   h.sha256 = sha.hex();
   return h;
@@ -173,7 +161,9 @@ Result<RecordedFile> add_input(const fs::path& recording, std::string role, cons
   if (storage == InputStorage::reference) return file;
   Fd out;
   DEJA_ASSIGN(const fs::path temporary, create_in_inputs(recording, out));
-  if (Status s = write_all(out.fd, content.data(), content.size(), path, temporary); !s) {
+  if (Status s =
+          store(out.fd, {reinterpret_cast<const char*>(content.data()), content.size()}, path, temporary);
+      !s) {
     ::unlink(temporary.c_str());
     return s.error();
   }
@@ -263,7 +253,7 @@ Result<int> open_found(const Fd& found, const struct stat& was, const RecordedFi
   if (file.fd < 0 || ::fstat(file.fd, &is) != 0) return cannot_open(input, host_error(errno));
   if (is.st_dev != was.st_dev || is.st_ino != was.st_ino)
     return cannot_open(input, "was replaced while it was opened");
-  return std::exchange(file.fd, -1);
+  return file.release();
 }
 
 // Opens what a manifest names outside of the recording. Only what can be the recorded file by its kind and

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/host_io.h"
 #include "base/host_limits.h"
 #include "eventlog/frame.h"
 #include "eventlog/recording_file.h"
@@ -14,17 +15,10 @@ namespace deja {
 namespace {
 
 // Up to `size` bytes at `offset`; fewer at the end of the file.
-Result<std::string> read_at(int fd, const std::string& path, u64 offset, std::size_t size) {
-  std::string out(size, '\0');
-  std::size_t have = 0;
-  while (have < size) {
-    const ssize_t n = ::pread(fd, out.data() + have, size - have, static_cast<off_t>(offset + have));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return make_error("{}: byte {}: cannot read: {}", path, offset + have, host_error(errno));
-    if (n == 0) break;
-    have += static_cast<std::size_t>(n);
-  }
-  out.resize(have);
+Result<std::string> read_piece(int fd, const std::string& path, u64 offset, std::size_t size) {
+  std::string out;
+  if (const int error = read_at(fd, offset, size, &out))
+    return make_error("{}: byte {}: cannot read: {}", path, offset + out.size(), host_error(error));
   return out;
 }
 
@@ -37,7 +31,7 @@ Result<LogReader> LogReader::open(const std::string& path) {
 
 Result<LogReader> LogReader::adopt(const std::string& path, int fd) {
   LogReader reader(path, fd);
-  DEJA_ASSIGN(const std::string header, read_at(fd, path, 0, kFileHeaderSize));
+  DEJA_ASSIGN(const std::string header, read_piece(fd, path, 0, kFileHeaderSize));
   DEJA_TRY(check_file_header(header, path, &reader.chain_));
   reader.offset_ = kFileHeaderSize;
   reader.frame_ = {reader.offset_, 0, reader.chain_, {}, 0};
@@ -80,7 +74,7 @@ Error LogReader::damaged(u64 offset, const std::string& what) const {
 // interrupted.
 Result<bool> LogReader::zeros_to_end() {
   for (u64 at = offset_;;) {
-    DEJA_ASSIGN(const std::string piece, read_at(fd_, path_, at, 64 * 1024));
+    DEJA_ASSIGN(const std::string piece, read_piece(fd_, path_, at, 64 * 1024));
     if (piece.empty()) return true;
     if (std::any_of(piece.begin(), piece.end(), [](char c) { return c != 0; })) return false;
     at += piece.size();
@@ -88,7 +82,7 @@ Result<bool> LogReader::zeros_to_end() {
 }
 
 Result<bool> LogReader::load_frame() {
-  DEJA_ASSIGN(const std::string head, read_at(fd_, path_, offset_, kFrameHeaderSize));
+  DEJA_ASSIGN(const std::string head, read_piece(fd_, path_, offset_, kFrameHeaderSize));
   if (head.empty()) {
     tail_ = ended_ ? Tail::ended : Tail::open;
     return false;
@@ -106,7 +100,7 @@ Result<bool> LogReader::load_frame() {
     return false;
   }
   const std::size_t size = kFrameHeaderSize + header->payload_size;
-  DEJA_ASSIGN(const std::string frame, read_at(fd_, path_, offset_, size));
+  DEJA_ASSIGN(const std::string frame, read_piece(fd_, path_, offset_, size));
   if (frame.size() < size) {
     tail_ = Tail::torn;
     return false;

@@ -19,7 +19,7 @@ constexpr std::size_t kMaxSeedBytes = 4096;
 // Firmware, kernel and initrd, and the drives.
 constexpr std::size_t kMaxInputs = 3 + kMaxDrives;
 constexpr std::string_view kDriveRole = "drive";  // and a number
-// Of a drive; only written where they are not the usual ones.
+// A drive's block sizes are only written where they are not the usual ones.
 constexpr const char *kLogicalBlockSize = "logical_block_size", *kPhysicalBlockSize = "physical_block_size";
 constexpr u32 kUsualBlockSize = 512;
 constexpr std::string_view kEvents = "events", kEventsSuffix = ".log";
@@ -141,6 +141,25 @@ class Fields {
   }
   // The member as it is, nullptr when absent.
   const Json* member(const char* name, bool required = true) { return find(name, required); }
+  // A member that is an object; an empty one when absent.
+  Fields object(const char* name) {
+    static const Json kNothing = Json::object();
+    const Json* j = find(name);
+    return Fields(j ? *j : kNothing, path_of(name), error_, where_);
+  }
+  // visit(element, index) for each element of a member that is an array.
+  template <class Visit>
+  void each(const char* name, bool required, Visit visit) {
+    const Json* j = find(name, required);
+    if (!j) return;
+    if (!j->is_array()) return fail(name, "must be an array");
+    for (std::size_t i = 0; i < j->size(); ++i) visit((*j)[i], i);
+  }
+  // An element of the array `name` that is an object.
+  Fields item(const Json& element, const char* name, std::size_t index) {
+    return Fields(element, fmt::format("{}[{}]", path_of(name), index), error_, where_);
+  }
+  bool failed() const { return error_.has_value(); }
   std::string text_of(const Json& j, const std::string& name) {
     if (j.is_string()) return j.get<std::string>();
     if (j.is_object() && j.size() == 1 && j.contains("hex") && j["hex"].is_string()) {
@@ -151,8 +170,7 @@ class Fields {
   }
   void fail(const std::string& name, const std::string& what) {
     if (error_) return;
-    const std::string dot = path_.empty() || name.empty() ? "" : ".";
-    const std::string full = path_ + dot + name;
+    const std::string full = path_of(name);
     error_ = make_error("{}: {}: {}", where_, full.empty() ? "top level" : full, what);
   }
   void refuse_others() {
@@ -163,6 +181,9 @@ class Fields {
   }
 
  private:
+  std::string path_of(const std::string& name) const {
+    return path_ + (path_.empty() || name.empty() ? "" : ".") + name;
+  }
   const Json* find(const char* name, bool required = true) {
     asked_.insert(name);
     if (!object_.is_object()) return nullptr;
@@ -178,6 +199,150 @@ class Fields {
   const std::string& where_;
   std::set<std::string, std::less<>> asked_;
 };
+
+// Each takes one object of the file, and leaves what is wrong with it to its Fields.
+HostInfo parse_host(Fields f) {
+  HostInfo host;
+  host.cpu = f.text("cpu");
+  host.kernel = f.text("kernel");
+  host.cpus = f.number32("cpus");
+  f.refuse_others();
+  return host;
+}
+
+DriveSpec parse_drive_spec(Fields f) {
+  DriveSpec drive;
+  drive.format = f.text("format");
+  drive.read_only = f.flag("read_only");
+  drive.serial = f.text("serial");
+  for (const auto& [name, size] : {std::pair(kLogicalBlockSize, &drive.logical_block_size),
+                                   std::pair(kPhysicalBlockSize, &drive.physical_block_size)})
+    if (f.member(name, false)) *size = f.number32(name, 1);
+  f.refuse_others();
+  return drive;
+}
+
+std::map<std::string, std::string> parse_options(Fields& machine) {
+  std::map<std::string, std::string> parsed;
+  const Json* options = machine.member("options");
+  if (!options) return parsed;
+  if (!options->is_object()) {
+    machine.fail("options", "must be an object");
+    return parsed;
+  }
+  for (const auto& [name, value] : options->items()) parsed[name] = machine.text_of(value, "options." + name);
+  return parsed;
+}
+
+MachineSpec parse_machine(Fields f, u32 format_version) {
+  MachineSpec machine;
+  machine.ram_bytes = f.number("ram_bytes", kPageSize, u64{1} << 46);
+  machine.vcpus = f.number32("vcpus", 1);
+  machine.cpu_model = f.text("cpu_model");
+  Fields rate = f.object("clock_rate");
+  machine.clock_rate_num = rate.number32("num", 1);
+  machine.clock_rate_den = rate.number32("den", 1);
+  rate.refuse_others();
+  machine.quantum_steps = f.number("quantum_steps");
+  machine.boot_mode = f.text("boot_mode");
+  machine.cmdline = f.text("cmdline");
+  f.each("serial", true,
+         [&](const Json& item, std::size_t) { machine.serial.push_back(f.text_of(item, "serial")); });
+  // Format 1 had no virtio devices.
+  f.each("drives", format_version > 1, [&](const Json& item, std::size_t i) {
+    machine.drives.push_back(parse_drive_spec(f.item(item, "drives", i)));
+  });
+  if (format_version > 1) {
+    machine.nic_mac = f.text("nic");
+    machine.console = f.flag("console");
+  }
+  machine.options = parse_options(f);
+  f.refuse_others();
+  return machine;
+}
+
+ParentInfo parse_parent(Fields f) {
+  ParentInfo parent;
+  parent.name = f.text("name");
+  parent.created_unix_ns = f.signed_number("created_unix_ns");
+  parent.step = f.number("step");
+  f.refuse_others();
+  return parent;
+}
+
+BaseInfo parse_base(Fields f) {
+  BaseInfo base;
+  base.step = f.number("step");
+  base.virtual_ns = f.number("virtual_ns");
+  base.instructions = f.number("instructions");
+  base.origin = f.text("origin");
+  base.origin_created_unix_ns = f.signed_number("origin_created_unix_ns");
+  f.refuse_others();
+  return base;
+}
+
+WindowInfo parse_window(Fields f) {
+  WindowInfo window;
+  window.keep_ns = f.number("keep_ns");
+  window.number = f.number32("number");
+  f.refuse_others();
+  return window;
+}
+
+RecordedFile parse_input(Fields f) {
+  RecordedFile file;
+  file.role = f.text("role");
+  file.original_path = f.text("original_path");
+  file.sha256 = f.text("sha256");
+  file.size = f.number("size");
+  file.stored = f.text("stored");
+  if (const Json* identity = f.member("identity", false)) file.identity = f.text_of(*identity, "identity");
+  if (!is_sha256(file.sha256) && (file.identity.empty() || !file.sha256.empty()))
+    f.fail("sha256", "must be 64 lower-case hexadecimal digits");
+  if (!file.stored.empty() && file.stored != "sha256-" + file.sha256)
+    f.fail("stored", "must be empty or \"sha256-\" and the digest");
+  if (file.role.starts_with(kDriveRole) == file.identity.empty())
+    f.fail("identity", "must be there for a drive, and for nothing else");
+  f.refuse_others();
+  return file;
+}
+
+std::vector<RecordedFile> parse_inputs(Fields& top) {
+  std::vector<RecordedFile> inputs;
+  std::set<std::string, std::less<>> roles;
+  const Json* all = top.member("inputs");
+  if (all && all->size() > kMaxInputs) top.fail("inputs", fmt::format("must be at most {}", kMaxInputs));
+  top.each("inputs", true, [&](const Json& item, std::size_t i) {
+    if (top.failed()) return;  // it may be one of very many
+    Fields f = top.item(item, "inputs", i);
+    inputs.push_back(parse_input(f));
+    const std::string& role = inputs.back().role;
+    if (!roles.insert(role).second) f.fail("role", fmt::format("there is another '{}'", role));
+  });
+  return inputs;
+}
+
+EndInfo parse_end(Fields f) {
+  EndInfo e;
+  if (const auto reason = parse_end_reason(f.text("reason"))) {
+    e.end.reason = *reason;
+  } else {
+    f.fail("reason", "is not a reason that this program knows");
+  }
+  e.end.code = f.number32("code");
+  e.end.detail = f.text("detail");
+  e.final_step = f.number("final_step");
+  e.instructions = f.number("instructions");
+  e.virtual_ns = f.number("virtual_ns");
+  e.host_ns = f.number("host_ns");
+  e.digests = f.number("digests");
+  e.log_bytes = f.number("log_bytes");
+  e.log_frames = f.number("log_frames");
+  const std::string sum = f.bytes("log_checksum", 8);
+  for (const char c : sum) e.log_checksum = e.log_checksum << 8 | static_cast<u8>(c);
+  f.refuse_others();
+  return e;
+}
 
 // `number` is signed in JSON when negative only, so a version that is no small natural number is simply
 // damage.
@@ -320,140 +485,15 @@ Result<RecordingManifest> parse_manifest(std::string_view text, const std::strin
   m.rtc_base_unix_seconds = top.signed_number("rtc_base_unix_seconds");
   m.rng_seed = top.bytes("rng_seed", kMaxSeedBytes);
   (void)top.text("checksum");
-
-  static const Json kNothing = Json::object();
-  const auto object = [&](const Json* member) -> const Json& { return member ? *member : kNothing; };
-
-  Fields host(object(top.member("host")), "host", error, where);
-  m.host.cpu = host.text("cpu");
-  m.host.kernel = host.text("kernel");
-  m.host.cpus = host.number32("cpus");
-  host.refuse_others();
-
-  Fields machine(object(top.member("machine")), "machine", error, where);
-  m.machine.ram_bytes = machine.number("ram_bytes", kPageSize, u64{1} << 46);
-  m.machine.vcpus = machine.number32("vcpus", 1);
-  m.machine.cpu_model = machine.text("cpu_model");
-  Fields rate(object(machine.member("clock_rate")), "machine.clock_rate", error, where);
-  m.machine.clock_rate_num = rate.number32("num", 1);
-  m.machine.clock_rate_den = rate.number32("den", 1);
-  rate.refuse_others();
-  m.machine.quantum_steps = machine.number("quantum_steps");
-  m.machine.boot_mode = machine.text("boot_mode");
-  m.machine.cmdline = machine.text("cmdline");
-  if (const Json* serial = machine.member("serial")) {
-    if (!serial->is_array()) machine.fail("serial", "must be an array");
-    for (const auto& s : *serial) m.machine.serial.push_back(machine.text_of(s, "serial"));
-  }
-  // Format 1 had no virtio devices.
-  if (const Json* drives = machine.member("drives", m.format_version > 1)) {
-    if (!drives->is_array()) machine.fail("drives", "must be an array");
-    std::size_t i = 0;
-    for (const auto& item : *drives) {
-      Fields f(item, fmt::format("machine.drives[{}]", i++), error, where);
-      DriveSpec drive;
-      drive.format = f.text("format");
-      drive.read_only = f.flag("read_only");
-      drive.serial = f.text("serial");
-      for (const auto& [name, size] : {std::pair(kLogicalBlockSize, &drive.logical_block_size),
-                                       std::pair(kPhysicalBlockSize, &drive.physical_block_size)})
-        if (f.member(name, false)) *size = f.number32(name, 1);
-      f.refuse_others();
-      m.machine.drives.push_back(std::move(drive));
-    }
-  }
-  if (m.format_version > 1) {
-    m.machine.nic_mac = machine.text("nic");
-    m.machine.console = machine.flag("console");
-  }
-  if (const Json* options = machine.member("options")) {
-    if (!options->is_object()) {
-      machine.fail("options", "must be an object");
-    } else {
-      for (const auto& [name, value] : options->items())
-        m.machine.options[name] = machine.text_of(value, "options." + name);
-    }
-  }
-  machine.refuse_others();
-
-  if (m.format_version > 2 && top.member("parent", false)) {
-    Fields parent(object(top.member("parent")), "parent", error, where);
-    m.parent.emplace();
-    m.parent->name = parent.text("name");
-    m.parent->created_unix_ns = parent.signed_number("created_unix_ns");
-    m.parent->step = parent.number("step");
-    parent.refuse_others();
-  }
-  if (m.format_version > 3 && top.member("base", false)) {
-    Fields base(object(top.member("base")), "base", error, where);
-    m.base.emplace();
-    m.base->step = base.number("step");
-    m.base->virtual_ns = base.number("virtual_ns");
-    m.base->instructions = base.number("instructions");
-    m.base->origin = base.text("origin");
-    m.base->origin_created_unix_ns = base.signed_number("origin_created_unix_ns");
-    base.refuse_others();
-  }
-  if (m.format_version > 4 && top.member("window", false)) {
-    Fields window(object(top.member("window")), "window", error, where);
-    m.window.emplace();
-    m.window->keep_ns = window.number("keep_ns");
-    m.window->number = window.number32("number");
-    window.refuse_others();
-  }
-
-  if (const Json* inputs = top.member("inputs")) {
-    if (!inputs->is_array()) top.fail("inputs", "must be an array");
-    if (inputs->size() > kMaxInputs) top.fail("inputs", fmt::format("must be at most {}", kMaxInputs));
-    std::size_t i = 0;
-    std::set<std::string, std::less<>> roles;
-    for (const auto& item : *inputs) {
-      if (error) break;  // it may be one of very many
-      Fields f(item, fmt::format("inputs[{}]", i++), error, where);
-      RecordedFile file;
-      file.role = f.text("role");
-      file.original_path = f.text("original_path");
-      file.sha256 = f.text("sha256");
-      file.size = f.number("size");
-      file.stored = f.text("stored");
-      if (const Json* identity = f.member("identity", false))
-        file.identity = f.text_of(*identity, "identity");
-      if (!is_sha256(file.sha256) && (file.identity.empty() || !file.sha256.empty()))
-        f.fail("sha256", "must be 64 lower-case hexadecimal digits");
-      if (!file.stored.empty() && file.stored != "sha256-" + file.sha256)
-        f.fail("stored", "must be empty or \"sha256-\" and the digest");
-      if (!roles.insert(file.role).second) f.fail("role", fmt::format("there is another '{}'", file.role));
-      if (file.role.starts_with(kDriveRole) == file.identity.empty())
-        f.fail("identity", "must be there for a drive, and for nothing else");
-      f.refuse_others();
-      m.inputs.push_back(std::move(file));
-    }
-  }
-
+  m.host = parse_host(top.object("host"));
+  m.machine = parse_machine(top.object("machine"), m.format_version);
+  if (m.format_version > 2 && top.member("parent", false)) m.parent = parse_parent(top.object("parent"));
+  if (m.format_version > 3 && top.member("base", false)) m.base = parse_base(top.object("base"));
+  if (m.format_version > 4 && top.member("window", false)) m.window = parse_window(top.object("window"));
+  m.inputs = parse_inputs(top);
   const std::string state = top.text("state");
   if (state != "running" && state != "ended") top.fail("state", "must be \"running\" or \"ended\"");
-  if (state == "ended") {
-    Fields f(object(top.member("end")), "end", error, where);
-    EndInfo e;
-    if (const auto reason = parse_end_reason(f.text("reason"))) {
-      e.end.reason = *reason;
-    } else {
-      f.fail("reason", "is not a reason that this program knows");
-    }
-    e.end.code = f.number32("code");
-    e.end.detail = f.text("detail");
-    e.final_step = f.number("final_step");
-    e.instructions = f.number("instructions");
-    e.virtual_ns = f.number("virtual_ns");
-    e.host_ns = f.number("host_ns");
-    e.digests = f.number("digests");
-    e.log_bytes = f.number("log_bytes");
-    e.log_frames = f.number("log_frames");
-    const std::string sum = f.bytes("log_checksum", 8);
-    for (const char c : sum) e.log_checksum = e.log_checksum << 8 | static_cast<u8>(c);
-    f.refuse_others();
-    m.end = std::move(e);
-  }
+  if (state == "ended") m.end = parse_end(top.object("end"));
   top.refuse_others();
   if (error) return *error;
   return m;

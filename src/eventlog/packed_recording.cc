@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "base/host_io.h"
 #include "base/host_limits.h"
 #include "base/sha256.h"
 #include "disk/host_file.h"
@@ -63,11 +64,9 @@ struct File {
     return make_error("{}: cannot {}: {}", path, what, host_error(errno));
   }
   Status write(const char* data, std::size_t size) {
-    while (size) {
-      const ssize_t n = ::write(fd, data, size);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return failed("write");
-      data += n, size -= static_cast<std::size_t>(n);
+    if (const int error = write_all(fd, {data, size})) {
+      errno = error;
+      return failed("write");
     }
     return {};
   }
@@ -313,7 +312,7 @@ class Unpacking {
     return packed_.read(piece_.data(), padding(member.size));
   }
 
-  // Of what the manifest does not give the size of.
+  // A bound for members whose size the manifest does not give.
   Status count(const Member& member, std::size_t size) {
     unpacked_ += size;
     if (unpacked_ <= kMostOutOfNothing + kMostTimes * packed_.taken()) return {};

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/host_io.h"
 #include "base/host_limits.h"
 
 namespace deja {
@@ -14,13 +15,6 @@ namespace deja {
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Fd {
-  int fd = -1;
-  ~Fd() {
-    if (fd >= 0) ::close(fd);
-  }
-};
 
 Error cannot_open(const fs::path& path, int error) {
   if (error == ELOOP)
@@ -68,7 +62,7 @@ Result<int> open_recording_file(const fs::path& recording, std::string_view name
         "{}: belongs to user {}, and its directory to user {}: it may not be what the recorder wrote there; "
         "make a copy of the recording if you trust it",
         path.string(), owner, of_directory.st_uid);
-  return std::exchange(file.fd, -1);
+  return file.release();
 }
 
 Result<int> open_recording_file(const fs::path& path) {

@@ -345,7 +345,7 @@ class HostileFiles : public RecordingDir {
     const std::string kernel = Recording::open(dir_).value().manifest.inputs[0].stored;
     names_ = {"manifest.json", "events.log", "checkpoints.dat", "inputs/" + kernel};
   }
-  // Of packing; empty: it was packed.
+  // The error of packing; empty: it was packed.
   std::string pack_error() {
     const fs::path file = tmp_.path / "packed.dejavm";
     const auto packed = pack_recording(dir_, file, PackImages::with);
@@ -530,7 +530,7 @@ class Archives : public RecordingDir {
     tar_.resize(1_MiB);
     tar_.resize(ZSTD_decompress(tar_.data(), tar_.size(), bytes.data(), bytes.size()));
   }
-  // Of unpacking one; empty: it was unpacked.
+  // The error of unpacking one; empty: it was unpacked.
   std::string error(const std::string& tar) {
     std::string bytes(ZSTD_compressBound(tar.size()), '\0');
     bytes.resize(ZSTD_compress(bytes.data(), bytes.size(), tar.data(), tar.size(), 1));

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/host_io.h"
 #include "base/host_limits.h"
 #include "base/types.h"
 #include "eventlog/recording_file.h"
@@ -17,13 +18,6 @@ namespace {
 Error failed(const std::filesystem::path& path, const char* what) {
   return make_error("{}: cannot {}: {}", path.string(), what, host_error(errno));
 }
-
-struct Fd {
-  int fd;
-  ~Fd() {
-    if (fd >= 0) ::close(fd);
-  }
-};
 
 }  // namespace
 
@@ -50,15 +44,10 @@ Status replace_file(const std::filesystem::path& path, std::string_view text) {
     ::unlink(temporary.c_str());
     const Fd f{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
     if (f.fd < 0) return failed(temporary, "create");
-    while (!text.empty()) {
-      const ssize_t n = ::write(f.fd, text.data(), text.size());
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) {
-        const Error error = failed(temporary, "write");
-        ::unlink(temporary.c_str());
-        return error;
-      }
-      text.remove_prefix(static_cast<std::size_t>(n));
+    if (const int error = write_all(f.fd, text)) {
+      ::unlink(temporary.c_str());
+      errno = error;
+      return failed(temporary, "write");
     }
     if (::fsync(f.fd) != 0) return failed(temporary, "sync");
   }

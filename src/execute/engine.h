@@ -63,7 +63,7 @@ class Engine final : public Mmu, private RamObserver {
   void observe(ObservationSpec spec);
   Observation& observation() { return observation_; }
   const Observation& observation() const { return observation_; }
-  // Whose doing device writes to memory are from now on.
+  // What writes of devices to memory are put down to, from now on.
   void set_device_cause(AccessCause cause) { causes_.device = cause; }
 
   // Exceptions and interrupts delivered so far, each a step.
@@ -217,7 +217,7 @@ class Engine final : public Mmu, private RamObserver {
   void write_ram(Gpa at, const void* data, u64 size, AccessCause cause);
   // To be called after an access to a page with GuestRam::kWatched.
   void note_access(Gpa at, u64 size, bool write, AccessCause cause);
-  // Of a write through linear addresses that no operand names, by where it goes.
+  // The cause of a write through linear addresses that no operand names, by where it goes.
   AccessCause implicit_cause(Gva linear, Rights rights) const;
 
   // Accounting: the instruction with index `insn`, for which the counter has paid (Block::prepaid), is the
@@ -302,7 +302,7 @@ class Engine final : public Mmu, private RamObserver {
     AddressSpace* selected = nullptr;           // of ctx_->state; nullptr: to be selected anew
     const AddressSpaceTables* in_gs = nullptr;  // what the host's GS base points at
   } space_;
-  // Whose doing a write to memory is that no instruction's operand names.
+  // The cause of a write to memory that no instruction's operand names.
   struct {
     AccessCause device = AccessCause::device;
     bool delivering = false;  // an exception or interrupt: its frame is being pushed

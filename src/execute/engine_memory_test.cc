@@ -269,7 +269,7 @@ TEST_P(EngineMemory, CodeOf16BitsMeetsItsLimitAt64KiB) {
 
 TEST_P(EngineMemory, AnInstructionThatReachesBeyondTheCanonicalAddressesCannotBeFetched) {
   s_.seg[CS] = segment(kUserCs64, kUserCode64);
-  // Of the 48 bits that page tables look at, the next page's would be those of the first in the upper half.
+  // Page tables look at 48 bits: the next page's would be those of the first in the upper half.
   put(kPml4 + 256 * 8, kPdpt | kPresent | kWritable | kUser);
   s_.rip = 0x00007ffffffffffd;
   code({0x48, 0xc7, 0xc0}, kLastPage + 0xffd);  // mov rax, what follows

@@ -90,7 +90,7 @@ class Restart(Command):
 
 
 class WhoWrote(Command):
-    """Find the last write of an expression's bytes: who-wrote EXPRESSION, or who-wrote *ADDRESS/LENGTH.
+    """Find the last write of an expression's bytes: who-wrote EXPRESSION, or who-wrote ADDRESS/LENGTH.
 Whatever way it came: another mapping, another process, a device. With `all` in front: every write up to here."""
     name, help = "who-wrote", __doc__
 
@@ -98,14 +98,21 @@ Whatever way it came: another mapping, another process, a device. With `all` in 
         every = argument.startswith("all ")
         if every:
             argument = argument[4:]
+        # As for the verb: an address in hexadecimal, and a length.
+        bare = re.match(r"\s*([0-9a-fA-F]+)/(\d+)\s*$", argument)
         by_hand = re.match(r"\s*\*(.*)/(\d+)\s*$", argument)
-        if by_hand:
-            address, size = int(gdb.parse_and_eval(by_hand.group(1))), int(by_hand.group(2))
-        else:
-            value = gdb.parse_and_eval(argument)
-            if value.address is None:
-                raise gdb.GdbError("who-wrote: '%s' is not in memory" % argument)
-            address, size = int(value.address), value.type.sizeof
+        try:
+            if bare:
+                address, size = int(bare.group(1), 16), int(bare.group(2))
+            elif by_hand:
+                address, size = int(gdb.parse_and_eval(by_hand.group(1))), int(by_hand.group(2))
+            else:
+                value = gdb.parse_and_eval(argument)
+                if value.address is None:
+                    raise gdb.GdbError("who-wrote: '%s' is not in memory" % argument)
+                address, size = int(value.address), value.type.sizeof
+        except gdb.error as error:
+            raise gdb.GdbError("who-wrote: %s\nwrite: who-wrote EXPRESSION, or who-wrote ADDRESS/LENGTH" % error)
         answer = monitor("who-wrote %x/%d%s" % (address & (1 << 64) - 1, size, " all" if every else ""))
         for line in answer.splitlines():
             gdb.write(line + "\n")

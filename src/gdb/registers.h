@@ -22,7 +22,7 @@ unsigned gdb_register_count();
 std::string gdb_register(const GdbCpu& cpu, unsigned n);
 // All of them, in order: the g packet's.
 std::string gdb_registers(const GdbCpu& cpu);
-// Of a register no wider than 64 bits; what conditions of breakpoints read.
+// The value of a register no wider than 64 bits; what conditions of breakpoints read.
 bool gdb_register_value(const GdbCpu& cpu, u64 n, u64* value);
 
 // The target description: qXfer:features:read:target.xml.

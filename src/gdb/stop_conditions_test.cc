@@ -80,7 +80,7 @@ TEST_F(StopConditionsTest, AFilterJudgesAsTheConditionsDo) {
   EXPECT_TRUE(judge(1));
   EXPECT_FALSE(judge(2));
   EXPECT_FALSE(judge(3)) << "not gdb's";
-  // Of the pinned byte.
+  // A condition on the pinned byte.
   conditions.pins = {pin(0x400000, 1, 30_MiB)};
   EXPECT_FALSE(judge(1));
   machine_.write_text(30_MiB, "x");

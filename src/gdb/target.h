@@ -77,7 +77,7 @@ class DebugTarget {
   virtual Result<GdbStop> resume(const GdbResume& request) = 0;
   // Back to where the recording begins.
   virtual Status restart() = 0;
-  // Of the operating system that runs in the machine; an error says why that is not known.
+  // A table of the operating system that runs in the machine; an error says why that is not known.
   virtual Result<GdbOsTable> os_table(std::string_view kind) = 0;
   // gdb's `monitor TEXT`; gives what to show.
   virtual Result<std::string> command(const std::string& text, unsigned vcpu,

@@ -9,6 +9,8 @@ namespace deja {
 // With four levels of page tables, which is all that the CPU models have. Five levels make it 57 under
 // CR4.LA57: then linear_bits() looks there, and CpuModel::linear_bits says which of the two a model has.
 inline constexpr unsigned kLinearBits = 48;
+// Programs of Linux are below; the kernel is in the upper half.
+inline constexpr u64 kUserEnd = u64{1} << (kLinearBits - 1);
 
 // Bits of the addresses that a vCPU's code can use. MSRs and the bases of tables and segments take what the
 // model has, whatever the mode is: CpuModel::linear_bits.

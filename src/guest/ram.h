@@ -79,7 +79,7 @@ class GuestRam {
   u64 low_size() const { return low_size_; }
   u64 high_size() const { return high_size_; }
   u64 end() const { return high_size_ ? kHighRamStart + high_size_ : low_size_; }
-  // Of the map: there are pages with higher numbers neither in RAM nor in the hole.
+  // Pages of the whole map: none in RAM or in the hole has a higher number.
   u64 frames() const { return mapped_ >> kPageShift; }
   // Is there memory: RAM, ROM or video memory?
   bool contains(Gpa p) const {

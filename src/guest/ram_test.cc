@@ -26,7 +26,7 @@ class AbsentPages : public testing::Test, protected PageSource {
     for (const u32 frame : frames) content_[frame] = first++;
     ram_->make_absent(frames);
   }
-  // Of a machine that holds the same without anything absent.
+  // The digest of a machine that holds the same without anything absent.
   u64 true_digest() {
     auto other = std::move(GuestRam::create(kFrames * kPageSize)).value();
     std::vector<u8> page(kPageSize);

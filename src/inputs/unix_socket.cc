@@ -9,18 +9,12 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/host_io.h"
 #include "base/host_limits.h"
 #include "sandbox/outside_file.h"
 
 namespace deja {
 namespace {
-
-struct Fd {
-  int fd = -1;
-  ~Fd() {
-    if (fd >= 0) ::close(fd);
-  }
-};
 
 // sun_path has room for 107 bytes. A longer path is reached through its directory's file descriptor, which
 // `directory` keeps open.

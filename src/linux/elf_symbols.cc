@@ -153,7 +153,7 @@ std::string ElfSymbols::name_of(u64 address) const {
   constexpr u64 kFarthest = 64_KiB;  // of symbols without a size, as assembly has them
   auto it = std::upper_bound(symbols_.begin(), symbols_.end(), address,
                              [](u64 a, const Symbol& s) { return a < s.address; });
-  // Of several names for one place the one that has a size and covers the address.
+  // Where a place has several names: the one that has a size and covers the address.
   const Symbol* best = nullptr;
   while (it != symbols_.begin()) {
     --it;

@@ -19,7 +19,7 @@ class GuestKernel;
 class RunningKernel {
  public:
   RunningKernel(const GuestKernel& kernel, const KernelPlace& place) : kernel_(kernel), place_(place) {}
-  // Of a variable: its linear address.
+  // The linear address of a variable.
   Result<u64> address_of(std::string_view name) const;
   // An address space that maps the kernel.
   const GuestView& memory() const { return place_.memory; }

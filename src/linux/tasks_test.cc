@@ -10,7 +10,7 @@ namespace {
 
 constexpr u64 kBase = 0xffffffff81000000, kPhysical = 32_MiB;
 constexpr u64 kTypes = kBase + 4096;
-// Of task_struct, as types() describes it; the head of a thread list is all of a signal_struct.
+// Offsets in task_struct, as types() describes it; the head of a thread list is all of a signal_struct.
 constexpr u64 kTasks = 0, kPid = 8, kTgid = 12, kComm = 16, kSignal = 40, kThreadNode = 48, kCred = 56;
 
 std::vector<u8> types() {

@@ -146,7 +146,7 @@ TEST(Aml, S5Package) {
 }
 
 TEST(Aml, PkgLengthEncodings) {
-  // Of a scope with n bytes of terms; the length counts itself and the name.
+  // The head of a scope with n bytes of terms; the length counts itself and the name.
   const auto head = [](u64 n) {
     const Bytes out = aml::scope("\\_SB_", Bytes(n, 0));
     EXPECT_EQ(out[0], 0x10);

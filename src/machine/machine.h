@@ -164,7 +164,7 @@ class Machine final : public Platform, private TimeSource {
   const GuestRam& ram() const { return *ram_; }
   const CpuState& cpu(unsigned i) const { return cpus_[i]; }
   unsigned vcpu_count() const { return static_cast<unsigned>(cpus_.size()); }
-  // Whose instruction comes next; nobody's while all are idle.
+  // The vCPU whose instruction comes next; none while all are idle.
   std::optional<unsigned> next_vcpu() const;
   // Where the turn of the vCPU that ran last ends, if nothing ends it earlier. One vCPU alone takes no turns.
   Step turn_end() const { return takes_turns() ? quantum_end_ : kNeverStep; }

@@ -15,8 +15,7 @@ inline constexpr u64 kBootInfo = 0x7000;        // Linux boot_params or the Mult
 inline constexpr u64 kBootStackTop = 0x9000;    // grows down, over the page behind kBootInfo
 inline constexpr u64 kBootPageTables = 0x9000;  // PML4, PDPT, four page directories: identity map of 4 GiB
 inline constexpr u64 kBootSetupData = 0x10000;  // Linux setup_data chain
-inline constexpr u64 kBootSetupDataSize = 64_KiB;
-inline constexpr u64 kBootCmdline = 0x20000;  // command line with its terminating zero
+inline constexpr u64 kBootCmdline = 0x20000;    // command line with its terminating zero
 inline constexpr u64 kBootCmdlineSize = 64_KiB;
 inline constexpr u64 kEbdaStart = 0x9fc00;   // extended BIOS data area, 1 KiB
 inline constexpr u64 kVideoStart = 0xa0000;  // end of conventional memory
@@ -78,7 +77,6 @@ inline constexpr unsigned kKeyboardIrq = 1, kMouseIrq = 12;
 inline constexpr unsigned kCom1Irq = 4;
 inline constexpr unsigned kRtcIrq = 8;
 inline constexpr unsigned kSciIrq = 9;  // level-triggered, active high
-inline constexpr unsigned kIoapicInputs = 24;
 inline constexpr unsigned kPciGsiBase =
     16;  // INTA..INTD of slot 0; slot s, pin p is on kPciGsiBase + (s + p) % 4
 

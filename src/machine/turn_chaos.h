@@ -21,7 +21,7 @@ class TurnChaos {
  public:
   explicit TurnChaos(u64 seed) : seed_(seed) {}
 
-  // Of the turn that begins at `step`: 1 up to twice the quantum.
+  // The turn that begins at `step` has so many steps: 1 up to twice the quantum.
   Step turn_length(Step step, Step quantum) const {
     const Step longest = std::max<Step>((2 * quantum) >> of_epoch(step, kTemper) % kTempers, kShortest);
     return 1 + draw(step, kLength) % longest;

@@ -1,4 +1,4 @@
-// Whose addresses a question is about, in the words of users.
+// The address space that a question is about, in the words of users.
 #pragma once
 
 #include <string_view>

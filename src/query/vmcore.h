@@ -13,7 +13,7 @@ namespace deja {
 
 struct VmcoreReport {
   u64 bytes = 0;  // of the file; pages of zeros are holes in it
-  // Of the Linux that runs there; empty: none was found, so there is no VMCOREINFO note.
+  // The release of the Linux that runs there; empty: none was found, so there is no VMCOREINFO note.
   std::string osrelease;
 };
 

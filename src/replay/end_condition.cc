@@ -2,11 +2,14 @@
 
 #include <utility>
 
+#include "base/printable.h"
+
 namespace deja {
 
 Result<EndCondition> parse_end_condition(std::string_view text) {
   using enum EndCondition::Kind;
-  if (text == "panic") return EndCondition{serial, std::string(kPanicText), std::string(text)};
+  const std::string shown = show("--until {}", text);
+  if (text == "panic") return EndCondition{serial, std::string(kPanicText), shown};
   constexpr std::pair<std::string_view, EndCondition::Kind> kKinds[] = {{"serial:", serial}, {"mark:", mark}};
   for (const auto& [prefix, kind] : kKinds) {
     if (!text.starts_with(prefix)) continue;
@@ -14,7 +17,7 @@ Result<EndCondition> parse_end_condition(std::string_view text) {
     if (kind == serial && rest.size() >= 2 && rest.starts_with('"') && rest.ends_with('"'))
       rest = rest.substr(1, rest.size() - 2);
     if (rest.empty()) return make_error("--until {}: which text?", text);
-    return EndCondition{kind, std::string(rest), std::string(text)};
+    return EndCondition{kind, std::string(rest), shown};
   }
   return make_error("--until {}: write serial:\"text\", panic or mark:NAME", text);
 }

@@ -15,7 +15,7 @@ inline constexpr std::string_view kPanicText = "Kernel panic - not syncing";
 struct EndCondition {
   enum class Kind : u8 { serial, mark } kind = Kind::serial;
   std::string text;
-  std::string spelling;  // as it was given, for messages
+  std::string shown;  // the option that asked for it, for messages
 };
 
 Result<EndCondition> parse_end_condition(std::string_view text);

@@ -11,9 +11,7 @@ constexpr VtimeNs kSilenceNs = 100 * kMillisecond, kLastWordsNs = 2 * kSecond;
 constexpr Step kStillbornSteps = 100'000;  // a guest that resets itself before this has not started
 constexpr u64 kStillbornLimit = 20;
 
-event::End asked_for(std::string_view spelling) {
-  return {event::EndReason::quit, 0, show("--until {}", spelling)};
-}
+event::End asked_for(const std::string& shown) { return {event::EndReason::quit, 0, shown}; }
 
 }  // namespace
 
@@ -30,7 +28,7 @@ void EndWatch::hear(std::string_view text, VtimeNs now) {
   last_spoke_at_ = now;
   for (Watched& w : texts_) {
     if (!w.watch.seen_in(text) || !said_.empty()) continue;
-    said_ = w.condition.spelling;
+    said_ = w.condition.shown;
     said_at_ = now;
   }
 }
@@ -44,7 +42,7 @@ std::optional<event::End> EndWatch::after_last_words(VtimeNs now, bool idle_for_
 
 std::optional<event::End> EndWatch::at_mark(std::string_view text) const {
   for (const EndCondition& c : marks_)
-    if (c.text == text) return asked_for(c.spelling);
+    if (c.text == text) return asked_for(c.shown);
   return std::nullopt;
 }
 

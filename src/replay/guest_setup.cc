@@ -1,6 +1,7 @@
 #include "replay/guest_setup.h"
 
 #include <bit>
+#include <cstring>
 
 #include "base/parse_number.h"
 #include "base/sha256.h"
@@ -24,6 +25,14 @@ LoadedFile from_disk(const DiskImage& disk, const std::string& path, std::vector
   LoadedFile file{fmt::format("{}:{}", disk.path, path), std::move(bytes), {}};
   file.sha256 = sha256_hex(file.bytes);
   return file;
+}
+
+// Its setup header, as the Linux boot protocol has it: what no boot sector of a disk looks like.
+bool is_linux_kernel(const DiskImage& image) {
+  constexpr u64 kHeader = 0x202;
+  u8 start[1024] = {};
+  if (image.content->size() < sizeof start || !image.content->read(0, start)) return false;
+  return std::memcmp(start + kHeader, "HdrS", 4) == 0;
 }
 
 Status take_kernel_from_disk(GuestFiles* files) {
@@ -82,6 +91,8 @@ Result<GuestFiles> read_guest_files(const BootFiles& boot, const std::vector<Dri
     files.drives.push_back(std::move(image));
   }
   if (files.firmware || !boot.kernel.empty()) return files;
+  if (!files.drives.empty() && is_linux_kernel(files.drives[0]))
+    return make_error("'{0}' is a Linux kernel and no disk image: --kernel {0}", files.drives[0].path);
   const Status taken = take_kernel_from_disk(&files);
   if (taken) return files;
   if (files.drives.empty() || boot.fallback_firmware.empty()) return taken.error();

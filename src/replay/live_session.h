@@ -60,8 +60,8 @@ struct RecordingStart {
 };
 
 struct LiveOptions {
-  // Of the recording that this one goes on from; zero at power-on. `deliveries`: less those that the engine
-  // has counted already.
+  // Counts of the recording that this one goes on from; zero at power-on. `deliveries`: less those that the
+  // engine has counted already.
   SessionCounts before;
   u64 before_host_ns = 0;
   std::string sent_before;  // on COM1, since its last checkpoint

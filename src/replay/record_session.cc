@@ -38,6 +38,98 @@ Result<std::string> screendump(Machine& machine, std::optional<PictureWriter>& w
   return show("{}: the screen at step {}, {}x{}", file, machine.clock().steps, picture.width, picture.height);
 }
 
+// What a machine is powered on with. Images and firmware change the request as a user would who knew them.
+Result<GuestFiles> read_files(SessionRequest* request) {
+  DEJA_ASSIGN(GuestFiles files, read_guest_files(request->boot, request->drives));
+  for (std::size_t i = 0; i < files.drives.size(); ++i)
+    request->setup.spec.drives[i].format = files.drives[i].format;
+  if (!files.no_kernel.empty()) log_info("machine", "{}: starting firmware", files.no_kernel);
+  if (!files.root_argument.empty()) {
+    // What was taken from a disk is not a file of its own: a recording keeps a copy.
+    request->recording.storage = InputStorage::copy;
+    const std::string standard = files.root_argument + " console=ttyS0";
+    std::string& cmdline = request->setup.spec.cmdline;
+    cmdline = cmdline.empty() ? standard : standard + " " + cmdline;
+  }
+  return files;
+}
+
+// Where a recording can begin later. Without such a place there is none, which is said when one is asked for.
+Status prepare_later(const SessionRequest& request, const std::filesystem::path& beside) {
+  if (request.branch) return {};  // prepared
+  if (!request.recordings_dir.empty()) return prepare_later_recordings(request.recordings_dir);
+  if (!beside.empty()) return prepare_later_recordings(beside);
+  DEJA_ASSIGN(const std::filesystem::path usual, default_recordings_dir());
+  return prepare_later_recordings(usual);
+}
+
+// `dir`: of the recording that begins at once; empty: none does.
+Result<std::unique_ptr<HostInputs>> open_inputs(SessionRequest& request, const std::filesystem::path& dir,
+                                                HostClock& clock) {
+  if (request.prepared) {
+    std::unique_ptr<HostInputs> inputs = request.prepared->take_inputs();
+    inputs->resume();
+    return inputs;
+  }
+  HostInputsConfig config;
+  config.serial = request.serial;
+  config.monitor_socket = request.monitor_socket;
+  config.nic = request.nic;
+  if (!dir.empty() && !config.monitor_socket) config.monitor_socket = (dir / kMonitorSocket).string();
+  return HostInputs::create(std::move(config), clock);
+}
+
+// `later`: whether a recording can begin when the guest runs. All references outlive the session.
+LiveOptions live_options(const SessionRequest& request, Machine& machine, SessionRecorder& recorder,
+                         const Status& later) {
+  const bool stdio = std::any_of(request.serial.begin(), request.serial.end(),
+                                 [](const SerialConfig& s) { return s.kind == SerialConfig::Kind::stdio; });
+  LiveOptions options;
+  options.until = request.until;
+  options.interactive = stdio && ::isatty(STDIN_FILENO);
+  if (request.branch) {
+    options.before = request.branch->counts;
+    options.before.deliveries -= machine.engine().counters().faults;
+    for (const LogEvent& e : request.branch->log)
+      if (const auto* progress = std::get_if<event::Progress>(&e.body))
+        options.before_host_ns = progress->host_ns;
+    options.sent_before = request.branch->serial;
+  }
+  if (request.recording.checkpoint_interval) {
+    options.checkpoint_interval = request.recording.checkpoint_interval;
+    options.checkpoint_interval_ns = request.recording.keep_ns / kCheckpointsKept;
+    options.checkpoint = [&recorder](const SessionCounts& counts, const std::string& serial) {
+      return recorder.take_checkpoint(counts, serial);
+    };
+  }
+  options.begin_recording = [&recorder, &later](const RecordingStart& start) -> Result<EventSink*> {
+    if (!later) return later.error();
+    DEJA_TRY(recorder.begin_here(start));
+    return &recorder;
+  };
+  options.recording_stopped = [&recorder](const event::End& end) {
+    const RecordingReport& ended = recorder.end(end);
+    if (ended.error) return ended.error->message;
+    return show("{}, log of {} bytes, {} digests", ended.dir.string(), ended.log_bytes, ended.digests);
+  };
+  options.guest_may_record = request.guest_may_record;
+  return options;
+}
+
+MonitorActions monitor_actions(LiveSession& session, Machine& machine,
+                               std::optional<PictureWriter>& pictures) {
+  return {[&] { return session.status(); },
+          [&](const std::string& name) -> Result<std::string> {
+            DEJA_ASSIGN(const std::string where, session.start_recording(name));
+            return "recording into " + where;
+          },
+          [&]() -> Result<std::string> {
+            DEJA_ASSIGN(const std::string what, session.stop_recording("the monitor"));
+            return "recorded in " + what;
+          },
+          [&](const std::string& file) { return screendump(machine, pictures, file); }};
+}
+
 }  // namespace
 
 Result<PreparedSession> PreparedSession::make(const std::string& name, std::vector<SerialConfig> serial,
@@ -62,31 +154,12 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   GuestFiles files;
   std::unique_ptr<Machine> powered_on;
   if (!request.branch) {
-    DEJA_ASSIGN(files, read_guest_files(request.boot, request.drives));
-    for (std::size_t i = 0; i < files.drives.size(); ++i)
-      request.setup.spec.drives[i].format = files.drives[i].format;
-    if (!files.no_kernel.empty()) log_info("machine", "{}: starting firmware", files.no_kernel);
-    if (!files.root_argument.empty()) {
-      // What was taken from a disk is not a file of its own: a recording keeps a copy.
-      request.recording.storage = InputStorage::copy;
-      const std::string standard = files.root_argument + " console=ttyS0";
-      std::string& cmdline = request.setup.spec.cmdline;
-      cmdline = cmdline.empty() ? standard : standard + " " + cmdline;
-    }
+    DEJA_ASSIGN(files, read_files(&request));
     DEJA_ASSIGN(const MachineConfig config, machine_config(request.setup, files));
     DEJA_ASSIGN(powered_on, Machine::create(config, request.engine));
   }
   Machine* const machine = request.branch ? request.branch->machine : powered_on.get();
 
-  // Where a recording can begin later. Without such a place there is none, which is said when one is asked
-  // for.
-  const auto prepare_later = [&](const std::filesystem::path& beside) -> Status {
-    if (request.branch) return {};  // prepared
-    if (!request.recordings_dir.empty()) return prepare_later_recordings(request.recordings_dir);
-    if (!beside.empty()) return prepare_later_recordings(beside);
-    DEJA_ASSIGN(const std::filesystem::path usual, default_recordings_dir());
-    return prepare_later_recordings(usual);
-  };
   std::filesystem::path dir;
   if (request.record_at_once) {
     DEJA_ASSIGN(dir, create_recording_dir(request.recording.name, clock.wall_unix_ns()));
@@ -100,21 +173,9 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
       {*machine, request.setup, files, request.serial, request.branch ? &*request.branch : nullptr, notify,
        [&] { return live->host_ns(); }, [&] { return live->instructions(); }},
       request.recording, clock);
-  HostInputsConfig inputs_config;
-  inputs_config.serial = request.serial;
-  inputs_config.monitor_socket = request.monitor_socket;
-  inputs_config.nic = request.nic;
-  if (request.record_at_once) {
-    DEJA_TRY(recorder.begin(dir));
-    if (!request.monitor_socket) inputs_config.monitor_socket = (dir / kMonitorSocket).string();
-  }
-  const Status later = prepare_later(dir.parent_path());
-  if (request.prepared) {
-    inputs = request.prepared->take_inputs();
-    inputs->resume();
-  } else {
-    DEJA_ASSIGN(inputs, HostInputs::create(std::move(inputs_config), clock));
-  }
+  if (request.record_at_once) DEJA_TRY(recorder.begin(dir));
+  const Status later = prepare_later(request, dir.parent_path());
+  DEJA_ASSIGN(inputs, open_inputs(request, dir, clock));
   std::optional<PictureWriter> pictures;
   if (request.prepared) {
     pictures = request.prepared->take_pictures();
@@ -126,51 +187,10 @@ Result<SessionReport> run_session(SessionRequest request, HostClock& clock) {
   cleanup.started();
   if (request.record_at_once) DEJA_TRY(recorder.start_checkpoints());
 
-  const bool stdio = std::any_of(request.serial.begin(), request.serial.end(),
-                                 [](const SerialConfig& s) { return s.kind == SerialConfig::Kind::stdio; });
-  LiveOptions options;
-  options.until = request.until;
-  options.interactive = stdio && ::isatty(STDIN_FILENO);
-  if (request.branch) {
-    options.before = request.branch->counts;
-    options.before.deliveries -= machine->engine().counters().faults;
-    for (const LogEvent& e : request.branch->log)
-      if (const auto* progress = std::get_if<event::Progress>(&e.body))
-        options.before_host_ns = progress->host_ns;
-    options.sent_before = request.branch->serial;
-  }
-  if (request.recording.checkpoint_interval) {
-    options.checkpoint_interval = request.recording.checkpoint_interval;
-    options.checkpoint_interval_ns = request.recording.keep_ns / kCheckpointsKept;
-    options.checkpoint = [&](const SessionCounts& counts, const std::string& serial) {
-      return recorder.take_checkpoint(counts, serial);
-    };
-  }
-  options.begin_recording = [&](const RecordingStart& start) -> Result<EventSink*> {
-    if (!later) return later.error();
-    DEJA_TRY(recorder.begin_here(start));
-    return &recorder;
-  };
-  options.recording_stopped = [&](const event::End& end) {
-    const RecordingReport& ended = recorder.end(end);
-    if (ended.error) return ended.error->message;
-    return show("{}, log of {} bytes, {} digests", ended.dir.string(), ended.log_bytes, ended.digests);
-  };
-  options.guest_may_record = request.guest_may_record;
   LiveSession session(*machine, *inputs, *inputs, clock, recorder.recording() ? &recorder : nullptr, notify,
-                      options);
+                      live_options(request, *machine, recorder, later));
   live = &session;
-  inputs->set_monitor_actions(
-      {[&] { return session.status(); },
-       [&](const std::string& name) -> Result<std::string> {
-         DEJA_ASSIGN(const std::string where, session.start_recording(name));
-         return "recording into " + where;
-       },
-       [&]() -> Result<std::string> {
-         DEJA_ASSIGN(const std::string what, session.stop_recording("the monitor"));
-         return "recorded in " + what;
-       },
-       [&](const std::string& file) { return screendump(*machine, pictures, file); }});
+  inputs->set_monitor_actions(monitor_actions(session, *machine, pictures));
 
   SessionReport report;
   report.end = session.run();

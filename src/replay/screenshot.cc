@@ -10,6 +10,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/host_io.h"
 #include "base/host_limits.h"
 #include "sandbox/outside_file.h"
 #include "sandbox/sandbox.h"
@@ -66,13 +67,8 @@ Result<std::string> encode_png(const Picture& picture) {
   return png;
 }
 
-Status write_all(int fd, std::string_view bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Error{host_error(errno)};
-    bytes.remove_prefix(static_cast<std::size_t>(n));
-  }
+Status write_to(int fd, std::string_view bytes) {
+  if (const int error = write_all(fd, bytes)) return Error{host_error(error)};
   return {};
 }
 
@@ -89,7 +85,7 @@ Result<std::string> read_all(int fd, u64 most) {
 Result<int> in_memory(const char* name, std::string_view bytes) {
   const int fd = ::memfd_create(name, MFD_CLOEXEC);
   if (fd < 0) return Error{host_error(errno)};
-  const Status status = write_all(fd, bytes);
+  const Status status = write_to(fd, bytes);
   if (status) return fd;
   ::close(fd);
   return status.error();
@@ -101,7 +97,7 @@ Status write_png(const Picture& picture, const std::filesystem::path& out) {
   DEJA_ASSIGN(const std::string png, encode_png(picture));
   const int fd = create_outside_file(out, true);
   if (fd < 0) return make_error("{}: cannot create: {}", out.string(), host_error(errno));
-  Status status = write_all(fd, png);
+  Status status = write_to(fd, png);
   if (::close(fd) != 0 && status) status = Error{host_error(errno)};
   if (status) return {};
   remove_outside_file(out);
@@ -195,7 +191,7 @@ Status serve_request(HelperProcess& encoder, const Message& request) {
   if (!png) return make_error("{}: {}", name, png.error().message);
   const Descriptor file(::open(name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (file.get() < 0) return make_error("{}: cannot create: {}", name, host_error(errno));
-  const Status status = write_all(file.get(), *png);
+  const Status status = write_to(file.get(), *png);
   if (status) return {};
   // Removing files is not among what this process may do.
   const bool emptied = ::ftruncate(file.get(), 0) == 0;

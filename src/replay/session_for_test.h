@@ -241,10 +241,10 @@ class SessionTest : public testing::Test {
   EngineOptions engine_;
   std::unique_ptr<Machine> machine_;
   std::vector<std::string> notes_;
-  // Of record(): checkpoints are taken, and events become other ones on their way into the log.
+  // For record(): checkpoints are taken, and events become other ones on their way into the log.
   Step checkpoint_interval_ = 0;
   std::function<LogEvent(const LogEvent&)> alter_;
-  // Of replay().
+  // For replay().
   std::function<std::string(const Divergence&, Machine&)> compare_;
   u64 warps_ = 0, digests_ = 0;
 

@@ -71,7 +71,7 @@ void das(Vcpu& cpu, const Insn&) { decimal_adjust(cpu.state, -1); }
 
 void salc(Vcpu& cpu, const Insn&) { set_al(cpu.state, cpu.state.rflags & flag::CF ? 0xff : 0); }
 
-// Of a 16-bit register, which is undefined: 0, as on Intel cores (docs/undefined-flags.md).
+// BSWAP of a 16-bit register is undefined: 0, as on Intel cores (docs/undefined-flags.md).
 void bswap16(Vcpu& cpu, const Insn& insn) { write_gpr(cpu.state, insn.op[0], 0); }
 
 void lahf(Vcpu& cpu, const Insn&) {

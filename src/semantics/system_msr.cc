@@ -195,6 +195,21 @@ bool write_variable_mtrr(Vcpu& cpu, u32 index, u64 value) {
   return true;
 }
 
+// Software can only clear STATUS (SDM vol. 3B 16.3.2.2). The manual lets processors refuse ones in ADDR and
+// MISC too; most take them.
+bool write_machine_check_bank(CpuState& s, u32 msr, u64 value) {
+  const bool status = msr % 4 == 1;
+  if (status && value != 0) return false;
+  s.msr.mc_bank[(msr - kMcBankFirst) / 4][msr % 4] = value;
+  return true;
+}
+
+bool write_misc_enable(CpuState& s, u64 value) {
+  if (value & ~(kMiscEnableWritable | kMiscEnableReadOnly)) return false;
+  s.msr.misc_enable = (value & kMiscEnableWritable) | (s.msr.misc_enable & kMiscEnableReadOnly);
+  return true;
+}
+
 // False: no such MSR, not writable, or a value it does not take.
 bool write_msr(Vcpu& cpu, u32 msr, u64 value) {
   CpuState& s = cpu.state;
@@ -239,9 +254,7 @@ bool write_msr(Vcpu& cpu, u32 msr, u64 value) {
     case kMcgCtl:
       return value == 0 || value == ~u64{0} ? set(s.msr.mcg_ctl) : false;
     case kMiscEnable:
-      if (value & ~(kMiscEnableWritable | kMiscEnableReadOnly)) return false;
-      s.msr.misc_enable = (value & kMiscEnableWritable) | (s.msr.misc_enable & kMiscEnableReadOnly);
-      return true;
+      return write_misc_enable(s, value);
     case kDebugCtl:
       return set(s.msr.debugctl, kDebugCtlWritable);
     case kPat:
@@ -273,12 +286,7 @@ bool write_msr(Vcpu& cpu, u32 msr, u64 value) {
   if (u64* fixed = fixed_mtrr(s, msr)) return valid_types(value, false) && set(*fixed);
   if (msr >= kMtrrPhysFirst && msr <= kMtrrPhysLast)
     return write_variable_mtrr(cpu, msr - kMtrrPhysFirst, value);
-  if (msr >= kMcBankFirst && msr <= kMcBankLast) {
-    // Software can only clear STATUS (SDM vol. 3B 16.3.2.2). The manual lets processors refuse ones in ADDR
-    // and MISC too; most take them.
-    const bool status = msr % 4 == 1;
-    return (!status || value == 0) && set(s.msr.mc_bank[(msr - kMcBankFirst) / 4][msr % 4]);
-  }
+  if (msr >= kMcBankFirst && msr <= kMcBankLast) return write_machine_check_bank(s, msr, value);
   if (is_x2apic_msr(msr)) return cpu.platform.apic_msr_write(s.index, msr, value);
   return false;
 }

@@ -15,7 +15,7 @@
 
 namespace deja {
 
-// Whose rights an access has. `current`: the CPL decides; `supervisor`: implicit system accesses (descriptor
+// The rights of an access. `current`: the CPL decides; `supervisor`: implicit system accesses (descriptor
 // tables, TSS, exception frames pushed after a switch to CPL 0); these ignore CPL and are subject to SMAP as
 // implicit accesses (SDM vol. 3A 4.6.1).
 enum class Rights : u8 { current, supervisor, user };

@@ -18,15 +18,13 @@
 #include <string>
 
 #include "decode/insn.h"
+#include "guest/canonical.h"
 #include "guest/page_walk.h"
 #include "machine/machine.h"
 
 namespace deja {
 
-// With 4-level paging the addresses of processes end here, and those of kernels begin.
-inline constexpr u64 kUserEnd = u64{1} << 47;
-
-// Of the instruction that comes next: RIP as a linear address.
+// RIP as a linear address: that of the instruction that comes next.
 inline u64 linear_pc(const CpuState& s) { return s.mode64() ? s.rip : (s.seg[CS].base + s.rip) & 0xffffffff; }
 
 struct GuestInsn {

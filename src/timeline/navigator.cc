@@ -162,7 +162,7 @@ Status Navigator::make_again(u32 number, u8* page) {
   repairer_.reset();
   Error error = make_error("{}: the checkpoint at step {} is damaged and cannot be made again: {}",
                            dir_.string(), format_count(step), status.error().message);
-  // Who only looks at the machine where it stands sees zeros there.
+  // A caller that only looks at the machine where it stands sees zeros there.
   log_warn("timeline", "{}", error.message);
   return error;
 }
@@ -275,9 +275,9 @@ void Navigator::thin_snapshots() {
     for (const auto& [step, s] : snapshots_) alive.push_back(&s.ram);
     history_->free_all_but(alive);
   };
-  if (history_->bytes() <= budget_) return;
+  if (history_->bytes() <= kSnapshotBudget) return;
   collect();
-  while (history_->bytes() > budget_ && snapshots_.size() > 1) {
+  while (history_->bytes() > kSnapshotBudget && snapshots_.size() > 1) {
     // The farther end goes first.
     const auto low = std::next(snapshots_.begin());
     const auto high = std::prev(snapshots_.end());

@@ -87,8 +87,6 @@ class Navigator {
   Status sound() const;
 
   // Memory that snapshots may take, in bytes.
-  void set_snapshot_budget(u64 bytes) { budget_ = bytes; }
-  u64 snapshot_bytes() const { return history_->bytes(); }
 
  private:
   struct Snapshot {
@@ -130,7 +128,7 @@ class Navigator {
   std::unique_ptr<RamHistory> history_;
   std::unique_ptr<DiskHistory> disks_;
   std::map<Step, Snapshot> snapshots_;  // always has first()
-  u64 budget_ = 512_MiB;
+  static constexpr u64 kSnapshotBudget = 512_MiB;
   std::unique_ptr<Navigator> repairer_;  // stands at checkpoint number repaired_
   std::size_t repaired_ = 0;
 };

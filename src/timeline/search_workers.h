@@ -20,7 +20,7 @@ class SearchWorkers {
   // To be called before the recording is opened, and with it the sandbox entered: it allows no more code
   // caches than there are.
   static void prepare();
-  // Of the recording in `dir`. The recording was opened before by this process.
+  // Workers for the recording in `dir`, which this process has opened before.
   SearchWorkers(std::filesystem::path dir, const EngineOptions& engine, unsigned count);
   // As many as `nav` has use for here.
   SearchWorkers(const Navigator& nav, const EngineOptions& engine);

@@ -33,7 +33,7 @@ struct Work {
 ValueBytes bytes_of(const Work& work);
 Result<Work> work_from_bytes(const ValueBytes& bytes);
 
-// Whose machine does it.
+// The machine that does it.
 struct WorkPlace {
   Navigator& nav;
   // It goes on with what was found: snapshots that are taken on the way will be of use.

@@ -46,7 +46,7 @@ class RegionPool {
   std::array<std::vector<T>, kMaxRegions> part_;
 };
 
-// Of an instruction: where it is in the guest's page, and where its main code begins in its block's.
+// The place of an instruction in the guest's page, and of its main code in its block's.
 struct InsnPlace {
   u16 offset;
   u16 host;  // from the far entry
@@ -125,8 +125,8 @@ struct alignas(64) MemSite {
   u32 check;   // of its end, which tells whether it has missed
   u32 probe;   // the same where that is a load that faults; 0: it branches
   u32 resume;  // where the instruction goes on after its access
-  // Of the copy that works on a bounce buffer, which is made when it is needed first (0: not yet); and where
-  // the slow path goes on behind it when the instruction has more to do (resume_only).
+  // The copy that works on a bounce buffer, which is made when it is needed first (0: not yet); and where the
+  // slow path goes on behind it when the instruction has more to do (resume_only).
   u32 special, special_resume;
 };
 static_assert(sizeof(MemSite) == 64, "a line of the host's cache");

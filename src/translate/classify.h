@@ -35,7 +35,7 @@ bool waits_for_fpu(const Insn& insn);
 // Has an MMX register: the x87 unit goes into MMX state (SDM vol. 1 9.5), and a pending exception raises #MF.
 bool uses_mmx(const Insn& insn);
 
-// Of carried-over instructions: whether the host's XMM or YMM registers must be the guest's.
+// Whether the host's XMM or YMM registers must be the guest's for this instruction, which is carried over.
 bool uses_vectors(const Insn& insn);
 
 // Multiple that the address of the memory operand must have, or 0 (SDM vol. 1 table 14-22: SSE 16-byte

@@ -149,7 +149,6 @@ class Emitter {
   void jmp_mem(u64 address) { b(0xff), rip(4, address); }
   // Short forward jumps, patched by land().
   u8* jrcxz() { return b(0xe3, 0), p - 1; }
-  u8* jecxz() { return b(0x67, 0xe3, 0), p - 1; }
   void land(u8* at) { *at = static_cast<u8>(p - at - 1); }
 
  private:

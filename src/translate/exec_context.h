@@ -45,7 +45,7 @@ struct alignas(4096) ViewTables {
   u64 addend[kTlbSlots];  // host address minus guest linear address
   u64 jump_tag[kJumpSlots];
   u64 jump_code[kJumpSlots];  // far entry in the code cache
-  // Of each slot's second way, which inline code does not look into (find_jump).
+  // Each slot's second way, which inline code does not look into (find_jump).
   u64 second_jump_tag[kJumpSlots];
   u64 second_jump_code[kJumpSlots];
   u64 far_link[kFarLinks];  // likewise, or CodeTargets::far_link
@@ -94,8 +94,7 @@ struct QuickContext {
   u64 calls[2] = {0, 0};  // declined; done
   bool enabled = true;    // off: operands in two pages and jumps that missed are declined
   u64 second_jumps = 0;   // jumps that found their target in the second way of the jump cache
-  // Of a memory operand in two pages, both of them in the TLB, which the instruction finds in the bounce
-  // buffer.
+  // A memory operand in two pages, both of them in the TLB, which the instruction finds in the bounce buffer.
   u32 first_copy = 0;     // MemSite::special from here on is the site's own
   bool crossing = false;  // the instruction is at work on one
   u8* part[2] = {nullptr, nullptr};

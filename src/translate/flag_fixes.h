@@ -23,8 +23,8 @@ inline constexpr u32 kGroupsForFixes =
 // Whether only flags of it can differ between hosts, not the result.
 bool result_is_same_everywhere(const Insn& insn);
 
-// Of the instructions marked BlockInsn::soft, those of which every flag that may be wrong is overwritten
-// before anybody can look, at a fault or behind the block, are carried over as they are.
+// Carries instructions marked BlockInsn::soft over as they are, if every flag that may be wrong is
+// overwritten before anybody can look: at a fault, or behind the block.
 void plan_flags(std::vector<BlockInsn>& block);
 
 }  // namespace deja

@@ -27,7 +27,7 @@ struct TranslateOptions {
   bool templates = true;      // off: every instruction is decoded from scratch (decode/templates.h)
   bool unroll = true;         // off: a block has one turn of a loop
   unsigned unroll_after = 8;  // execute/ asks: turns that a small loop makes before it is worth while
-  u32 soft_flags = 0;         // FlagGroups of which the host computes other flags than the canonical ones
+  u32 soft_flags = 0;         // each FlagGroup of which the host computes other flags than the canonical ones
   u32 cpp_flags = 0;          // of these, the ones that flag_fixes.h does not mend on this host
   bool fix_flags = true;      // off: all of them are done in C++
   // execute/ asks: address spaces with the same upper half have one TLB and jump cache for supervisor code.

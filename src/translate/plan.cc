@@ -16,10 +16,10 @@ struct Value {
   i64 offset;
 };
 
-// Of ADD and SUB with 64-bit operands: sign-extended from 8 or 32 bits.
+// The immediate of ADD and SUB with 64-bit operands: sign-extended from 8 or 32 bits.
 i64 immediate(const Insn& i) { return i.imm_bytes == 1 ? static_cast<i8>(i.imm) : static_cast<i32>(i.imm); }
 
-// Of a block that is longer, what comes later is checked by itself.
+// Accesses that come later in a longer block are checked by themselves.
 constexpr unsigned kMaxAccesses = 128;
 
 constexpr u8 kNoMember = 0xff;

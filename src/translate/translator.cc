@@ -92,7 +92,7 @@ void Translator::emit_cold(const Cold& c) {
       return e_.jmp(targets_.link);
     case Cold::Kind::side_exit:
       land32(c.patch);
-      // Of an unrolled loop the head has taken the steps of the turns that are not made.
+      // The head of an unrolled loop has taken the steps of the turns that are not made.
       if (rest()) e_.lea(HR11, HR11, -1, 1, static_cast<i32>(rest() << kCounterShift));
       return exit_to(c.target, c.site);
     case Cold::Kind::miss:

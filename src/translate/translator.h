@@ -85,7 +85,7 @@ class Translator {
   TranslateOptions& options() { return options_; }
   // The instructions of the last block translated.
   const std::vector<BlockInsn>& insns() const { return insns_; }
-  // Of its cold code: which parts belong to which instruction.
+  // Which parts of its cold code belong to which instruction.
   struct ColdMark {
     u32 host_offset;
     u16 insn;

@@ -93,6 +93,7 @@ class Control(ReplayTest):
         recorder.type("echo c >/proc/sysrq-trigger\n")
         status, messages = recorder.finish()
         self.assertEqual(status, 0, messages)
+        self.assertIn("ended by quit: --until-exit, the kernel panicked", messages)
         self.assertIn(b"Kernel panic - not syncing", recorder.output)
         self.assertIn(b"end Kernel panic", recorder.output, "with all that the kernel says after it")
         self.assert_identical()

@@ -312,6 +312,7 @@ class Devices(ReplayTest):
         recorder.expect(b"root=/dev/vda console=ttyS0 quiet", at)
         self.power_off_and_verify(recorder)
         self.assert_clean_error(deja("run", "--firmware", "none", self.image()[0]), "no kernel was found on it")
+        self.assert_clean_error(deja("run", KERNEL), f"is a Linux kernel and no disk image: --kernel {KERNEL}")
 
     def test_console_and_entropy(self):
         log = self.folder / "console"

@@ -30,6 +30,9 @@ class Linux(ReplayTest):
         self.assertEqual(replay.returncode, 0, replay.stderr)
         recorded = recorder.output.decode(errors="replace").replace("\r\n", "\n").rstrip()
         self.assertIn(recorded, replay.stdout.replace("\r\n", "\n"))
+        self.assertRegex(replay.stdout, r"\d digests, identical\n$")
+        begun = deja("replay", "--to", 5, self.recording).stdout
+        self.assertRegex(begun, r"replayed 5 instructions in .*, no digest on the way: nothing was compared\n$")
 
     def test_twenty_seeds_of_engine_chaos(self):
         recorder, at = self.record_until_prompt()

@@ -7,7 +7,22 @@ from pathlib import Path
 import paths  # noqa: F401
 import check_banned
 import check_docs
+import check_functions
 import check_layers
+
+
+class FunctionsTest(unittest.TestCase):
+    def function(self, lines: int, indent: str = "", head: str = "void f(int a) {") -> str:
+        return "".join(f"{indent}{line}\n" for line in [head, *["  g();"] * (lines - 2), "}"])
+
+    def test_a_function_has_at_most_so_many_lines(self):
+        self.assertEqual(check_functions.long_functions(self.function(80)), [])
+        self.assertEqual(check_functions.long_functions("\n" + self.function(81)), [(2, 81)])
+        self.assertEqual(check_functions.long_functions("class A {\n" + self.function(90, "  ") + "};\n"), [(2, 90)])
+
+    def test_what_is_no_function_may_be_longer(self):
+        for head in ("namespace f() {", "struct alignas(64) A {", "constexpr int kTable[] = {"):
+            self.assertEqual(check_functions.long_functions(self.function(200, head=head)), [], head)
 
 
 class LayersTest(unittest.TestCase):

@@ -144,6 +144,9 @@ class BareMetal(TravelTest):
         (last,) = json.loads(deja("who-wrote", "--json", self.recording, mailbox + "/8").stdout)
         self.assertEqual((last["vcpu"], last["cpl"], last["cause"], last["new"]), (1, 0, "instruction", "00" * 8))
         self.assertEqual(last["before"] + 1, last["after"])
+        for name in ("rip", "cr3", "physical"):  # readers of JSON may round larger numbers
+            self.assertRegex(last[name], r"^0x[0-9a-f]+$")
+        self.assertEqual(int(last["physical"], 16), int(mailbox, 16))
         self.assertRegex(last["instruction"], r"^mov qword ptr .*, 0x0")
         # All of them: each letter in turn, the first one into an empty box.
         writes = json.loads(deja("who-wrote", "--all", "--json", self.recording, mailbox).stdout)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <string_view>
 
 namespace deja {
@@ -15,7 +16,9 @@ enum class Use {
   ignore_value,  // our only behaviour, or without meaning here
   ignore_flag,
   note_value,  // ignored, but worth a word
-  device,      // of QEMU's many devices there is the framebuffer; the others are a mistake
+  note_flag,
+  refuse,  // means something that is done otherwise here
+  device,  // of QEMU's many devices there is the framebuffer; the others are a mistake
 };
 
 struct Spelling {
@@ -26,6 +29,7 @@ struct Spelling {
 };
 
 constexpr std::string_view kOneMachine = "there is one kind of machine";
+constexpr std::string_view kOneEngine = "there is one engine";
 constexpr std::array kSpellings = {
     Spelling{"m", Use::value},
     Spelling{"smp", Use::value},
@@ -46,7 +50,13 @@ constexpr std::array kSpellings = {
     Spelling{"machine", Use::note_value, kOneMachine},
     Spelling{"M", Use::note_value, kOneMachine},
     Spelling{"device", Use::device},
-    Spelling{"accel", Use::note_value, "there is one engine"},
+    Spelling{"accel", Use::note_value, kOneEngine},
+    Spelling{"enable-kvm", Use::note_flag, kOneEngine},
+    Spelling{"hda", Use::refuse, "name the image alone, or give --drive file=IMAGE"},
+    Spelling{"hdb", Use::refuse, "give --drive file=IMAGE"},
+    Spelling{"cdrom", Use::refuse, "there is no CD drive; give --drive file=IMAGE,readonly"},
+    Spelling{"netdev", Use::refuse, "give --nic user"},
+    Spelling{"net", Use::refuse, "give --nic user"},
     Spelling{"icount", Use::note_value, "time is always counted in instructions; use `deja record`"},
 };
 
@@ -68,17 +78,19 @@ std::string screen_size(std::string_view device) {
   return fmt::format("{}x{}", property(",xres=", "1024"), property(",yres=", "768"));
 }
 
-// Our own options with values that QEMU does not have: what follows them is no option.
-constexpr std::array<std::string_view, 24> kOwnWithValue = {
-    "--console",  "--guest-control", "--until",        "--chaos",  "--size",     "--packages",
-    "--hostname", "--ssh-key",       "--at",           "--mirror", "-o",         "--output",
-    "--log",      "--engine",        "--chaos-engine", "--rtc",    "--rng-seed", "--quantum",
-    "--firmware", "--screen",        "--boot",         "--to",     "--kind",     "--sandbox"};
+// One dash and a word that no option has. CLI11 would take its first letter for an option: -help for -h, and
+// -hda as well.
+bool unknown_word(std::string_view a) {
+  if (a.size() < 3 || a[0] != '-' || !std::isalpha(static_cast<unsigned char>(a[1]))) return false;
+  constexpr std::string_view kTakeValues = "mo";  // -m512M, -oNAME
+  return kTakeValues.find(a[1]) == std::string_view::npos;
+}
 
 }  // namespace
 
-std::vector<std::string> from_qemu_spelling(const std::vector<std::string>& arguments,
-                                            std::vector<std::string>* notes) {
+Result<std::vector<std::string>> from_qemu_spelling(const std::vector<std::string>& arguments,
+                                                    const std::set<std::string>& with_values,
+                                                    std::vector<std::string>* notes) {
   std::vector<std::string> out;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string& a = arguments[i];
@@ -87,7 +99,7 @@ std::vector<std::string> from_qemu_spelling(const std::vector<std::string>& argu
       out.insert(out.end(), arguments.begin() + static_cast<std::ptrdiff_t>(i), arguments.end());
       break;
     }
-    if (std::find(kOwnWithValue.begin(), kOwnWithValue.end(), a) != kOwnWithValue.end()) {
+    if (with_values.contains(a) && !find(std::string_view(a).substr(a[1] == '-' ? 2 : 1))) {
       out.push_back(a);
       if (has_next) out.push_back(arguments[++i]);
       continue;
@@ -95,7 +107,9 @@ std::vector<std::string> from_qemu_spelling(const std::vector<std::string>& argu
     const bool dashes = a.size() > 1 && a[0] == '-';
     const Spelling* s = dashes ? find(std::string_view(a).substr(a[1] == '-' ? 2 : 1)) : nullptr;
     if (!s) {
-      out.push_back(a);
+      if (unknown_word(a) && a != "-help")
+        return make_error("there is no option {}; `deja VERB --help` lists a verb's options", a);
+      out.push_back(a == "-help" ? "--help" : a);
       continue;
     }
     const std::string own = s->name == "m" ? "-m" : fmt::format("--{}", s->own.empty() ? s->name : s->own);
@@ -116,6 +130,11 @@ std::vector<std::string> from_qemu_spelling(const std::vector<std::string>& argu
         if (has_next) notes->push_back(fmt::format("{} {}: ignored, {}", a, arguments[i + 1], s->note));
         ++i;
         break;
+      case Use::note_flag:
+        notes->push_back(fmt::format("{}: ignored, {}", a, s->note));
+        break;
+      case Use::refuse:
+        return make_error("{} is not understood here: {}", a, s->note);
       case Use::device:
         if (has_next && arguments[i + 1].starts_with(kDisplayDevice))
           out.push_back(fmt::format("--screen={}", screen_size(arguments[++i])));

@@ -35,11 +35,6 @@ CommandOption* CommandOption::type_name(const std::string& name) {
   return this;
 }
 
-CommandOption* CommandOption::allow_extra_args(bool allow) {
-  option_->allow_extra_args(allow);
-  return this;
-}
-
 CommandOption* CommandOption::delimiter(char between_values) {
   option_->delimiter(between_values);
   return this;
@@ -107,7 +102,9 @@ CommandOption* Command::add_option(const std::string& name, std::string& value, 
 
 CommandOption* Command::add_option(const std::string& name, std::vector<std::string>& values,
                                    const std::string& help) {
-  return keep(app_->add_option(name, values, help));
+  CLI::Option* option = app_->add_option(name, values, help);
+  if (!option->get_positional()) option->allow_extra_args(false);
+  return keep(option);
 }
 
 CommandOption* Command::add_option(const std::string& name, u16& value, const std::string& help) {
@@ -129,6 +126,15 @@ CommandOption* Command::add_option(const std::string& name, std::optional<u64>& 
 
 CommandOption* Command::add_flag(const std::string& name, bool& value, const std::string& help) {
   return keep(app_->add_flag(name, value, help));
+}
+
+std::set<std::string> Command::options_with_values() const {
+  std::set<std::string> found;
+  for (const CommandOption& option : options_)
+    if (!option.value_name().empty())
+      for (const std::string& name : option.names()) found.insert(name);
+  for (const auto& verb : subcommands_) found.merge(verb->options_with_values());
+  return found;
 }
 
 void Command::parse_complete_callback(std::function<void()> callback) {

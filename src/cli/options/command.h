@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,7 +30,6 @@ class CommandOption {
   CommandOption* one_of(std::vector<std::string> values);
   CommandOption* within(u64 least, u64 most);
   CommandOption* type_name(const std::string& name);
-  CommandOption* allow_extra_args(bool allow);  // for a list: several values behind one name
   CommandOption* delimiter(char between_values);
   CommandOption* excludes(CommandOption* other);
   CommandOption* capture_default_str();  // the value that it has now is shown in the help
@@ -65,6 +65,7 @@ class Command {
   void footer(const std::string& text);
 
   CommandOption* add_option(const std::string& name, std::string& value, const std::string& help);
+  // A list: one value each time that it is named; all that stand at its place, if it has no name.
   CommandOption* add_option(const std::string& name, std::vector<std::string>& values,
                             const std::string& help);
   CommandOption* add_option(const std::string& name, u16& value, const std::string& help);
@@ -91,6 +92,8 @@ class Command {
   const std::vector<std::unique_ptr<Command>>& subcommands() const { return subcommands_; }
   const Command* find_subcommand(const std::string& name) const;
   const std::deque<CommandOption>& options() const { return options_; }
+  // Names of the options that take a value, with those of its verbs.
+  std::set<std::string> options_with_values() const;
 
   // For add_subcommand().
   explicit Command(CLI::App* app);

@@ -1,6 +1,7 @@
 #include "cli/options/engine_options.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <iterator>
@@ -32,9 +33,12 @@ void EngineArguments::add_to(Command& app) {
              "scratch registers, undefined flags")
           ->group(group);
   app.add_option("--engine", engine, fmt::format("list of: {} (N: 1 to 64)", switch_names()))->group(group);
-  app.add_option("--log", log,
-                 "show records of these categories on standard error: guest,devices,machine,… or all; "
-                 "translate:block=ADDR shows how the code at this linear address is translated")
+  app.add_option(
+         "--log", log,
+         fmt::format(
+             "show records on standard error, of all or of a list of: {}; translate:block=ADDR shows how "
+             "the code at this linear address is translated",
+             fmt::join(kLogCategories, ", ")))
       ->group(group);
   app.add_option(
          "--sandbox", sandbox,
@@ -90,7 +94,9 @@ Result<EngineOptions> EngineArguments::apply() const {
     options.list_block = *address;
     categories.replace(at, end - at, "translate");
   }
-  if (!log.empty() && !log_enable(categories)) return make_error("--log {}: a category is empty", log);
+  if (!log.empty())
+    if (const Status known = log_enable(categories); !known)
+      return make_error("--log {}: {}", log, known.error().message);
   return options;
 }
 

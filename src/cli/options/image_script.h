@@ -5,7 +5,7 @@
 namespace deja {
 
 inline constexpr char kImageScript[] = R"script(#!/bin/sh
-# Called by mmdebstrap with the root of the new system, as (a namespace's) root; see verb_image.cc.
+# Called by mmdebstrap with the root of the new system, as (a namespace's) root; see verbs/image.cc.
 set -eu
 export root=$1
 echo "$HOST" >"$root/etc/hostname"

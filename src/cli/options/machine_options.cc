@@ -104,8 +104,7 @@ void MachineOptions::add_to(Command& app) {
   app.add_flag("--no-reboot", no_reboot, "end when the guest resets the machine")->group(group);
   app.add_option("--until", until,
                  "end by itself, a moment after serial:\"TEXT\" or panic was said on COM1, or at mark:NAME")
-      ->group(group)
-      ->allow_extra_args(false);
+      ->group(group);
   app.add_flag("--until-exit", until_exit,
                "end when the guest does: it is switched off, resets the machine, or its kernel panics")
       ->group(group);
@@ -186,7 +185,9 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
     DEJA_ASSIGN(EndCondition condition, parse_end_condition(text));
     request->until.push_back(std::move(condition));
   }
-  if (until_exit) request->until.push_back(parse_end_condition("panic").value());
+  if (until_exit)
+    request->until.push_back(
+        {EndCondition::Kind::serial, std::string(kPanicText), "--until-exit, the kernel panicked"});
   if (no_reboot || until_exit) spec.options[std::string(kRebootOption)] = "off";
   DEJA_ASSIGN(request->boot, boot_files());
   if (!screen.empty()) {
@@ -194,6 +195,12 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
     spec.options[std::string(kScreenOption)] = screen;
   }
 
+  DEJA_TRY(apply_date_and_seed(request, clock));
+  DEJA_TRY(apply_lines(request));
+  return apply_devices(request);
+}
+
+Status MachineOptions::apply_date_and_seed(SessionRequest* request, HostClock& clock) const {
   if (rtc == "now") {
     request->setup.rtc_unix_seconds = clock.wall_unix_seconds();
   } else if (const auto date = parse_number<i64>(rtc)) {
@@ -210,7 +217,10 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
     if (request->setup.rng_seed.size() > kMaxRngSeed)
       return make_error("--rng-seed: at most {} bytes are possible", kMaxRngSeed);
   }
+  return {};
+}
 
+Status MachineOptions::apply_lines(SessionRequest* request) const {
   std::vector<std::string> lines = serial;
   if (lines.empty()) lines.emplace_back("stdio");
   if (lines.size() > 1) return make_error("--serial {}: the machine has one serial port", lines[1]);
@@ -221,8 +231,18 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
   if (!console.empty()) {
     DEJA_ASSIGN(SerialConfig parsed, parse_serial(console));
     request->serial.push_back(std::move(parsed));
-    spec.console = true;
+    request->setup.spec.console = true;
   }
+  // QEMU's -monitor none, and stdio, where Ctrl-A c is always there.
+  if (!monitor.empty() && monitor != "none" && monitor != "stdio" && monitor != "/dev/null") {
+    std::string path = monitor.starts_with("unix:") ? monitor.substr(5) : monitor;
+    request->monitor_socket = path.substr(0, path.find(','));
+  }
+  return {};
+}
+
+Status MachineOptions::apply_devices(SessionRequest* request) const {
+  MachineSpec& spec = request->setup.spec;
   if (!image.empty()) {
     request->drives.push_back({image, ""});
     spec.drives.push_back({"", false, "deja0"});
@@ -236,11 +256,6 @@ Status MachineOptions::apply(SessionRequest* request, HostClock& clock) const {
   if (!nic.empty() || !image.empty()) {
     DEJA_ASSIGN(request->nic, parse_nic(nic.empty() ? "user" : nic[0]));
     spec.nic_mac = request->nic.mac;
-  }
-  // QEMU's -monitor none, and stdio, where Ctrl-A c is always there.
-  if (!monitor.empty() && monitor != "none" && monitor != "stdio" && monitor != "/dev/null") {
-    std::string path = monitor.starts_with("unix:") ? monitor.substr(5) : monitor;
-    request->monitor_socket = path.substr(0, path.find(','));
   }
   return {};
 }

@@ -47,6 +47,10 @@ struct MachineOptions {
   Status apply(SessionRequest* request, HostClock& clock) const;
 
  private:
+  // Parts of apply().
+  Status apply_date_and_seed(SessionRequest* request, HostClock& clock) const;
+  Status apply_lines(SessionRequest* request) const;
+  Status apply_devices(SessionRequest* request) const;
   Result<BootFiles> boot_files() const;
 };
 

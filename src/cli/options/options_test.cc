@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/log.h"
 #include "cli/messages.h"
 #include "cli/options/arguments.h"
 #include "cli/options/drive_option.h"
@@ -14,9 +15,9 @@ using testing::ElementsAre;
 
 std::vector<std::string> rewritten(const std::vector<std::string>& arguments, std::size_t notes = 0) {
   std::vector<std::string> said;
-  auto out = from_qemu_spelling(arguments, &said);
+  auto out = from_qemu_spelling(arguments, {"-o", "--output", "--log", "--from", "-m", "--append"}, &said);
   EXPECT_EQ(said.size(), notes);
-  return out;
+  return std::move(out).value();
 }
 
 TEST(Arguments, QemuSpellings) {
@@ -27,6 +28,27 @@ TEST(Arguments, QemuSpellings) {
   EXPECT_THAT(
       rewritten({"run", "-nographic", "-display", "none", "-machine", "q35", "-M", "pc", "-kernel", "k"}, 2),
       ElementsAre("run", "--kernel=k"));
+}
+
+TEST(Arguments, WhatQemuHasOtherwiseSaysWhatToGive) {
+  std::vector<std::string> notes;
+  const auto error_of = [&](const std::string& word) {
+    return from_qemu_spelling({"record", word, "disk.img"}, {}, &notes).error().message;
+  };
+  EXPECT_THAT(error_of("-hda"), testing::HasSubstr("--drive file=IMAGE")) << "and is not -h with help";
+  EXPECT_THAT(error_of("-cdrom"), testing::HasSubstr("readonly"));
+  EXPECT_THAT(error_of("-netdev"), testing::HasSubstr("--nic"));
+  EXPECT_THAT(error_of("-hello"), testing::HasSubstr("no option -hello"));
+  EXPECT_THAT(rewritten({"record", "-enable-kvm", "a", "-help"}, 1), ElementsAre("record", "a", "--help"));
+  EXPECT_THAT(rewritten({"trim", "--from", "-2s", "-oNAME", "-m512M"}),
+              ElementsAre("trim", "--from", "-2s", "-oNAME", "-m512M"));
+}
+
+TEST(Log, AnUnknownCategoryIsRefusedWithTheOnesThereAre) {
+  EXPECT_TRUE(log_enable("guest,devices").ok());
+  EXPECT_THAT(log_enable("guest,foo").error().message,
+              testing::HasSubstr("'foo'; there are all, boot, devices"));
+  EXPECT_FALSE(log_enable("guest,").ok());
 }
 
 TEST(Drive, AsInQemu) {

@@ -92,8 +92,7 @@ void add_debug(Command& app, Action* action) {
           "--symbols", o->symbols,
           "a file with symbols, or a directory of such: the kernel's vmlinux and programs, known by their "
           "build-ids")
-      ->type_name("PATH")
-      ->allow_extra_args(false);
+      ->type_name("PATH");
   verb->add_option("--gdb", o->gdb, "the gdb to start")->capture_default_str();
   verb->add_flag("--print-commands", o->print_commands, "print the Python that a remote gdb may `source`");
   verb->add_option("GDB-ARGUMENTS", o->arguments, "after --: what gdb is given");

@@ -42,7 +42,7 @@ void add_index(Command& app, Action* action) {
       auto report = index_recording(request);
       bar.clear();
       if (!report) return report.error();
-      say("{} checkpoints of {} over {} steps\n", report->checkpoints, bytes(report->bytes),
+      say("{} of {} over {} steps\n", counted(report->checkpoints, "checkpoint"), bytes(report->bytes),
           format_count(report->steps));
       return kExitOk;
     };

@@ -98,8 +98,9 @@ void add_replay(Command& app, Action* action) {
             seconds(report.host_ns), format_count(report.divergence->step));
         return kExitError;
       }
-      say("replayed {} instructions in {}, {} digests, identical\n", format_count(report.instructions),
-          seconds(report.host_ns), report.digests);
+      say("replayed {} instructions in {}, {}\n", format_count(report.instructions), seconds(report.host_ns),
+          report.digests ? counted(report.digests, "digest") + ", identical"
+                         : "no digest on the way: nothing was compared");
       return kExitOk;
     };
   });

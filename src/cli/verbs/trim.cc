@@ -40,8 +40,9 @@ Result<int> trim(const Options& o) {
   auto report = trim_recording(*nav, request, clock);
   bar.clear();
   if (!report) return report.error();
-  say("{}: steps {} to {}, {} events, {} checkpoints of {}\n", report->dir.string(), format_count(from),
-      format_count(to), format_count(report->events), report->checkpoints, bytes(report->checkpoint_bytes));
+  say("{}: steps {} to {}, {}, {} of {}\n", report->dir.string(), format_count(from), format_count(to),
+      counted(report->events, "event"), counted(report->checkpoints, "checkpoint"),
+      bytes(report->checkpoint_bytes));
   return kExitOk;
 }
 

@@ -24,6 +24,9 @@ std::string hex(const std::vector<u8>& bytes) {
   return s;
 }
 
+// Many readers of JSON take numbers for floating point, which has no room for an address.
+std::string address(u64 value) { return show("{:#x}", value); }
+
 nlohmann::ordered_json to_json(const Write& w) {
   nlohmann::ordered_json j;
   j["before"] = w.before;
@@ -31,12 +34,12 @@ nlohmann::ordered_json to_json(const Write& w) {
   j["vcpu"] = w.vcpu ? nlohmann::ordered_json(*w.vcpu) : nlohmann::ordered_json(nullptr);
   j["cause"] = cause_text(w.cause);
   j["offset"] = w.offset;
-  j["physical"] = w.at.value;
+  j["physical"] = address(w.at.value);
   j["old"] = hex(w.old_bytes);
   j["new"] = hex(w.new_bytes);
   if (!w.vcpu) return j;
-  j["rip"] = w.rip;
-  j["cr3"] = w.cr3;
+  j["rip"] = address(w.rip);
+  j["cr3"] = address(w.cr3);
   j["cpl"] = w.cpl;
   j["instruction"] = w.instruction;
   j["symbol"] = w.symbol;
@@ -100,9 +103,7 @@ void add_who_wrote(Command& app, Action* action) {
       "--as", o->as,
       "whose address it is: the PID of a process, kernel, phys, or cr3:HEX; default: of what runs at "
       "that moment");
-  verb->add_option("--symbols", o->symbols, "files with symbols, or directories of such")
-      ->type_name("PATH")
-      ->allow_extra_args(false);
+  verb->add_option("--symbols", o->symbols, "files with symbols, or directories of such")->type_name("PATH");
   verb->add_flag("--all", o->all, "every write up to then, the oldest first");
   verb->add_flag("--json", o->json, "for programs");
   o->engine.add_to(*verb);

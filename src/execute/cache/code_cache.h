@@ -28,7 +28,6 @@ class CodeCache {
   u64 bytes() const { return bytes_; }
   u64 exec_base() const { return reinterpret_cast<u64>(exec_); }
   u64 probe_base() const { return probe_; }
-  bool executes(u64 host_pc) const { return host_pc - exec_base() < bytes_; }
 
   CodeStore& store() { return store_; }
   Block& block(BlockId id) { return store_.blocks[id]; }

@@ -22,7 +22,8 @@ struct AddressSpace {
   AddressSpaceTables* tables = nullptr;  // mapped lazily, zero = invalid but for two slots a table
   u64 last_used = 0;
   unsigned index = 0;
-  // Whose view kernel_smap this space uses in place of one of its own; nullptr: none's.
+  // The kernel half whose view kernel_smap this space uses in place of one of its own; nullptr: it has its
+  // own.
   struct KernelHalf* kernel = nullptr;
   struct KernelHalf* mapped = nullptr;  // …and whose stands at tables->view[kernel_smap], in use or not
   u64 fills = 0;                        // TLB entries made since its memory was last released
@@ -150,7 +151,7 @@ class AddressSpaces {
     std::vector<Record> records;
   };
 
-  // Whose lists and records a view of a space goes by.
+  // The space whose lists and records a view goes by.
   static AddressSpace& owner(AddressSpace& space, View view) {
     return view == View::kernel_smap && space.kernel ? *space.kernel : space;
   }

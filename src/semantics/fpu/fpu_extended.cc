@@ -17,7 +17,7 @@ struct Kept {
 
 // Rounds |x|.m, leaving out its lowest `dropped` bits (at least 128).
 Kept round_bits(const BigFloat& x, i32 dropped, RoundingControl rc) {
-  // Of the bits that go, only the first (`half`) and whether any of the others is set (`sticky`) matter.
+  // Two things matter of the bits that go: the first (`half`), and whether any other is set (`sticky`).
   u64 kept;
   bool half, sticky = x.m[0] != 0;
   const i32 shift = dropped - 128;

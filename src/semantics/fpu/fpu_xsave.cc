@@ -128,7 +128,7 @@ void xsave(Vcpu& cpu, const Insn& insn) {
     std::memcpy(image + kXmmOffset + 16 * i, fpu->ymm[i], 16);
     std::memcpy(image + kAvxOffset + 16 * i, fpu->ymm[i] + 16, 16);
   }
-  // Of the header only XSTATE_BV is written, and there only the requested components.
+  // XSTATE_BV is all that is written of the header, and there only the requested components.
   cpu.mmu.probe(area + kHeaderOffset, 8, Access::write);
   const u64 xstate_bv = cpu.mmu.read<u64>(area + kHeaderOffset) | features;
   std::memcpy(image + kHeaderOffset, &xstate_bv, 8);
