@@ -1,6 +1,8 @@
 // Several engines in a process: each finds its own way back from translated code and from the host's signals,
 // whatever else runs on the same thread or at the same time.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -125,6 +127,27 @@ TEST(SeveralEngines, OthersComeAndGoMeanwhile) {
   }
   runner.join();
   steady.expect_same(alone);
+}
+
+// Its engine's code stands where one of the parent's does, and its route is one that the parent gave back,
+// behind that engine's in the list.
+TEST(SeveralEngines, AForkedChildRunsItsOwn) {
+  Adder alone(4);
+  alone.run(kSteps, kSteps);
+  auto first = std::make_unique<Adder>(1);
+  auto second = std::make_unique<Adder>(2);
+  first.reset();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    Adder own(4);
+    own.run(kSteps, 997);
+    own.expect_same(alone);
+    ::_exit(::testing::Test::HasFailure() ? 1 : 0);
+  }
+  int status = -1;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  second->run(kSteps, 997);
 }
 
 TEST(SeveralEngines, ChaosInOneIsNoneInAnother) {

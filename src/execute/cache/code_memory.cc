@@ -1,5 +1,6 @@
 #include "execute/cache/code_memory.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "base/host_limits.h"
 
 namespace deja {
@@ -32,6 +34,15 @@ struct CodeMemory::Pool {
 
 CodeMemory::Pool& CodeMemory::pool() {
   static Pool the_pool;
+  // A forked child does not have what lies in it.
+  static const int registered =
+      ::pthread_atfork([] { the_pool.mutex.lock(); }, [] { the_pool.mutex.unlock(); },
+                       [] {
+                         the_pool.free.clear();
+                         the_pool.made = 0;
+                         the_pool.mutex.unlock();
+                       });
+  DEJA_CHECK(registered == 0, "pthread_atfork: {}", registered);
   return the_pool;
 }
 

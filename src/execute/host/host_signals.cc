@@ -1,5 +1,6 @@
 #include "execute/host/host_signals.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -114,10 +115,20 @@ Status set_signal_stack() {
   return {};
 }
 
+// A forked child does not inherit code caches (code_memory.cc): an engine that it makes may have its own
+// where one of its parent's was, and must not be taken for that.
+void forget_routes_of_parent() {
+  g_routes_change.unlock();
+  for (Route* r = g_routes.load(std::memory_order_relaxed); r; r = r->next) r->set({});
+}
+
 }  // namespace
 
 Status install_host_signals() {
   DEJA_TRY(set_signal_stack());
+  static const int registered = ::pthread_atfork([] { g_routes_change.lock(); },
+                                                 [] { g_routes_change.unlock(); }, &forget_routes_of_parent);
+  if (registered != 0) return make_error("pthread_atfork: {}", host_error(registered));
   struct sigaction action {};
   action.sa_sigaction = on_fault;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
