@@ -61,6 +61,11 @@ bool host_differs(const Insn& i) {
     case ZYDIS_MNEMONIC_MASKMOVQ:
     case ZYDIS_MNEMONIC_VMASKMOVDQU:
       return true;
+    case ZYDIS_MNEMONIC_VMASKMOVPS:  // 32-bit addresses of elements wrap at 4 GiB, when one faults
+    case ZYDIS_MNEMONIC_VMASKMOVPD:
+    case ZYDIS_MNEMONIC_VPMASKMOVD:
+    case ZYDIS_MNEMONIC_VPMASKMOVQ:
+      return i.has_mem && i.address_size == 4;
     case ZYDIS_MNEMONIC_PAUSE:  // F3 REX.B 90 exchanges r8 and rax
       return i.rex_b;
     default:

@@ -169,7 +169,8 @@ QEMU's single-dash spelling of an option works too, so a QEMU command line mostl
 | `-bios FILE` | `--firmware FILE` |
 | `-device bochs-display,xres=W,yres=H` | `--screen WxH`; there are no other values of `-device` |
 | `-nographic`, `-nodefaults`, `-display`, `-vga` | accepted, without effect |
-| `-machine`, `-M`, `-accel`, `-icount` | accepted with a note: there is one machine, one engine, and time is always counted |
+| `-machine`, `-M`, `-accel`, `-enable-kvm`, `-icount` | accepted with a note: there is one machine, one engine, and time is always counted |
+| `-hda`, `-hdb`, `-cdrom`, `-net`, `-netdev` | refused, with what to give instead |
 
 ## Keys and the monitor
 
