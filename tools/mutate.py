@@ -36,7 +36,7 @@ CONFORMANCE = ["fuzz/conformance_fuzz", "--seed", "1", "--count", "3000"]
 SUBJECTS = {
     "src/semantics/flag_ops.cc": Subject(["semantics_test", "conformance_fuzz"],
                                          [["semantics_test"], CONFORMANCE]),
-    "src/guest/page_walk.cc": Subject(["guest_test", "execute_test"], [["guest_test"], ["execute_test"]]),
+    "src/guest/page_walk.cc": Subject(["guest_test"], [["guest_test"]]),
     "src/translate/plan.cc": Subject(["translate_test", "execute_test", "conformance_fuzz"],
                                      [["translate_test"], ["execute_test"], CONFORMANCE]),
     "src/eventlog/event_codec.cc": Subject(["eventlog_test"], [["eventlog_test"]]),
