@@ -1,12 +1,17 @@
 # What `cmake --install` puts where, and the .deb that CPack makes of it (./dev package).
 include(GNUInstallDirs)
 set(CMAKE_SKIP_INSTALL_ALL_DEPENDENCY ON)  # what is installed is built by name, without the tests
+# Whatever the umask of who installs or packs.
+set(CMAKE_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
+  OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
+set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS ${CMAKE_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS})
 set(CMAKE_INSTALL_DOCDIR ${CMAKE_INSTALL_DATAROOTDIR}/doc/dejavm)
 
 # fmt and Zydis have another soname in each Debian, so the program brings its own copies and finds them by a path relative
 # to itself. All else that it links is of the same name in Debian 12 and 13.
 set(DEJA_OWN_LIBRARIES lib/dejavm)
-set_target_properties(deja PROPERTIES INSTALL_RPATH "$ORIGIN/../${DEJA_OWN_LIBRARIES}")
+# The built program has the same: CMake would leave room for it with empty places, which stand for the current directory.
+set_target_properties(deja PROPERTIES INSTALL_RPATH "$ORIGIN/../${DEJA_OWN_LIBRARIES}" BUILD_WITH_INSTALL_RPATH ON)
 # A RUNPATH would not be searched for what Zydis needs (Zycore); an RPATH is.
 target_link_options(deja PRIVATE -Wl,--disable-new-dtags)
 install(TARGETS deja DESTINATION bin)

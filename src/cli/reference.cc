@@ -210,17 +210,19 @@ std::string bash_completion(const Command& program) {
     choices += bash_choices(*verb);
   }
   std::string text = R"(# Completion of deja for bash.
+# Names of recordings come from others: they never pass compgen -W, which would run the commands in them.
 _deja_recordings() {
   local path name
   for path in "${XDG_DATA_HOME:-$HOME/.local/share}"/deja/*.deja; do
-    name=${path##*/}
-    [ ! -e "$path" ] || words+=" ${name%.deja}"
+    name=${path##*/} name=${name%.deja}
+    if [ -e "$path" ] && [[ $name = "$current"* ]]; then recordings+=("$name"); fi
   done
   words+=" latest"
 }
 
 _deja() {
   local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} verb="" words="" options="" valued=0
+  local recordings=()
   [ "$COMP_CWORD" -le 1 ] || verb=${COMP_WORDS[1]}
   case $verb in
     "") options="--help --version" words="@VERBS@" ;;
@@ -230,10 +232,11 @@ _deja() {
   if [ "$valued" = 0 ]; then
     case $verb in
 @PLACES@    esac
-    [[ $current != -* ]] || words=$options
+    if [[ $current = -* ]]; then words=$options recordings=(); fi
   fi
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current"
                            [ "$valued" = 1 ] || [ -z "$verb" ] || [[ $current = -* ]] || compgen -f -- "$current")
+  COMPREPLY+=("${recordings[@]}")
 }
 complete -o filenames -F _deja deja
 )";

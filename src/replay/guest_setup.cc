@@ -31,8 +31,9 @@ LoadedFile from_disk(const DiskImage& disk, const std::string& path, std::vector
 bool is_linux_kernel(const DiskImage& image) {
   constexpr u64 kHeader = 0x202;
   u8 start[1024] = {};
-  if (image.content->size() < sizeof start || !image.content->read(0, start)) return false;
-  return std::memcmp(start + kHeader, "HdrS", 4) == 0;
+  if (image.format != "raw" || image.content->size() < sizeof start || !image.content->read(0, start))
+    return false;
+  return start[0x1fe] == 0x55 && start[0x1ff] == 0xaa && std::memcmp(start + kHeader, "HdrS", 4) == 0;
 }
 
 Status take_kernel_from_disk(GuestFiles* files) {
@@ -91,8 +92,11 @@ Result<GuestFiles> read_guest_files(const BootFiles& boot, const std::vector<Dri
     files.drives.push_back(std::move(image));
   }
   if (files.firmware || !boot.kernel.empty()) return files;
-  if (!files.drives.empty() && is_linux_kernel(files.drives[0]))
-    return make_error("'{0}' is a Linux kernel and no disk image: --kernel {0}", files.drives[0].path);
+  if (!files.drives.empty() && drives[0].format.empty() && is_linux_kernel(files.drives[0]))
+    return make_error(
+        "'{}' looks like a Linux kernel, which --kernel takes; if it is a disk image, say so: --drive "
+        "file=...,format={}",
+        files.drives[0].path, files.drives[0].format);
   const Status taken = take_kernel_from_disk(&files);
   if (taken) return files;
   if (files.drives.empty() || boot.fallback_firmware.empty()) return taken.error();

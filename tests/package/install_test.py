@@ -1,5 +1,6 @@
 """An installed tree: the program runs from it, and every verb has its manual page and completion."""
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -65,7 +66,7 @@ class Install(unittest.TestCase):
         (home / "deja" / "crash.deja").mkdir(parents=True, exist_ok=True)
         script = self.share / "bash-completion" / "completions" / "deja"
         return self.output("bash", "-c", ASK_BASH, "bash", script, "deja", *words, cwd=home,
-                           env=os.environ | {"XDG_DATA_HOME": str(home)}).split()
+                           env=os.environ | {"XDG_DATA_HOME": str(home)}).splitlines()
 
     def test_bash_completes_verbs_options_values_and_recordings(self):
         self.assertEqual(sorted(self.complete("")), sorted(self.verbs))
@@ -76,6 +77,30 @@ class Install(unittest.TestCase):
         self.assertEqual(self.complete("record", "--sandbox", ""), ["on", "strict", "off"])
         self.assertEqual(self.complete("replay", "cr"), ["crash"])
         self.assertIn("latest", self.complete("info", ""))
+
+    def test_a_name_of_a_recording_is_never_run_by_completion(self):
+        names = ("$(touch run)x", "`touch run`y", "two words")
+        for name in names:
+            (self.folder / "home" / "deja" / f"{name}.deja").mkdir(parents=True)
+        offered = self.complete("info", "")
+        self.assertFalse((self.folder / "home" / "run").exists())
+        self.assertLessEqual(set(names), set(offered))
+        self.assertEqual(self.complete("info", "two"), ["two words"])
+
+    def test_libraries_come_from_no_place_that_others_choose(self):
+        for program in (BUILD / "deja", self.deja):
+            listed = self.output("readelf", "-d", program)
+            places = [place for line in re.findall(r"\((?:RPATH|RUNPATH)\).*\[(.*)\]", listed) for place in line.split(":")]
+            for place in places:
+                self.assertRegex(place, r"^(\$ORIGIN)?/", f"{program}: {listed}")
+
+    def test_what_is_installed_can_be_changed_by_nobody_else(self):
+        prefix = self.folder / "open"
+        subprocess.run(["sh", "-c", 'umask 0; exec "$@"', "sh", "cmake", "--install", BUILD, "--prefix", prefix],
+                       check=True, stdout=subprocess.DEVNULL)
+        # The prefix itself is its owner's affair.
+        for path in [path for path in prefix.rglob("*") if not path.is_symlink()]:
+            self.assertEqual(path.stat().st_mode & 0o022, 0, path)
 
     def test_zsh_and_fish_know_every_verb_and_option(self):
         zsh = self.share / "zsh" / "vendor-completions" / "_deja"

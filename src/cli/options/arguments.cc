@@ -80,10 +80,9 @@ std::string screen_size(std::string_view device) {
 
 // One dash and a word that no option has. CLI11 would take its first letter for an option: -help for -h, and
 // -hda as well.
-bool unknown_word(std::string_view a) {
+bool unknown_word(const std::string& a, const std::set<std::string>& with_values) {
   if (a.size() < 3 || a[0] != '-' || !std::isalpha(static_cast<unsigned char>(a[1]))) return false;
-  constexpr std::string_view kTakeValues = "mo";  // -m512M, -oNAME
-  return kTakeValues.find(a[1]) == std::string_view::npos;
+  return !with_values.contains(a.substr(0, 2));  // -m512M, -oNAME
 }
 
 }  // namespace
@@ -107,7 +106,7 @@ Result<std::vector<std::string>> from_qemu_spelling(const std::vector<std::strin
     const bool dashes = a.size() > 1 && a[0] == '-';
     const Spelling* s = dashes ? find(std::string_view(a).substr(a[1] == '-' ? 2 : 1)) : nullptr;
     if (!s) {
-      if (unknown_word(a) && a != "-help")
+      if (unknown_word(a, with_values) && a != "-help")
         return make_error("there is no option {}; `deja VERB --help` lists a verb's options", a);
       out.push_back(a == "-help" ? "--help" : a);
       continue;
